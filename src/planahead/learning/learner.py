@@ -1,0 +1,33 @@
+"""What a learner is: a pure function under `jit` that turns experience into a better policy, one chunk at a time."""
+
+import abc
+from typing import Generic, TypeVar
+
+import equinox as eqx
+from jaxtyping import Array, PRNGKeyArray
+
+from planahead.policies import Policy
+from planahead.tasks import Task
+
+LearnerState = TypeVar("LearnerState", bound=eqx.Module)
+Metrics = dict[str, Array]
+"""Scalars by name, averaged over the chunk."""
+
+
+class Learner(eqx.Module, Generic[LearnerState]):
+    """Settings of an algorithm, and the algorithm as two pure functions.
+
+    Side effects (progress, files, stopping) live in `planahead.experiments`, which knows no algorithm.
+    """
+
+    @abc.abstractmethod
+    def init(self, task: Task, policy: Policy, key: PRNGKeyArray) -> LearnerState:
+        """The state before the first step. Raises `ValueError` where policy and learner do not fit."""
+
+    @abc.abstractmethod
+    def advance(self, state: LearnerState, key: PRNGKeyArray) -> tuple[LearnerState, Metrics]:
+        """Take `steps_per_chunk` environment steps with their gradient steps."""
+
+    @abc.abstractmethod
+    def policy(self, state: LearnerState) -> Policy:
+        """The policy as it is now."""

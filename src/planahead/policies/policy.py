@@ -1,0 +1,45 @@
+"""From an observation to an action, with everything a learner may want to store on the way.
+
+The pipeline is
+
+    observation -> [reference] -> [parameters φ] -> plan -> [correction] -> [safety filter] -> action
+
+with every bracket optional. A `Policy` is a pytree of data and pure functions for one observation; `jax.vmap` gives batches.
+"""
+
+import abc
+from typing import Any
+
+import equinox as eqx
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+
+class Decision(eqx.Module):
+    """One action and where it came from."""
+
+    action: Float[Array, " action"]
+    """In physical units, inside the action bounds."""
+    log_probability: Float[Array, ""]
+    """Log density of the random variable that was drawn (φ or the action), in unit coordinates [-1, 1]; 0 without a key."""
+    parameters: Float[Array, " parameters"] | None = None
+    """φ, the planner's parameters in physical units; `None` where there is no planner."""
+    plan: Any = None
+    """The `Plan` behind the action; `None` where there is no planner."""
+    memory: Any = None
+    """What the next decision starts from (the warm start); `None` where nothing is remembered."""
+    failed: Bool[Array, ""] | bool = False
+    """Whether the solve behind the action did not end in `Status.SOLVED`."""
+
+
+class Policy(eqx.Module):
+    """A map from observations to actions."""
+
+    @abc.abstractmethod
+    def initial_memory(self) -> Any:
+        """What is remembered before the first decision of an episode."""
+
+    @abc.abstractmethod
+    def decide(
+        self, observation: Float[Array, " observation"], memory: Any = None, key: PRNGKeyArray | None = None
+    ) -> Decision:
+        """Choose an action. Without a `key` the decision is deterministic."""
