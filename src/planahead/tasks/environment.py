@@ -4,13 +4,23 @@
 
 An `Environment` is a pytree whose leaves are physical parameters, so a sweep over masses is an argument change and domain
 randomisation is a `jax.vmap` over environments. Nothing is remembered between calls: the state carries time as well.
+
+The docstring of every concrete environment has the same eight headings, in this order: Observation, Action, Reward, Terminates,
+Truncates, Success, Violation, Start (`DOCUMENTED`).
 """
 
 import abc
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import equinox as eqx
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+DOCUMENTED = ("Observation", "Action", "Reward", "Terminates", "Truncates", "Success", "Violation", "Start")
+"""What the docstring of a concrete environment has to tell."""
 
 State = TypeVar("State")
 
@@ -46,6 +56,10 @@ class Environment(eqx.Module, Generic[State]):
     Concrete environments are final; their physical parameters are array leaves with the unit in the field's comment.
     """
 
+    observation_names: eqx.AbstractVar[tuple[str, ...]]
+    """What is observed, with its unit, for the axes of plots: `"cart position [m]"`."""
+    action_names: eqx.AbstractVar[tuple[str, ...]]
+    """The same for actions."""
     observation_low: eqx.AbstractVar[tuple[float, ...]]
     """Lower end of every observation; `-inf` where there is none."""
     observation_high: eqx.AbstractVar[tuple[float, ...]]
@@ -69,6 +83,15 @@ class Environment(eqx.Module, Generic[State]):
     @abc.abstractmethod
     def step(self, state: State, action: Float[Array, " action"], key: PRNGKeyArray) -> Transition[State]:
         """Apply `action` for one time step."""
+
+    def draw(self, axes: "Axes", state: State, *, alpha: float = 1.0) -> None:
+        """Draw the world in `state` onto matplotlib `axes`, as faint as `alpha` says, so that several moments can share a picture.
+
+        Unless an environment knows better, one bar for every observation, in units of its scale.
+        """
+        bars = jnp.asarray(self.observe(state)) / jnp.asarray(self.observation_scale)
+        axes.barh(self.observation_names, bars.tolist(), color="tab:blue", alpha=alpha)
+        axes.set_xlim(-1.1, 1.1)
 
     @property
     def observation_size(self) -> int:

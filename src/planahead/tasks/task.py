@@ -18,6 +18,9 @@ class Task(eqx.Module):
     learned_parameters: eqx.AbstractVar[tuple[str, ...]]
     """Names of the problem's parameters that a policy writes."""
 
+    state_names: eqx.AbstractVar[tuple[str, ...]]
+    """The planner's states, with their units, for the axes of plots."""
+
     @abc.abstractmethod
     def planner_state(self, observation: Float[Array, " observation"]) -> Float[Array, " nx"]:
         """The planner's initial state, computed from the observation alone."""
