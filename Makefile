@@ -1,0 +1,54 @@
+# Everything a fresh clone needs is Python 3.11 or newer and make: each target makes .venv and installs into it once.
+#   make demo       train and compare a planner that learns, end to end (the main job of the package)
+#   make check      ruff and pyright
+#   make test       the checks and the whole test suite, except tests marked slow
+#   make test-slow  the tests marked slow
+
+# The newest interpreter on PATH that starts and is new enough; `make PYTHON=/path/to/python3.12 test` overrides it.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+# Test processes. XLA compiles on one core, so two processes halve the time on two cores; more gain little.
+WORKERS ?= 2
+PYTEST_ARGUMENTS ?=
+
+BIN := .venv/bin
+# pyright runs on node: the one on PATH, else one that comes as a wheel.
+NODE := $(if $(shell command -v node 2>/dev/null),,pyright[nodejs])
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+export MPLBACKEND := Agg
+
+.PHONY: demo check test test-slow clean
+
+demo: .venv/.installed
+	$(BIN)/planahead demo
+
+check: .venv/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+test: check
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup $(PYTEST_ARGUMENTS)
+
+test-slow: .venv/.installed-dev
+	$(BIN)/pytest -m slow $(PYTEST_ARGUMENTS)
+
+# Stamps, not the directories, say what was installed: an interrupted installation is repeated, a new pyproject.toml too.
+.venv/.created:
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer on PATH; install one or run 'make PYTHON=/path/to/python3.12'."; exit 1; }
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/.installed: pyproject.toml | .venv/.created
+	@echo "Installing planahead into .venv (once, about a minute)"
+	$(INSTALL) --editable .
+	@touch $@
+
+.venv/.installed-dev: pyproject.toml | .venv/.created
+	@echo "Installing planahead and its test tools into .venv (once, about two minutes)"
+	$(INSTALL) --editable '.[dev]' $(if $(NODE),'$(NODE)')
+	@touch .venv/.installed $@
+
+clean:
+	rm -rf .venv build dist .pytest_cache .ruff_cache
