@@ -1,0 +1,18 @@
+"""Describing a problem: what is planned, in which world, at what cost."""
+
+from planahead.problem.bounds import Bounds as Bounds, BoundRows as BoundRows, Slack as Slack
+from planahead.problem.fields import parameter as parameter, parameter_boxes as parameter_boxes, static as static
+from planahead.problem.integrators import euler as euler, rk4 as rk4, zero_order_hold as zero_order_hold
+from planahead.problem.parameter_space import ParameterSpace as ParameterSpace
+from planahead.problem.per_stage import (
+    PerStage as PerStage,
+    at_stage as at_stage,
+    is_per_stage as is_per_stage,
+    map_stages as map_stages,
+    per_stage as per_stage,
+)
+from planahead.problem.problem import Problem as Problem, overrides as overrides
+from planahead.problem.residuals import (
+    angle_difference as angle_difference,
+    quaternion_difference as quaternion_difference,
+)

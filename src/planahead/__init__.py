@@ -1,0 +1,21 @@
+"""Plan with a model, learn from the world."""
+
+from jaxtyping import Array as Array
+
+from planahead.problem import (
+    Bounds as Bounds,
+    ParameterSpace as ParameterSpace,
+    PerStage as PerStage,
+    Problem as Problem,
+    Slack as Slack,
+    angle_difference as angle_difference,
+    euler as euler,
+    parameter as parameter,
+    per_stage as per_stage,
+    quaternion_difference as quaternion_difference,
+    rk4 as rk4,
+    static as static,
+    zero_order_hold as zero_order_hold,
+)
+
+__version__ = "0.1.0"

@@ -1,0 +1,91 @@
+"""Two-sided bounds, hard or soft.
+
+A soft bound is violated at a price: with the violation s = max(0, lower - v, v - upper), the cost grows by
+
+    linear · s + ½ quadratic · s²
+
+A hard bound is the limit of an infinite price. `-inf` and `+inf` mean that there is no bound on that side.
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+
+def _entries(value: Any) -> Any:
+    """A NumPy array for constants, so that they can be looked at while a program is traced; JAX values pass."""
+    return value if isinstance(value, jax.Array) else np.asarray(value, float)
+
+
+def _known(value: Any) -> bool:
+    return not isinstance(value, jax.core.Tracer)
+
+
+class Slack(eqx.Module):
+    """The price of violating a bound: `linear · s + ½ quadratic · s²`, added to the cost (which is minimised).
+
+    A linear price above the bound's multiplier keeps the bound exactly where that is possible at all (an exact penalty).
+    Entries are broadcast against the bound; `inf` makes an entry hard.
+    """
+
+    linear: Any = eqx.field(converter=_entries, default=0.0)
+    quadratic: Any = eqx.field(converter=_entries, default=0.0)
+
+    def __check_init__(self):
+        for name in ("linear", "quadratic"):
+            value = getattr(self, name)
+            if _known(value) and not np.all(np.asarray(value) >= 0):
+                raise ValueError(f"Slack(..., {name}={value}): a price must be a number that is not negative.")
+        if _known(self.linear) and _known(self.quadratic):
+            total = np.asarray(self.linear) + np.asarray(self.quadratic)
+            if not np.all(total > 0):
+                raise ValueError(
+                    f"Slack(linear={self.linear}, quadratic={self.quadratic}) has entries without any price, so the bound "
+                    "would do nothing; give a positive price, or remove the bound with -inf/inf."
+                )
+
+
+class Bounds(eqx.Module):
+    """`lower <= v <= upper`, entry by entry; scalars are broadcast. Soft where a `slack` is given.
+
+    **Raises:** `ValueError` if a bound is NaN or a lower bound is above its upper bound (where the numbers are known when the
+    bounds are built; bounds that come from traced parameters give `Status.INVALID_INPUT` instead).
+    """
+
+    lower: Any = eqx.field(converter=_entries, default=-np.inf)
+    upper: Any = eqx.field(converter=_entries, default=np.inf)
+    slack: Slack | None = None
+
+    def __check_init__(self):
+        if not (_known(self.lower) and _known(self.upper)):
+            return
+        lower, upper = np.asarray(self.lower), np.asarray(self.upper)
+        if np.isnan(lower).any() or np.isnan(upper).any():
+            raise ValueError(f"Bounds({lower}, {upper}): a bound is NaN; use -inf or inf where there is none.")
+        if np.any(lower > upper):
+            raise ValueError(f"Bounds({lower}, {upper}): a lower bound is above its upper bound; swap or widen them.")
+        if np.any(lower == np.inf) or np.any(upper == -np.inf):
+            raise ValueError(f"Bounds({lower}, {upper}): no number can be at least +inf or at most -inf.")
+
+    def rows(self, size: int, what: str) -> "BoundRows":
+        """Broadcast to `size` entries. `what` names the method in an error."""
+        hard = Slack(np.inf, np.inf)
+        slack = hard if self.slack is None else self.slack
+        entries = {"lower": self.lower, "upper": self.upper, "linear": slack.linear, "quadratic": slack.quadratic}
+        for name, value in entries.items():
+            if jnp.ndim(value) > 1 or jnp.size(value) not in (1, size):
+                raise ValueError(f"{what}: '{name}' has shape {jnp.shape(value)}; expected a scalar or shape ({size},).")
+        return BoundRows(**{name: jnp.broadcast_to(jnp.asarray(value, float), (size,)) for name, value in entries.items()})
+
+
+class BoundRows(eqx.Module):
+    """Bounds of a known size, with `linear = quadratic = inf` in hard rows."""
+
+    lower: Float[Array, " rows"]
+    upper: Float[Array, " rows"]
+    linear: Float[Array, " rows"]
+    quadratic: Float[Array, " rows"]

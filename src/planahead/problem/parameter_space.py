@@ -1,0 +1,140 @@
+"""The declared parameters of a problem as one flat vector φ, and as the unit box that policies work in.
+
+    unit ∈ [-1, 1]    linear:  φ = low + (unit + 1)/2 · (high - low)
+                      log:     φ = low · (high / low)^((unit + 1)/2)
+"""
+
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from planahead.problem.fields import parameter_boxes
+from planahead.problem.per_stage import PerStage, is_per_stage
+from planahead.problem.problem import Problem
+
+
+class ParameterSpace(eqx.Module):
+    """Names, shapes and boxes of a problem's parameters; flattens them and writes them back.
+
+    A per-stage parameter contributes `(N + 1) · size` entries, stage by stage.
+
+    **Arguments:**
+
+    - `problem`: the problem whose fields declared with `parameter()` are collected.
+    - `names`: which of them, in this order; all by default.
+
+    **Raises:** `ValueError` for a name that does not exist (the message lists the names that do).
+
+    >>> import planahead as pa
+    >>> problem = pa.make_task("cartpole").problem
+    >>> space = ParameterSpace(problem)
+    >>> space.names, space.size
+    (('angle_reference',), 1)
+    >>> [round(float(v), 3) for v in space.from_unit(space.to_unit(space.flatten(problem)))]
+    [0.0]
+    """
+
+    names: tuple[str, ...] = eqx.field(static=True)
+    shapes: tuple[tuple[int, ...], ...] = eqx.field(static=True)
+    low_entries: tuple[float, ...] = eqx.field(static=True)
+    high_entries: tuple[float, ...] = eqx.field(static=True)
+    log_entries: tuple[bool, ...] = eqx.field(static=True)
+
+    def __init__(self, problem: Problem, names: Sequence[str] | None = None):
+        boxes = parameter_boxes(problem)
+        self.names = tuple(boxes) if names is None else tuple(names)
+        unknown = [name for name in self.names if name not in boxes]
+        if unknown:
+            raise ValueError(
+                f"{type(problem).__name__} has no parameter {', '.join(map(repr, unknown))}; "
+                f"its parameters are: {', '.join(boxes) or 'none'}."
+            )
+        values = [_array(getattr(problem, name)) for name in self.names]
+        self.shapes = tuple(tuple(value.shape) for value in values)
+        low, high, log = [], [], []
+        for name, shape in zip(self.names, self.shapes, strict=True):
+            box = boxes[name]
+            low += np.broadcast_to(box.low, shape).ravel().tolist()
+            high += np.broadcast_to(box.high, shape).ravel().tolist()
+            log += [box.logarithmic] * int(np.prod(shape))
+        self.low_entries, self.high_entries, self.log_entries = tuple(low), tuple(high), tuple(log)
+
+    @property
+    def size(self) -> int:
+        return len(self.low_entries)
+
+    @property
+    def low(self) -> Float[Array, " size"]:
+        return jnp.asarray(self.low_entries, float)
+
+    @property
+    def high(self) -> Float[Array, " size"]:
+        return jnp.asarray(self.high_entries, float)
+
+    @property
+    def log(self) -> np.ndarray:
+        """Which entries are scaled geometrically, `[size]`."""
+        return np.asarray(self.log_entries, bool)
+
+    def flatten(self, problem: Problem) -> Float[Array, " size"]:
+        """φ: the values of the parameters in `problem`."""
+        values = [jnp.ravel(_array(getattr(problem, name))) for name in self.names]
+        return jnp.concatenate(values) if values else jnp.zeros(0)
+
+    def insert(self, problem: Problem, values: Float[Array, " size"]) -> Problem:
+        """`problem` with its parameters replaced by `values` (φ). Leaves that are not named stay as they are."""
+        if jnp.shape(values) != (self.size,):
+            raise ValueError(f"φ has shape {jnp.shape(values)}; the {self.size} entries of {', '.join(self.names)} are expected.")
+        start, new = 0, []
+        for name, shape in zip(self.names, self.shapes, strict=True):
+            stop = start + int(np.prod(shape))
+            value = jnp.reshape(values[start:stop], shape)
+            new.append(PerStage(value) if is_per_stage(getattr(problem, name)) else value)
+            start = stop
+        return eqx.tree_at(lambda tree: [getattr(tree, name) for name in self.names], problem, new, is_leaf=is_per_stage)
+
+    def from_unit(self, unit: Float[Array, " size"]) -> Float[Array, " size"]:
+        """Map [-1, 1] onto the box. **Raises** `ValueError` if the box is not finite."""
+        self._check_finite()
+        fraction = (unit + 1) / 2
+        linear = self.low + fraction * (self.high - self.low)
+        if not self.log.any():
+            return linear
+        low, high = jnp.where(self.log, self.low, 1.0), jnp.where(self.log, self.high, 1.0)
+        return jnp.where(self.log, low * (high / low) ** fraction, linear)
+
+    def to_unit(self, values: Float[Array, " size"]) -> Float[Array, " size"]:
+        """The inverse of `from_unit`."""
+        self._check_finite()
+        linear = (values - self.low) / (self.high - self.low)
+        if self.log.any():
+            low, high = jnp.where(self.log, self.low, 1.0), jnp.where(self.log, self.high, 2.0)
+            geometric = jnp.log(jnp.where(self.log, values, low) / low) / jnp.log(high / low)
+            linear = jnp.where(self.log, geometric, linear)
+        return 2 * linear - 1
+
+    def _check_finite(self):
+        open_names = {
+            name
+            for name, start, stop in self._slices()
+            if not np.all(np.isfinite(self.low_entries[start:stop]) & np.isfinite(self.high_entries[start:stop]))
+        }
+        if open_names:
+            raise ValueError(
+                f"parameter {', '.join(sorted(open_names))} has no finite box, so it has no unit coordinates; "
+                "declare it with parameter(..., low=, high=), or leave it out of `names`."
+            )
+
+    def _slices(self):
+        start = 0
+        for name, shape in zip(self.names, self.shapes, strict=True):
+            stop = start + int(np.prod(shape))
+            yield name, start, stop
+            start = stop
+
+
+def _array(value) -> Array:
+    return value.values if is_per_stage(value) else jnp.asarray(value)

@@ -1,0 +1,70 @@
+"""Parameters with one value per stage.
+
+A problem's methods are written for one stage. A leaf wrapped in `PerStage(values)`, with `values[k]` for the stages k = 0…N,
+arrives in them already sliced, so that nothing in a method tells a global parameter from a per-stage one.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from planahead.problem.fields import parameter_boxes
+
+if TYPE_CHECKING:
+    from planahead.problem.problem import Problem
+
+P = TypeVar("P", bound="Problem")
+
+
+class PerStage(eqx.Module):
+    """A leaf of a problem with one value for every stage.
+
+    **Arguments:** `values`, shape `[N + 1, ...]`: `values[k]` is what the problem's methods see at stage `k`; the terminal
+    methods see `values[N]`.
+    """
+
+    values: Float[Array, "stages ..."] = eqx.field(converter=jnp.asarray)
+
+
+def is_per_stage(node: Any) -> bool:
+    return isinstance(node, PerStage)
+
+
+def per_stage(problem: P, name: str) -> P:
+    """Turn the global parameter `name` of `problem` into a per-stage one with the same value at every stage.
+
+    >>> import planahead as pa
+    >>> problem = per_stage(pa.make_task("cartpole").problem, "angle_reference")
+    >>> problem.angle_reference.values.shape
+    (6,)
+    """
+    known = list(parameter_boxes(problem))
+    if name not in known:
+        raise ValueError(f"{type(problem).__name__} has no parameter '{name}'; its parameters are: {', '.join(known) or 'none'}.")
+    value = getattr(problem, name)
+    if is_per_stage(value):
+        return problem
+    values = PerStage(jnp.broadcast_to(value, (problem.horizon + 1, *jnp.shape(value))))
+    return eqx.tree_at(lambda tree: getattr(tree, name), problem, values)
+
+
+def at_stage(problem: P, stage: int) -> P:
+    """The problem as its methods see it at `stage` (negative stages count from the end)."""
+    return jax.tree.map(lambda leaf: leaf.values[stage] if is_per_stage(leaf) else leaf, problem, is_leaf=is_per_stage)
+
+
+def map_stages(function: Callable, problem: "Problem", *arguments: Any) -> Any:
+    """Stack `function(problem at stage k, *(argument[k] for argument in arguments))` over the stages k = 0…N-1."""
+    leaves, structure = jax.tree.flatten(problem, is_leaf=is_per_stage)
+    sliced = [leaf.values[:-1] for leaf in leaves if is_per_stage(leaf)]
+
+    def at(values, *stage_arguments):
+        remaining = iter(values)
+        stage_leaves = [next(remaining) if is_per_stage(leaf) else leaf for leaf in leaves]
+        return function(jax.tree.unflatten(structure, stage_leaves), *stage_arguments)
+
+    return jax.vmap(at, axis_size=problem.horizon)(sliced, *arguments)
