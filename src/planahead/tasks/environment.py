@@ -2,19 +2,22 @@
 
     s_{t+1}, o_{t+1}, r_t, terminated, truncated = step(s_t, a_t, key)
 
-An `Environment` is a pytree whose leaves are physical parameters, so a sweep over masses is an argument change and domain
-randomisation is a `jax.vmap` over environments. Nothing is remembered between calls: the state carries time as well.
+An `Environment` is a pytree whose leaves are physical parameters, so a sweep over masses is an argument change and
+domain randomisation is a `jax.vmap` over environments. Nothing is remembered between calls: the state carries time too.
 
-The docstring of every concrete environment has the same eight headings, in this order: Observation, Action, Reward, Terminates,
-Truncates, Success, Violation, Start (`DOCUMENTED`).
+The docstring of every concrete environment has the same eight headings, in this order: Observation, Action, Reward,
+Terminates, Truncates, Success, Violation, Start (`DOCUMENTED`).
 """
 
 import abc
-from typing import TYPE_CHECKING, Generic, TypeVar
+import dataclasses
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +26,24 @@ DOCUMENTED = ("Observation", "Action", "Reward", "Terminates", "Truncates", "Suc
 """What the docstring of a concrete environment has to tell."""
 
 State = TypeVar("State")
+
+
+def constant(default: float, *, positive: bool = False) -> Any:
+    """A field that is an array leaf: it can be swept, batched and differentiated, but is nothing that a policy learns.
+
+    A value that is not finite, or not positive where it has to be, raises `ValueError` when an `Environment` is built.
+    """
+    return eqx.field(default=default, converter=_as_array, kw_only=True, metadata={"positive": positive})
+
+
+def _constants(module: eqx.Module) -> dict[str, bool]:
+    return {
+        field.name: field.metadata["positive"] for field in dataclasses.fields(module) if "positive" in field.metadata
+    }
+
+
+def _as_array(value: ArrayLike) -> Array:
+    return jnp.asarray(value, dtype=float)
 
 
 class StepInfo(eqx.Module):
@@ -37,8 +58,8 @@ class StepInfo(eqx.Module):
 class Transition(eqx.Module, Generic[State]):
     """The outcome of one step, before any reset.
 
-    `terminated` (the task ended; nothing is to be earned any more) is never merged with `truncated` (time ran out; the world
-    would have gone on, so learners bootstrap from `observation`).
+    `terminated` (the task ended; nothing is to be earned any more) is never merged with `truncated` (time ran out; the
+    world would have gone on, so learners bootstrap from `observation`). Never are both true.
     """
 
     state: State
@@ -72,6 +93,15 @@ class Environment(eqx.Module, Generic[State]):
     episode_steps: eqx.AbstractVar[int]
     """Steps after which an episode is truncated."""
 
+    def __check_init__(self):
+        for name, positive in _constants(self).items():
+            value = getattr(self, name)
+            if isinstance(value, Tracer):
+                continue
+            if not np.all(np.isfinite(value) & ((np.asarray(value) > 0) | (not positive))):
+                expected = "a finite number above 0" if positive else "a finite number"
+                raise ValueError(f"{type(self).__name__} got {name}={value}; expected {expected}.")
+
     @abc.abstractmethod
     def reset(self, key: PRNGKeyArray) -> State:
         """A first state, drawn with `key`."""
@@ -85,13 +115,18 @@ class Environment(eqx.Module, Generic[State]):
         """Apply `action` for one time step."""
 
     def draw(self, axes: "Axes", state: State, *, alpha: float = 1.0) -> None:
-        """Draw the world in `state` onto matplotlib `axes`, as faint as `alpha` says, so that several moments can share a picture.
+        """Draw the world in `state` onto matplotlib `axes`; several moments may share a picture, told apart by `alpha`.
 
         Unless an environment knows better, one bar for every observation, in units of its scale.
         """
         bars = jnp.asarray(self.observe(state)) / jnp.asarray(self.observation_scale)
         axes.barh(self.observation_names, bars.tolist(), color="tab:blue", alpha=alpha)
         axes.set_xlim(-1.1, 1.1)
+
+    @property
+    def constants(self) -> tuple[str, ...]:
+        """Names of the fields that were declared with `constant()`: what can be swept."""
+        return tuple(_constants(self))
 
     @property
     def observation_size(self) -> int:

@@ -1,6 +1,7 @@
 """A task pairs a plant with the planning problem that is meant to control it."""
 
 import abc
+from typing import Any, Generic, TypeVar
 
 import equinox as eqx
 from jaxtyping import Array, Float
@@ -9,15 +10,22 @@ from planahead.problem import Problem
 from planahead.tasks.environment import Environment
 
 
-class Task(eqx.Module):
-    """The world (`environment`), what the planner believes of it (`problem`), and what the planner may know (`planner_state`)."""
+E = TypeVar("E", bound=Environment[Any])
+P = TypeVar("P", bound=Problem)
+
+
+class Task(eqx.Module, Generic[E, P]):
+    """The world, what the planner believes of it, and what the planner may know of its state.
+
+    Concrete tasks accept `environment=` and `problem=`, so that either can be replaced.
+    """
 
     name: eqx.AbstractVar[str]
-    environment: eqx.AbstractVar[Environment]
-    problem: eqx.AbstractVar[Problem]
+    """As in `make_task` and on the command line."""
+    environment: eqx.AbstractVar[E]
+    problem: eqx.AbstractVar[P]
     learned_parameters: eqx.AbstractVar[tuple[str, ...]]
     """Names of the problem's parameters that a policy writes."""
-
     state_names: eqx.AbstractVar[tuple[str, ...]]
     """The planner's states, with their units, for the axes of plots."""
 

@@ -1,0 +1,262 @@
+r"""Bring a mass on a spring to rest: linear, quadratic, and therefore known exactly.
+
+    ẋ = v,   v̇ = (F - b v - k x) / m,   discretised by Euler's rule:   s⁺ = A s + B F,  s = (x, v)
+
+    return   -Σ sᵀ Q s + R F²,   Q = diag(1, 0.1),  R = 0.01
+
+Where no bound is active the best controller is F = -K s with
+
+    K = (R + Bᵀ P B)⁻¹ Bᵀ P A,    P = Q + Aᵀ P (A - B K),
+
+and -sᵀ P s is the best return that an endless episode can have. A planner with the right model, these
+weights and the terminal weight P returns exactly this controller, whatever its horizon: `matched=True`. The default one
+has a wrong model and wrong weights; its eight parameters are there to be learned.
+
+Reference: D. P. Bertsekas, "Dynamic Programming and Optimal Control", vol. I, 4th ed., sect. 3.1.
+"""
+
+import math
+from typing import TYPE_CHECKING, final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from planahead.problem import Bounds, Problem, Slack, euler, parameter, static
+from planahead.tasks.environment import Environment, StepInfo, Transition, constant
+from planahead.tasks.task import Task
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# What the world and the planner's model of it agree on.
+FORCE_LIMIT = 0.5  # N
+STATE_LIMIT = 2.0  # m, m/s
+TIME_STEP = 0.1  # s
+STATE_NAMES = ("position [m]", "velocity [m/s]")
+
+
+def mass_spring_damper_ode(
+    body: "MassSpringDamper | MassSpringDamperProblem", x: Float[Array, " 2"], u: Float[Array, " 1"]
+) -> Float[Array, " 2"]:
+    """ẋ of a mass-spring-damper with the constants of `body`."""
+    position, velocity = x
+    return jnp.stack([velocity, (u[0] - body.damping * velocity - body.stiffness * position) / body.mass])
+
+
+class MassSpringDamperState(eqx.Module):
+    """Position and velocity, and how long the mass has been going."""
+
+    x: Float[Array, " 2"]
+    """x [m], v [m/s]."""
+    step: Int[Array, ""]
+    """Steps since the start."""
+
+
+@final
+class MassSpringDamper(Environment[MassSpringDamperState]):
+    """The world: a light spring with hardly any damping.
+
+    Observation: x [m], v [m/s]; unbounded, since the last observation of an episode may lie beyond the limits.
+    Action: F [N] within ±0.5, clipped.
+    Reward: -(x² + 0.1 v² + 0.01 F²) of the state before the step and the force applied in it.
+    Terminates: when |x| or |v| exceeds `state_limit` (2).
+    Truncates: after 50 steps (5 s), unless the last one terminates.
+    Success: |x| and |v| are below `rest_limit` (0.1).
+    Violation: |x| or |v| exceeds `state_limit`.
+    Start: uniform within ±`start_spread` in both states; 1 by default, half of the limits.
+
+    >>> import jax, jax.numpy as jnp
+    >>> environment = MassSpringDamper()
+    >>> state = MassSpringDamperState(x=jnp.array([1.0, 0.0]), step=jnp.array(0))
+    >>> transition = environment.step(state, jnp.array([0.5]), jax.random.key(0))
+    >>> print(f"the force of 0.5 N balances the spring: {transition.observation}, reward {transition.reward:.4f}")
+    the force of 0.5 N balances the spring: [1. 0.], reward -1.0025
+    """
+
+    mass: Array = constant(1.0, positive=True)  # kg
+    damping: Array = constant(0.1)  # N s/m
+    stiffness: Array = constant(0.5)  # N/m
+    position_price: Array = constant(1.0)  # 1/m²
+    velocity_price: Array = constant(0.1)  # s²/m²
+    force_price: Array = constant(0.01, positive=True)  # 1/N²
+    state_limit: Array = constant(STATE_LIMIT, positive=True)  # m, m/s
+    rest_limit: Array = constant(0.1, positive=True)  # m, m/s
+    start_spread: Array = constant(0.5 * STATE_LIMIT)  # m, m/s
+
+    observation_names: tuple[str, ...] = static(STATE_NAMES)
+    observation_low: tuple[float, ...] = static((-math.inf, -math.inf))
+    observation_high: tuple[float, ...] = static((math.inf, math.inf))
+    observation_scale: tuple[float, ...] = static((STATE_LIMIT, STATE_LIMIT))
+    action_names: tuple[str, ...] = static(("force [N]",))
+    action_low: tuple[float, ...] = static((-FORCE_LIMIT,))
+    action_high: tuple[float, ...] = static((FORCE_LIMIT,))
+    time_step: float = static(TIME_STEP)  # s
+    episode_steps: int = static(50)
+
+    def ode(self, x: Float[Array, " 2"], u: Float[Array, " 1"]) -> Float[Array, " 2"]:
+        return mass_spring_damper_ode(self, x, u)
+
+    def reset(self, key: PRNGKeyArray) -> MassSpringDamperState:
+        x = self.start_spread * jax.random.uniform(key, (2,), minval=-1.0, maxval=1.0)
+        return MassSpringDamperState(x=x, step=jnp.array(0))
+
+    def observe(self, state: MassSpringDamperState) -> Float[Array, " 2"]:
+        return state.x
+
+    def step(
+        self, state: MassSpringDamperState, action: Float[Array, " 1"], key: PRNGKeyArray
+    ) -> Transition[MassSpringDamperState]:
+        del key  # The world is deterministic.
+        force = jnp.clip(action, jnp.asarray(self.action_low), jnp.asarray(self.action_high))
+        x = euler(self.ode, state.x, force, self.time_step)
+        new = MassSpringDamperState(x=x, step=state.step + 1)
+        inside = jnp.all(jnp.abs(x) <= self.state_limit)  # False for NaN too
+        position, velocity = state.x
+        return Transition(
+            state=new,
+            observation=self.observe(new),
+            reward=-(
+                self.position_price * position**2 + self.velocity_price * velocity**2 + self.force_price * force[0] ** 2
+            ),
+            terminated=~inside,
+            truncated=inside & (new.step >= self.episode_steps),
+            info=StepInfo(violation=~inside, success=jnp.all(jnp.abs(x) < self.rest_limit)),
+        )
+
+    def draw(self, axes: "Axes", state: MassSpringDamperState, *, alpha: float = 1.0) -> None:
+        from matplotlib.patches import Rectangle
+
+        position, limit = float(state.x[0]), float(self.state_limit)
+        wall = -1.5 * limit
+        windings = np.linspace(0.0, 1.0, 25)
+        coil = 0.12 * limit * np.resize([0.0, 1.0, 0.0, -1.0], windings.size)
+        axes.vlines([wall], -0.4 * limit, 0.4 * limit, color="0.4", linewidth=3.0)
+        axes.vlines([0.0], -0.3 * limit, 0.3 * limit, color="0.6", linewidth=1.0, linestyle=":")
+        axes.plot(wall + windings * (position - 0.15 * limit - wall), coil, color="0.5", linewidth=1.0, alpha=alpha)
+        corner = position - 0.15 * limit, -0.2 * limit
+        axes.add_patch(Rectangle(corner, 0.3 * limit, 0.4 * limit, color="tab:blue", alpha=alpha, linewidth=0))
+        axes.set(xlim=(wall, 1.5 * limit), ylim=(-0.6 * limit, 0.6 * limit), aspect="equal")
+        axes.set_axis_off()
+
+
+@final
+class MassSpringDamperProblem(Problem):
+    """What the planner believes and wants: ½ (sᵀ Q s + R F²) at every stage and ½ sᵀ P s at the end, over 2 s.
+
+    The defaults describe a heavier, stiffer and better damped body than the world's. The weights are learned as square
+    roots: Q = diag(`state_weight_root`)², R = `force_weight_root`², and P = Lᵀ L with L = [[p₁, c], [0, p₂]], where p is
+    `terminal_weight_root` and c is `terminal_coupling`, which no policy learns.
+    """
+
+    horizon: int = static(20)
+    state_size: int = static(2)
+    control_size: int = static(1)
+    time_step: float = static(TIME_STEP)  # s
+
+    mass: Array = parameter(1.5, low=0.1, high=10.0)  # kg
+    damping: Array = parameter(0.7, low=0.0, high=2.0)  # N s/m
+    stiffness: Array = parameter(2.0, low=0.0, high=5.0)  # N/m
+    state_weight_root: Array = parameter(np.sqrt([5.0, 0.2]), low=np.sqrt([0.1, 0.01]), high=np.sqrt([10.0, 1.0]))
+    force_weight_root: Array = parameter(math.sqrt(0.08), low=math.sqrt(0.001), high=math.sqrt(0.1))
+    terminal_weight_root: Array = parameter(np.sqrt([5.0, 0.5]), low=np.sqrt([1.0, 0.1]), high=np.sqrt([10.0, 1.0]))
+    terminal_coupling: Array = constant(0.0)
+    limit_weight: Array = constant(1e3)  # for exceeding the state limits
+
+    @classmethod
+    def matched(cls, environment: MassSpringDamper, horizon: int = 20) -> "MassSpringDamperProblem":
+        """The problem whose plan is the best policy of `environment` wherever no bound is active.
+
+        Its cost is half of minus the return: `value(problem, s)` = ½ sᵀ P s, and all weights lie inside their boxes.
+        """
+        A, B = (np.asarray(matrix, float) for matrix in _linearise(environment))
+        Q = np.diag([float(environment.position_price), float(environment.velocity_price)])
+        R = np.array([[float(environment.force_price)]])
+        L = np.linalg.cholesky(riccati_solution(A, B, Q, R)).T
+        return cls(
+            horizon=horizon,
+            time_step=environment.time_step,
+            mass=environment.mass,
+            damping=environment.damping,
+            stiffness=environment.stiffness,
+            state_weight_root=jnp.sqrt(jnp.diag(Q)),
+            force_weight_root=jnp.sqrt(environment.force_price),
+            terminal_weight_root=jnp.diag(L),
+            terminal_coupling=jnp.asarray(L[0, 1]),
+        )
+
+    def ode(self, x: Float[Array, " 2"], u: Float[Array, " 1"]) -> Float[Array, " 2"]:
+        return mass_spring_damper_ode(self, x, u)
+
+    def dynamics(self, x: Float[Array, " 2"], u: Float[Array, " 1"]) -> Float[Array, " 2"]:
+        return euler(self.ode, x, u, self.time_step)
+
+    def stage_residual(self, x: Float[Array, " 2"], u: Float[Array, " 1"]) -> Float[Array, " 3"]:
+        return jnp.concatenate([self.state_weight_root * x, self.force_weight_root * u])
+
+    def terminal_residual(self, x: Float[Array, " 2"]) -> Float[Array, " 2"]:
+        p1, p2 = self.terminal_weight_root
+        return jnp.stack([p1 * x[0] + self.terminal_coupling * x[1], p2 * x[1]])
+
+    def control_bounds(self) -> Bounds:
+        return Bounds(-FORCE_LIMIT, FORCE_LIMIT)
+
+    def state_bounds(self) -> Bounds:
+        return Bounds(-STATE_LIMIT, STATE_LIMIT, slack=Slack(quadratic=self.limit_weight))
+
+
+@final
+class MassSpringDamperTask(Task[MassSpringDamper, MassSpringDamperProblem]):
+    """Rest at the origin, with a planner whose eight parameters are wrong by default and exact with `matched=True`.
+
+    `environment` and `problem` replace the defaults; `matched` and `problem` exclude each other.
+    """
+
+    environment: MassSpringDamper
+    problem: MassSpringDamperProblem
+    name: str = static("mass-spring-damper")
+    learned_parameters: tuple[str, ...] = static(
+        ("mass", "damping", "stiffness", "state_weight_root", "force_weight_root", "terminal_weight_root")
+    )
+    state_names: tuple[str, ...] = static(STATE_NAMES)
+
+    def __init__(
+        self,
+        environment: MassSpringDamper | None = None,
+        problem: MassSpringDamperProblem | None = None,
+        *,
+        matched: bool = False,
+    ):
+        if matched and problem is not None:
+            raise ValueError("MassSpringDamperTask got matched=True and a problem; leave one of them out.")
+        self.environment = MassSpringDamper() if environment is None else environment
+        matching = MassSpringDamperProblem.matched(self.environment) if matched else None
+        self.problem = matching or problem or MassSpringDamperProblem()
+
+    def planner_state(self, observation: Float[Array, " 2"]) -> Float[Array, " 2"]:
+        return observation
+
+
+def riccati_solution(
+    A: np.ndarray, B: np.ndarray, Q: np.ndarray, R: np.ndarray, iterations: int = 100_000
+) -> np.ndarray:
+    """P = Q + Aᵀ P (A - B K) with K = (R + Bᵀ P B)⁻¹ Bᵀ P A, by iterating from P = Q.
+
+    **Raises:** `ValueError` if the iteration does not settle, as for a pair (A, B) that cannot be stabilised.
+    """
+    P = Q
+    for _ in range(iterations):
+        K = np.linalg.solve(R + B.T @ P @ B, B.T @ P @ A)
+        previous, P = P, Q + A.T @ P @ (A - B @ K)
+        if np.max(np.abs(P - previous)) <= 1e-14 * np.max(np.abs(P)):
+            return (P + P.T) / 2
+    raise ValueError(f"the Riccati iteration did not settle in {iterations} steps; is the pair (A, B) stabilisable?")
+
+
+def _linearise(environment: MassSpringDamper) -> tuple[Float[Array, "2 2"], Float[Array, "2 1"]]:
+    def flow(x: Float[Array, " 2"], u: Float[Array, " 1"]) -> Float[Array, " 2"]:
+        return euler(environment.ode, x, u, environment.time_step)
+
+    return jax.jacobian(flow, (0, 1))(jnp.zeros(2), jnp.zeros(1))

@@ -1,0 +1,56 @@
+"""The tasks by name: one line each."""
+
+import dataclasses
+import inspect
+from typing import Any
+
+from planahead.tasks.cart_pole import CartPoleTask
+from planahead.tasks.mass_spring_damper import MassSpringDamperTask
+from planahead.tasks.task import Task
+
+TASKS: dict[str, type[Task]] = {
+    "cartpole": CartPoleTask,
+    "mass-spring-damper": MassSpringDamperTask,
+}
+
+
+def task_names() -> tuple[str, ...]:
+    """The names that `make_task` knows, sorted.
+
+    >>> task_names()
+    ('cartpole', 'mass-spring-damper')
+    """
+    return tuple(sorted(TASKS))
+
+
+def make_task(name: str, **options: Any) -> Task:
+    """Build a task.
+
+    **Arguments:**
+
+    - `name`: one of `task_names()`.
+    - `options`: constants of the task's environment (`start_spread=0.1`, `pole_mass=0.2`), which change the world and
+        leave the planner's belief about it as it is; or arguments of the task (`problem=CartPoleProblem(horizon=20)`).
+
+    **Raises:** `ValueError` for an unknown name or option; the message lists the known ones.
+
+    >>> print(make_task("cartpole", start_spread=0.1).environment.start_spread)
+    0.1
+    """
+    if name not in TASKS:
+        raise ValueError(f"there is no task '{name}'; the known ones are: {', '.join(task_names())}.")
+    build = TASKS[name]
+    known = [parameter for parameter in inspect.signature(build).parameters if parameter != "name"]
+    settings = {option: value for option, value in options.items() if option in known}
+    world = {option: value for option, value in options.items() if option not in known}
+    task = build(**settings)
+    if not world:
+        return task
+    unknown = [option for option in world if option not in task.environment.constants]
+    if unknown:
+        raise ValueError(
+            f"task '{name}' has no option {', '.join(map(repr, unknown))}; constants of its world are: "
+            f"{', '.join(task.environment.constants)}; and arguments of the task: {', '.join(known)}."
+        )
+    settings["environment"] = dataclasses.replace(task.environment, **world)
+    return build(**settings)  # anew, since a matched problem depends on the world
