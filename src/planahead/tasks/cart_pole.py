@@ -79,8 +79,8 @@ class CartPole(Environment[CartPoleState]):
     Reward: |π - |θ|| / (10 π) of the new state, in [0, 0.1]: 0 hanging, 0.1 upright; 20 is above every return.
     Terminates: when the cart leaves the track, |p| > `position_limit`.
     Truncates: after 200 steps (10 s), unless the last one terminates.
-    Success: the pole stood, within `upright_angle` of a multiple of 2π, in all of the last `success_steps` (10) states, and
-        the cart is on the track.
+    Success: in each of the last `success_steps` (10) states the pole stood, within `upright_angle` of a multiple of 2π,
+        and the cart is on the track.
     Violation: |p| > `position_limit`.
     Start: hanging at rest, (0, π, 0, 0), plus a uniform draw within ±`start_spread` in every state; 0 by default, which
         makes every deterministic episode the same.

@@ -147,8 +147,8 @@ class MassSpringDamperProblem(Problem):
     """What the planner believes and wants: ½ (sᵀ Q s + R F²) at every stage and ½ sᵀ P s at the end, over 2 s.
 
     The defaults describe a heavier, stiffer and better damped body than the world's. The weights are learned as square
-    roots: Q = diag(`state_weight_root`)², R = `force_weight_root`², and P = Lᵀ L with L = [[p₁, c], [0, p₂]], where p is
-    `terminal_weight_root` and c is `terminal_coupling`, which no policy learns.
+    roots: Q = diag(`state_weight_root`)², R = `force_weight_root`², and P = Lᵀ L with L = [[p₁, c], [0, p₂]], where p
+    is `terminal_weight_root` and c is `terminal_coupling`, which no policy learns.
     """
 
     horizon: int = static(20)

@@ -9,7 +9,6 @@ from jaxtyping import Array, Float
 from planahead.problem import Problem
 from planahead.tasks.environment import Environment
 
-
 E = TypeVar("E", bound=Environment[Any])
 P = TypeVar("P", bound=Problem)
 
