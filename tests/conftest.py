@@ -1,7 +1,7 @@
 """Strictness that holds in every test and never in a user's program.
 
-Types and shapes in the package's annotations are checked at run time, arrays of different rank never broadcast silently,
-figures are drawn without a window, and warnings are errors (pyproject.toml). The package itself never touches `jax.config`.
+Types and shapes in the package's annotations are checked at run time, arrays of different rank never broadcast
+silently, figures are drawn without a window, and warnings are errors (pyproject.toml).
 """
 
 from collections.abc import Iterator
@@ -19,6 +19,6 @@ matplotlib.use("Agg")
 
 @pytest.fixture
 def x64() -> Iterator[None]:
-    """Compute in float64 for one test. Compiled functions are cached per precision, so nothing leaks into the next test."""
+    """Compute in float64 for one test; compiled functions are cached per precision, so none leaks into the next."""
     with jax.enable_x64(True):
         yield
