@@ -17,5 +17,13 @@ from planahead.problem import (
     static as static,
     zero_order_hold as zero_order_hold,
 )
+from planahead.qp import (
+    QP as QP,
+    InteriorPoint as InteriorPoint,
+    QPSolution as QPSolution,
+    StageBounds as StageBounds,
+    Status as Status,
+    solve_qp as solve_qp,
+)
 
 __version__ = "0.1.0"

@@ -1,0 +1,236 @@
+"""A primal-dual interior-point method for batches of stage QPs: Mehrotra's predictor-corrector with a fixed smallest barrier τ.
+
+Each iteration factorises the Newton system of `newton` once and solves it twice:
+
+    predictor   target τ:                         step α_aff, duality measure μ_aff
+    corrector   target max(σ μ, τ), σ = (μ_aff/μ)³, with the predictor's second-order term Δλ∘Δt
+
+The iterates end at λ t = τ rather than at zero, so a solution is a smooth function of the data, and the smoother the larger τ. The
+loop is written over the batch: a lane that has ended is left as it is, and a lane that fails is frozen at its last finite iterate.
+
+References: S. Mehrotra, SIAM J. Optim. 2 (1992); G. Frison, M. Diehl, HPIPM, IFAC 2020; for τ: J. Frey et al., arXiv 2505.01353.
+Fails, and says so, where the reduced Hessian is not positive definite, or where the numbers span more than the format holds.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from planahead.qp import newton
+from planahead.qp.newton import Residuals, Rows, largest
+from planahead.qp.status import Status
+from planahead.qp.types import LaneQP, Point
+
+
+_MARGIN = 0.1
+"""Smallest distance to a bound at the start (HPIPM's choice)."""
+
+
+class InteriorPoint(eqx.Module):
+    """Settings of the solver. `None` means: chosen from the number format."""
+
+    tolerance: float | None = eqx.field(static=True, default=None)
+    """Largest relative residual of a solved lane: 1e-9 in float64, 2e-5 in float32."""
+    tau: float | None = eqx.field(static=True, default=None)
+    """The barrier at the solution, in units of cost: λ t = τ. Larger values smooth active-set changes. By default a small multiple
+    (1e-11 in float64, 1e-6 in float32) of the gradient's magnitude, so that active bounds are met to about the format's precision."""
+    iterations: int = eqx.field(static=True, default=60)
+
+    def resolved_tolerance(self, dtype) -> float:
+        return self.tolerance if self.tolerance is not None else (1e-9 if dtype == jnp.float64 else 2e-5)
+
+    def resolved_tau(self, magnitude: Float[Array, " B"]) -> Float[Array, " B"]:
+        if self.tau is not None:
+            return jnp.full_like(magnitude, self.tau)
+        return (1e-11 if magnitude.dtype == jnp.float64 else 1e-6) * jnp.maximum(magnitude, 1.0)
+
+
+class Outcome(eqx.Module):
+    """Where every lane ended."""
+
+    point: Point
+    status: Int[Array, " B"]
+    iterations: Int[Array, " B"]
+    residual: Float[Array, " B"]
+    tau: Float[Array, " B"]
+
+
+def solve(qp: LaneQP, settings: InteriorPoint, active: Bool[Array, " B"]) -> Outcome:
+    """Solve all lanes of `qp` in which `active` holds; the others come back as they start, with status `INVALID_INPUT`."""
+    valid = _valid(qp)
+    active = active & valid
+    qp = neutral(qp, ~valid)
+    rows = Rows(qp)
+    dtype = qp.H.dtype
+    tolerance = settings.resolved_tolerance(dtype)
+    start, tau = _start(qp, rows, settings)
+    count = jnp.sum(rows.exists, (0, 1, 2)) + jnp.sum(rows.soft, (0, 1, 2))
+    count = jnp.maximum(count, 1).astype(dtype)
+
+    def mu(point: Point) -> Float[Array, " B"]:
+        pairs = jnp.where(rows.exists, point.lam * point.t, 0.0) + jnp.where(rows.soft, point.s * point.nu, 0.0)
+        return jnp.sum(pairs, (0, 1, 2)) / count
+
+    def body(carry):
+        point, residual, active, status, iterations, error, stuck, cautious, k = carry
+        system = newton.factorise(qp, rows, point)
+        predictor = newton.step(qp, rows, system, point, residual)
+        alpha = _longest(rows, point, predictor)
+        mu_now = mu(point)
+        mu_affine = mu(_move(point, predictor, alpha))
+        centring = jnp.clip(mu_affine / mu_now, 0.0, 1.0) ** 3
+        target = jnp.maximum(mu_now * jnp.where(cautious, jnp.maximum(centring, 0.3), centring), tau)
+        second = jnp.where(cautious, 0.0, 1.0)
+        corrected = eqx.tree_at(
+            lambda r: (r.complementarity, r.violation),
+            residual,
+            (
+                jnp.where(rows.exists, point.lam * point.t + second * predictor.lam * predictor.t - target, 0.0),
+                jnp.where(rows.soft, point.s * point.nu + second * predictor.s * predictor.nu - target, 0.0),
+            ),
+        )
+        direction = newton.step(qp, rows, system, point, corrected)
+        alpha = jnp.minimum(1.0, 0.995 * _longest(rows, point, direction))
+        moved = _move(point, direction, alpha)
+        moved_residual = newton.residuals(qp, rows, moved, tau)
+        moved_error = _error(qp, rows, moved, moved_residual, tau)
+        finite = jnp.isfinite(moved_error) & system.factor.definite
+        accept = active & finite
+        point = _select(accept, moved, point)
+        residual = _select(accept, moved_residual, residual)
+        progress = moved_error < 0.9 * error
+        stuck = jnp.where(accept & (progress | (alpha > 0.1)), 0, stuck + 1)
+        error = jnp.where(accept, moved_error, error)
+        iterations = iterations + active
+        solved = accept & (error <= tolerance)
+        stalled = active & ~solved & (~finite | (stuck >= 4))
+        status = jnp.where(solved, Status.SOLVED, jnp.where(stalled, Status.STALLED, status))
+        return point, residual, active & ~solved & ~stalled, status, iterations, error, stuck, alpha < 0.3, k + 1
+
+    def unfinished(carry):
+        return jnp.any(carry[2]) & (carry[-1] < settings.iterations)
+
+    first = newton.residuals(qp, rows, start, tau)
+    error = _error(qp, rows, start, first, tau)
+    status = jnp.where(active, Status.ITERATION_LIMIT, Status.INVALID_INPUT)
+    zeros = jnp.zeros(active.shape, int)
+    carry = (start, first, active, status, zeros, error, zeros, jnp.zeros_like(active), jnp.zeros((), int))
+    point, _, _, status, iterations, error, *_ = jax.lax.while_loop(unfinished, body, carry)
+    status = jnp.where(active & (status != Status.SOLVED) & _infeasible(qp, rows, point), Status.INFEASIBLE, status)
+    return Outcome(point, status, iterations, error, tau)
+
+
+def _start(qp: LaneQP, rows: Rows, settings: InteriorPoint) -> tuple[Point, Float[Array, " B"]]:
+    """Start from the solution without rows: where it keeps all of them, it is the answer. Also τ, in the units of the cost.
+
+    Elsewhere bounded entries are moved inside, distances are at least a tenth, and λ t = μ₀ with μ₀ from the cost's magnitude.
+    """
+    blank = Point(
+        z=jnp.zeros_like(qp.g),
+        pi=jnp.zeros((qp.g.shape[0], *qp.c.shape[1:]), qp.g.dtype),
+        t=jnp.ones_like(rows.bound),
+        lam=jnp.zeros_like(rows.bound),
+        s=jnp.where(rows.soft, 1.0, 0.0).astype(qp.g.dtype),
+        nu=jnp.zeros_like(rows.bound),
+    )
+    nu = qp.control_size
+    if qp.initial_state is not None:
+        z = jnp.concatenate([jnp.concatenate([blank.z[:1, :nu], qp.initial_state[None]], 1), blank.z[1:]])
+        blank = eqx.tree_at(lambda point: point.z, blank, z)
+    absent = eqx.tree_at(lambda r: (r.exists, r.soft), rows, (jnp.zeros_like(rows.exists), jnp.zeros_like(rows.soft)))
+    system = newton.factorise(qp, absent, blank)
+    free = _move(blank, newton.step(qp, absent, system, blank, newton.residuals(qp, absent, blank, jnp.zeros(()))), 1.0)
+    usable = system.factor.definite & jnp.isfinite(largest(free.z) + largest(free.pi))
+    free = _select(usable, free, blank)
+    gradient = jax.vmap(newton.matvec)(qp.H, free.z) + qp.g
+    magnitude = jnp.maximum(largest(gradient), 1.0)
+    tau = settings.resolved_tau(magnitude)
+    distance = newton.sides(newton.row_values(qp, free.z)) - rows.bound
+    inside = jnp.all((distance > _MARGIN) | ~rows.exists, (0, 1, 2)) & usable
+    mu0 = jnp.where(inside, tau, magnitude)
+    z, nz = free.z, qp.g.shape[1]
+    lower = jnp.where(rows.exists[:, 0, :nz], rows.bound[:, 0, :nz], -jnp.inf)
+    upper = jnp.where(rows.exists[:, 1, :nz], -rows.bound[:, 1, :nz], jnp.inf)
+    inset = jnp.minimum(_MARGIN, 0.5 * (upper - lower))
+    z = jnp.clip(z, lower + inset, upper - inset)
+    distance = newton.sides(newton.row_values(qp, z)) - rows.bound
+    t = jnp.where(rows.exists, jnp.maximum(distance, _MARGIN), 1.0)
+    lam = jnp.where(rows.exists, mu0 / t, 0.0)
+    s = jnp.where(rows.soft, jnp.sqrt(mu0), 0.0)
+    return Point(z, free.pi, t, lam, s, s), tau
+
+def _longest(rows: Rows, point: Point, direction: Point) -> Float[Array, " B"]:
+    """The longest step up to 1 at which no distance, multiplier or violation becomes negative."""
+
+    def ratio(value, change, where):
+        return jnp.where(where & (change < 0), -value / jnp.where(change < 0, change, -1.0), jnp.inf)
+
+    ratios = (
+        ratio(point.t, direction.t, rows.exists),
+        ratio(point.lam, direction.lam, rows.exists),
+        ratio(point.s, direction.s, rows.soft),
+        ratio(point.nu, direction.nu, rows.soft),
+    )
+    smallest = jnp.minimum(jnp.minimum(ratios[0], ratios[1]), jnp.minimum(ratios[2], ratios[3]))
+    return jnp.minimum(1.0, jnp.min(smallest, (0, 1, 2), initial=jnp.inf))
+
+
+def _move(point: Point, direction: Point, alpha: Float[Array, " B"]) -> Point:
+    return jax.tree.map(lambda value, change: value + alpha * change, point, direction)
+
+
+def _select(lanes: Bool[Array, " B"], new, old):
+    return jax.tree.map(lambda a, b: jnp.where(lanes, a, b), new, old)
+
+
+def _error(qp: LaneQP, rows: Rows, point: Point, residual: Residuals, tau: Float[Array, " B"]) -> Float[Array, " B"]:
+    """The largest residual, each relative to the magnitude of the terms it is the difference of."""
+    dual_scale = 1.0 + largest(qp.g) + largest(point.pi) + largest(point.lam)
+    primal_scale = 1.0 + largest(point.z) + largest(qp.c)
+    dual = jnp.maximum(largest(residual.stationarity), largest(residual.price)) / dual_scale
+    primal = jnp.maximum(jnp.maximum(largest(residual.dynamics), largest(residual.initial)), largest(residual.row)) / primal_scale
+    # λt must meet τ itself, to a tenth, or the solution is not the smoothed one whose derivative is taken.
+    relative = jnp.maximum(largest(residual.complementarity), largest(residual.violation)) / tau
+    tolerance_free = jnp.where(relative <= 0.1, 0.0, relative * tau)
+    return jnp.maximum(jnp.maximum(dual, primal), tolerance_free)
+
+
+def _valid(qp: LaneQP) -> Bool[Array, " B"]:
+    """Whether all data are numbers and no lower bound is above its upper bound."""
+    numbers = [qp.H, qp.g, qp.F, qp.c, qp.G] + ([] if qp.initial_state is None else [qp.initial_state])
+    finite = jnp.isfinite(sum(largest(data) for data in numbers))
+    nan = jnp.isnan(largest(jnp.where(jnp.isinf(qp.bound), 0.0, qp.bound)))
+    nan |= jnp.any(jnp.isnan(qp.linear) | jnp.isnan(qp.quadratic), (0, 1)) | jnp.any(qp.bound == jnp.inf, (0, 1, 2))
+    crossed = jnp.any(qp.bound[:, 0] > -qp.bound[:, 1], (0, 1))
+    return finite & ~nan & ~crossed
+
+
+def neutral(qp: LaneQP, lanes: Bool[Array, " B"]) -> LaneQP:
+    """Replace the data of `lanes` by those of a problem that is solved by zero, so that no NaN can leave them."""
+    blank = LaneQP(
+        H=jnp.broadcast_to(jnp.eye(qp.H.shape[1], dtype=qp.H.dtype)[None, :, :, None], qp.H.shape),
+        g=jnp.zeros_like(qp.g),
+        F=jnp.zeros_like(qp.F),
+        c=jnp.zeros_like(qp.c),
+        G=jnp.zeros_like(qp.G),
+        bound=jnp.full_like(qp.bound, -jnp.inf),
+        linear=jnp.full_like(qp.linear, jnp.inf),
+        quadratic=jnp.full_like(qp.quadratic, jnp.inf),
+        initial_state=None if qp.initial_state is None else jnp.zeros_like(qp.initial_state),
+    )
+    return _select(lanes, blank, qp)
+
+
+def _infeasible(qp: LaneQP, rows: Rows, point: Point) -> Bool[Array, " B"]:
+    """Whether the multipliers prove that the hard rows contradict the dynamics (Farkas): Eᵀπ = Gᵀσλ with λᵀb + πᵀc > 0."""
+    nu = qp.control_size
+    lam = jnp.where(rows.exists & ~rows.soft, point.lam, 0.0)
+    pull = newton.row_pull(qp, newton.net(lam))
+    costates = jnp.concatenate([jnp.zeros_like(point.z[:, :nu]), point.pi], 1)
+    pulled = jnp.concatenate([jax.vmap(newton.matvec_transposed)(qp.F, point.pi[1:]), jnp.zeros_like(qp.g[:1])])
+    mismatch = largest(pulled - costates - pull)
+    gap = jnp.sum(lam * rows.bound, (0, 1, 2)) + jnp.sum(point.pi[1:] * qp.c, (0, 1))
+    if qp.initial_state is not None:
+        gap = gap + jnp.sum(point.pi[0] * qp.initial_state, 0)
+    return (gap > 0) & (mismatch <= 1e-6 * gap)

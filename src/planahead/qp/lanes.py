@@ -1,0 +1,64 @@
+"""Linear algebra for many small matrices at once, the batch ("lanes") in the last axis.
+
+A lane's matrix of a few rows is too small for a vector unit, but entry (i, j) of all lanes is one contiguous vector. So every product
+is written out over its inner index, and the compiler turns each term into one vectorised loop over the lanes. Lanes never mix.
+Shapes: matrices `[i, j, B]`, vectors `[i, B]`.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+
+def matmul(A: Float[Array, "i j B"], X: Float[Array, "j k B"]) -> Float[Array, "i k B"]:
+    """A X in every lane."""
+    return sum((A[:, j, None, :] * X[None, j, :, :] for j in range(X.shape[0])), start=_zeros(A, A.shape[0], X.shape[1]))
+
+
+def matmul_transposed(A: Float[Array, "j i B"], X: Float[Array, "j k B"]) -> Float[Array, "i k B"]:
+    """Aᵀ X in every lane."""
+    return sum((A[j, :, None, :] * X[j, None, :, :] for j in range(X.shape[0])), start=_zeros(A, A.shape[1], X.shape[1]))
+
+
+def matvec(A: Float[Array, "i j B"], x: Float[Array, "j B"]) -> Float[Array, "i B"]:
+    """A x in every lane."""
+    return sum((A[:, j] * x[None, j] for j in range(x.shape[0])), start=_zeros(A, A.shape[0]))
+
+
+def matvec_transposed(A: Float[Array, "j i B"], x: Float[Array, "j B"]) -> Float[Array, "i B"]:
+    """Aᵀ x in every lane."""
+    return sum((A[j] * x[j, None] for j in range(x.shape[0])), start=_zeros(A, A.shape[1]))
+
+
+def inverse_cholesky(M: Float[Array, "n n B"]) -> tuple[Float[Array, "n n B"], Bool[Array, " B"]]:
+    """W = L⁻¹ with M = L Lᵀ, so that M⁻¹ = Wᵀ W, and whether M was positive definite. Only the lower triangle of M is read.
+
+    A lane with a pivot that is not positive gets the pivot 1 instead; its W is finite and means nothing.
+    """
+    n = M.shape[0]
+    ones = jnp.ones_like(M[0, 0]) if n else jnp.ones(M.shape[2:], M.dtype)
+    definite = jnp.ones_like(ones, bool)
+    rows: list[list[Array]] = []
+    inverse_pivots: list[Array] = []
+    for i in range(n):
+        row: list[Array] = []
+        for j in range(i):
+            entry = M[i, j] - sum(row[m] * rows[j][m] for m in range(j))
+            row.append(entry * inverse_pivots[j])
+        pivot = M[i, i] - sum(entry * entry for entry in row)
+        positive = pivot > 0
+        definite &= positive
+        inverse_pivots.append(jax.lax.rsqrt(jnp.where(positive, pivot, 1.0)))
+        rows.append(row)
+    # Forward substitution on the identity, one column of W at a time.
+    W = [[jnp.zeros_like(ones)] * n for _ in range(n)]
+    for j in range(n):
+        for i in range(j, n):
+            right = ones if i == j else -sum(rows[i][m] * W[m][j] for m in range(j, i))
+            W[i][j] = right * inverse_pivots[i]
+    flat = [entry for row in W for entry in row]
+    return jnp.stack(flat).reshape(M.shape), definite
+
+
+def _zeros(like: Array, *shape: int) -> Array:
+    return jnp.zeros((*shape, like.shape[-1]), like.dtype)

@@ -1,0 +1,147 @@
+"""One Newton step on the smoothed optimality conditions of a stage QP with two-sided, hard or soft rows.
+
+With v = all z_k, row values G v, sides σ ∈ {+1 (lower), -1 (upper)}, and for every side of every row a distance t, a multiplier λ,
+a violation s (soft rows only) and its multiplier ν, the conditions smoothed by τ are
+
+    H v + g + Eᵀπ - Gᵀ(σλ) = 0     stationarity        λ t = τ      complementarity
+    E v + c                = 0     dynamics            s ν = τ      complementarity of the violation
+    σ G v - b + s - t      = 0     rows                Z s + z - λ - ν = 0   price of the violation
+
+With Γ = λ/t, Γ_s = ν/s and w = 1/(Z + Γ + Γ_s), the row variables are eliminated (hard rows are the limit Z → ∞, so w = 0):
+
+    Γ̃ = Γ (Z + Γ_s) w,     ρ = (Z + Γ_s) w (r_λt/t + Γ r_row) - Γ w (r_price + r_sν/s),     Δλ = -Γ̃ σ G Δv - ρ
+
+and what remains is the QP with H + GᵀΓ̃G and gradient r_stat + Gᵀ(σρ), solved by `riccati`. The system is symmetric, so the same step with
+other right-hand sides is also its adjoint. Residuals are the left-hand sides minus the right-hand sides.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from planahead.qp import riccati
+from planahead.qp.lanes import matmul_transposed, matvec, matvec_transposed
+from planahead.qp.types import LaneQP, Point
+
+
+class Rows(eqx.Module):
+    """The rows of a QP with masks instead of infinities."""
+
+    exists: Bool[Array, "N+1 2 m B"]
+    soft: Bool[Array, "N+1 2 m B"]
+    bound: Float[Array, "N+1 2 m B"]
+    linear: Float[Array, "N+1 2 m B"]
+    quadratic: Float[Array, "N+1 2 m B"]
+
+    def __init__(self, qp: LaneQP):
+        priced = (jnp.isfinite(qp.linear) & jnp.isfinite(qp.quadratic))[:, None]
+        self.exists = jnp.isfinite(qp.bound)
+        self.soft = self.exists & priced
+        self.bound = jnp.where(self.exists, qp.bound, 0.0)
+        self.linear = jnp.where(self.soft, qp.linear[:, None], 0.0)
+        self.quadratic = jnp.where(self.soft, qp.quadratic[:, None], 0.0)
+
+
+class Residuals(eqx.Module):
+    """Residuals of the six conditions above, and of the initial state."""
+
+    stationarity: Float[Array, "N+1 nz B"]
+    dynamics: Float[Array, "N nx B"]
+    initial: Float[Array, "nx B"]
+    row: Float[Array, "N+1 2 m B"]
+    complementarity: Float[Array, "N+1 2 m B"]
+    price: Float[Array, "N+1 2 m B"]
+    violation: Float[Array, "N+1 2 m B"]
+
+
+class System(eqx.Module):
+    """The factorised Newton system at a point."""
+
+    factor: riccati.Factor
+    barrier: Float[Array, "N+1 2 m B"]  # Γ
+    share: Float[Array, "N+1 2 m B"]  # (Z + Γ_s) w, 1 in hard rows
+    w: Float[Array, "N+1 2 m B"]
+
+
+def sides(rows: Float[Array, "N+1 m B"]) -> Float[Array, "N+1 2 m B"]:
+    """σ times a row quantity, for both sides."""
+    return jnp.stack([rows, -rows], 1)
+
+
+def net(two_sided: Float[Array, "N+1 2 m B"]) -> Float[Array, "N+1 m B"]:
+    """Σ over both sides of σ times a two-sided quantity; the transpose of `sides`."""
+    return two_sided[:, 0] - two_sided[:, 1]
+
+
+def row_values(qp: LaneQP, z: Float[Array, "N+1 nz B"]) -> Float[Array, "N+1 m B"]:
+    """G z."""
+    if qp.G.shape[1] == 0:
+        return z
+    return jnp.concatenate([z, jax.vmap(matvec)(qp.G, z)], 1)
+
+
+def row_pull(qp: LaneQP, y: Float[Array, "N+1 m B"]) -> Float[Array, "N+1 nz B"]:
+    """Gᵀ y."""
+    nz = qp.g.shape[1]
+    if qp.G.shape[1] == 0:
+        return y
+    return y[:, :nz] + jax.vmap(matvec_transposed)(qp.G, y[:, nz:])
+
+
+def residuals(qp: LaneQP, rows: Rows, point: Point, tau: Float[Array, " B"]) -> Residuals:
+    """All residuals at `point`."""
+    nu = qp.control_size
+    x = point.z[:, nu:]
+    stationarity = jax.vmap(matvec)(qp.H, point.z) + qp.g - row_pull(qp, net(point.lam))
+    pulled = jnp.concatenate([jax.vmap(matvec_transposed)(qp.F, point.pi[1:]), jnp.zeros_like(qp.g[:1])])
+    costates = jnp.concatenate([jnp.zeros_like(point.z[:, :nu]), point.pi], 1)
+    initial = jnp.zeros_like(x[0]) if qp.initial_state is None else qp.initial_state - x[0]
+    return Residuals(
+        stationarity=stationarity + pulled - costates,
+        dynamics=jax.vmap(matvec)(qp.F, point.z[:-1]) + qp.c - x[1:],
+        initial=initial,
+        row=jnp.where(rows.exists, sides(row_values(qp, point.z)) - rows.bound + point.s - point.t, 0.0),
+        complementarity=jnp.where(rows.exists, point.lam * point.t - tau, 0.0),
+        price=jnp.where(rows.soft, rows.quadratic * point.s + rows.linear - point.lam - point.nu, 0.0),
+        violation=jnp.where(rows.soft, point.s * point.nu - tau, 0.0),
+    )
+
+
+def factorise(qp: LaneQP, rows: Rows, point: Point) -> System:
+    """Eliminate the row variables and factorise."""
+    barrier = jnp.where(rows.exists, point.lam / point.t, 0.0)
+    barrier_s = jnp.where(rows.soft, point.nu / jnp.where(rows.soft, point.s, 1.0), 0.0)
+    stiffness = rows.quadratic + barrier_s
+    w = jnp.where(rows.soft, 1.0 / jnp.where(rows.soft, stiffness + barrier, 1.0), 0.0)
+    share = jnp.where(rows.soft, stiffness * w, 1.0)
+    nz = qp.g.shape[1]
+    weight = jnp.sum(barrier * share, 1)
+    H = qp.H + jnp.eye(nz, dtype=qp.H.dtype)[None, :, :, None] * weight[:, :nz, None]
+    if qp.G.shape[1]:
+        H = H + jax.vmap(matmul_transposed)(qp.G, weight[:, nz:, None] * qp.G)
+    factor = riccati.factorise(H, qp.F, free_initial_state=qp.initial_state is None)
+    return System(factor, barrier, share, w)
+
+
+def step(qp: LaneQP, rows: Rows, system: System, point: Point, residual: Residuals) -> Point:
+    """The Newton step that cancels `residual` to first order."""
+    inverse_s = jnp.where(rows.soft, 1.0 / jnp.where(rows.soft, point.s, 1.0), 0.0)
+    toward_row = residual.complementarity / point.t + system.barrier * residual.row
+    toward_price = residual.price + residual.violation * inverse_s
+    rho = system.share * toward_row - system.barrier * system.w * toward_price
+    dz, dpi = riccati.solve(
+        system.factor, qp.F, residual.stationarity + row_pull(qp, net(rho)), residual.dynamics, residual.initial
+    )
+    along = sides(row_values(qp, dz))
+    dlam = -system.barrier * system.share * along - rho
+    ds = -system.w * (toward_price + toward_row + system.barrier * along)
+    dt = jnp.where(rows.exists, along + ds + residual.row, 0.0)
+    dnu = jnp.where(rows.soft, -(residual.violation + point.nu * ds) * inverse_s, 0.0)
+    return Point(dz, dpi, dt, dlam, ds, dnu)
+
+
+def largest(values: Array) -> Float[Array, " B"]:
+    """The largest magnitude of each lane."""
+    return jnp.max(jnp.abs(values), axis=tuple(range(values.ndim - 1)), initial=0.0)
+

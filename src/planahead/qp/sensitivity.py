@@ -1,0 +1,60 @@
+"""Derivatives of a QP's solution by the implicit function theorem: one factorisation, one back-solve, no Jacobian.
+
+At a solution y = (v, π, λ, …) of the smoothed conditions R(y; data) = 0, a cotangent ȳ on the solution gives
+
+    (∂R/∂y)ᵀ w = ȳ,        cotangent of the data = -(∂R/∂data)ᵀ w
+
+The conditions are symmetric up to the signs of λ and s, so w is a Newton step whose right-hand sides are the cotangents, and the second
+product is one `vjp` of R with respect to the data.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool
+
+from planahead.qp import newton
+from planahead.qp.batching import over_lanes, spread
+from planahead.qp.interior_point import neutral
+from planahead.qp.newton import Residuals, Rows, System
+from planahead.qp.types import LaneQP, Point
+
+
+def adjoint(qp: LaneQP, rows: Rows, system: System, point: Point, cotangent: Point) -> Residuals:
+    """-w as cotangents of the residuals: `vjp(data -> residuals)` of what this returns is the cotangent of the data.
+
+    `cotangent.t` and `cotangent.nu` are ignored: distances and the violations' multipliers are not outputs.
+    """
+    zeros = jnp.zeros_like(point.t)
+    seeds = Residuals(
+        stationarity=-cotangent.z,
+        dynamics=-cotangent.pi[1:],
+        initial=-cotangent.pi[0],
+        row=jnp.where(rows.exists, cotangent.lam, 0.0),
+        complementarity=zeros,
+        price=jnp.where(rows.soft, -cotangent.s, 0.0),
+        violation=zeros,
+    )
+    w = newton.step(qp, rows, system, point, seeds)
+    return Residuals(
+        stationarity=-w.z, dynamics=-w.pi[1:], initial=-w.pi[0], row=w.lam, complementarity=zeros, price=-w.s, violation=zeros
+    )
+
+
+def _adjoint_kernel(lanes, in_lanes, qp: LaneQP, point: Point, cotangent: Point, valid: Bool[Array, ""]) -> Residuals:
+    qp, point, cotangent, valid = spread(lanes, in_lanes, (qp, point, cotangent, valid))
+    # Bad lanes are replaced before the solve: a NaN times a zero mask would still be a NaN.
+    qp = neutral(qp, ~valid)
+    cotangent = jax.tree.map(lambda value: jnp.where(valid, value, 0.0), cotangent)
+    rows = Rows(qp)
+    return adjoint(qp, rows, newton.factorise(qp, rows, point), point, cotangent)
+
+
+adjoint_of_lane = over_lanes(_adjoint_kernel)
+"""`(qp, point, cotangent, valid) -> cotangents of the residuals` for one lane, batched natively; zero where not `valid`."""
+
+
+def data_residuals(qp: LaneQP, point: Point) -> Residuals:
+    """The residuals of one lane as a function of its data, at a fixed point; the parts that depend on no data are zero."""
+    qp, point = jax.tree.map(lambda leaf: leaf[..., None], (qp, point))
+    residual = newton.residuals(qp, Rows(qp), point, jnp.zeros(1, qp.H.dtype))
+    return jax.tree.map(lambda leaf: leaf[..., 0], residual)

@@ -1,0 +1,99 @@
+"""`solve_qp`: a stage-structured QP as a differentiable layer."""
+
+from functools import partial
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from planahead.qp import interior_point
+from planahead.qp.batching import over_lanes, spread
+from planahead.qp.interior_point import InteriorPoint
+from planahead.qp.sensitivity import adjoint_of_lane, data_residuals
+from planahead.qp.status import Status
+from planahead.qp.types import QP, LaneQP, Point, QPSolution
+
+
+class _Answer(eqx.Module):
+    point: Point
+    status: Int[Array, ""]
+    iterations: Int[Array, ""]
+    residual: Float[Array, ""]
+
+
+@eqx.filter_jit
+def solve_qp(qp: QP, *, solver: InteriorPoint = InteriorPoint()) -> QPSolution:
+    """Solve one stage-structured QP; `jax.vmap` solves a batch at once.
+
+    Differentiable in all data of `qp` (`jax.grad`, `jax.vjp`; reverse mode, once). The derivative is that of the solution smoothed by
+    `solver.tau`. Lanes that are not solved say so in `status` and contribute a zero gradient (`gradient_valid` is false).
+
+    **Arguments:** `qp` as described in `QP`; `solver` the settings of the interior-point method.
+
+    **Returns:** a `QPSolution`; its `cost` is minimised.
+
+    >>> import jax, jax.numpy as jnp
+    >>> import planahead as pa
+    >>> eye = lambda n: jnp.ones((n, 1, 1))
+    >>> def first_control(bound):
+    ...     qp = pa.QP(A=eye(3), B=eye(3), Q=eye(4), R=eye(3), initial_state=jnp.array([2.0]),
+    ...                control_bounds=pa.StageBounds(-bound, bound))
+    ...     return pa.solve_qp(qp).controls[0, 0]
+    >>> round(float(first_control(0.5)), 3), round(float(jax.grad(first_control)(0.5)), 3)
+    (-0.5, -1.0)
+    """
+    if qp.B.ndim != 3:
+        raise ValueError(f"solve_qp takes one QP, with B [N, nx, nu]; got B of shape {qp.B.shape}. Use jax.vmap for a batch.")
+    packed = qp.pack()
+    answer = _solve(solver, packed)
+    nu = packed.control_size
+    z, s = answer.point.z, answer.point.s
+    priced = jnp.isfinite(packed.linear) & jnp.isfinite(packed.quadratic)
+    linear, quadratic = (jnp.where(priced, price, 0.0) for price in (packed.linear, packed.quadratic))
+    prices = jnp.sum(linear[:, None] * s + 0.5 * quadratic[:, None] * s**2)
+    cost = jnp.sum(packed.g * z) + 0.5 * jnp.einsum("ki,kij,kj->", z, packed.H, z) + prices
+    return QPSolution(
+        states=z[:, nu:],
+        controls=z[:-1, :nu],
+        cost=cost,
+        costates=answer.point.pi,
+        multipliers=answer.point.lam,
+        status=answer.status,
+        iterations=answer.iterations,
+        residual=answer.residual,
+        gradient_valid=answer.status == Status.SOLVED,
+    )
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _solve(solver: InteriorPoint, qp: LaneQP) -> _Answer:
+    return _solver(solver)(qp)
+
+
+def _solver(solver: InteriorPoint):
+    def kernel(lanes, in_lanes, qp: LaneQP) -> _Answer:
+        qp = spread(lanes, in_lanes[0], qp)
+        outcome = interior_point.solve(qp, solver, jnp.ones(lanes, bool))
+        return _Answer(outcome.point, outcome.status, outcome.iterations, outcome.residual)
+
+    return over_lanes(kernel)
+
+
+def _forward(solver: InteriorPoint, qp: LaneQP) -> tuple[_Answer, tuple[LaneQP, _Answer]]:
+    answer = _solver(solver)(qp)
+    return answer, (qp, answer)
+
+
+def _backward(solver: InteriorPoint, kept: tuple[LaneQP, _Answer], cotangent: Any) -> tuple[LaneQP]:
+    del solver
+    qp, answer = kept
+    valid = answer.status == Status.SOLVED
+    weights = adjoint_of_lane(qp, answer.point, cotangent.point, valid)
+    _, pull = jax.vjp(lambda data: data_residuals(data, answer.point), qp)
+    (data_cotangent,) = pull(weights)
+    return (jax.tree.map(lambda leaf: jnp.where(valid, leaf, 0.0), data_cotangent),)
+
+
+_solve.defvjp(_forward, _backward)

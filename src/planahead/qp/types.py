@@ -1,0 +1,165 @@
+"""The stage-structured quadratic program, as users write it (`QP`) and as the kernels see it (`LaneQP`).
+
+    minimise    Σ_{k<N} ½ x_kᵀQ_k x_k + u_kᵀS_k x_k + ½ u_kᵀR_k u_k + q_kᵀx_k + r_kᵀu_k   +   ½ x_NᵀQ_N x_N + q_Nᵀx_N   +   prices
+    subject to  x_{k+1} = A_k x_k + B_k u_k + c_k,     x_0 given (or free)
+                control_bounds_k, k = 0…N-1;   state_bounds_k, k = 0…N (k = 0 only where x_0 is free)
+                lower_k <= C_k x_k + D_k u_k <= upper_k, k = 0…N          (D_N = 0)
+
+Bounds are two-sided, absent where infinite, and hard unless priced: a violation s costs `linear · s + ½ quadratic · s²`.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+
+class StageBounds(eqx.Module):
+    """Bounds at every stage. `linear` and `quadratic` are prices of violation; `inf` in either makes an entry hard.
+
+    Shapes: all `[stages, rows]`; scalars and missing leading axes are broadcast.
+    """
+
+    lower: Float[Array, "..."] = eqx.field(converter=jnp.asarray, default=-np.inf)
+    upper: Float[Array, "..."] = eqx.field(converter=jnp.asarray, default=np.inf)
+    linear: Float[Array, "..."] = eqx.field(converter=jnp.asarray, default=np.inf)
+    quadratic: Float[Array, "..."] = eqx.field(converter=jnp.asarray, default=np.inf)
+
+
+class QP(eqx.Module):
+    """One stage-structured QP (see the top of this file for the mathematics and the symbols).
+
+    Shapes: `A [N, nx, nx]`, `B [N, nx, nu]`, `c [N, nx]`, `Q [N+1, nx, nx]`, `R [N, nu, nu]`, `S [N, nu, nx]`, `q [N+1, nx]`,
+    `r [N, nu]`, `C [N+1, ng, nx]`, `D [N, ng, nu]`, `initial_state [nx]` or `None` where the initial state is free.
+    `Q` and `R` are symmetric; every reduced Hessian must be positive definite (`R` positive definite and `Q` semidefinite suffices).
+    """
+
+    A: Float[Array, "N nx nx"]
+    B: Float[Array, "N nx nu"]
+    Q: Float[Array, "N+1 nx nx"]
+    R: Float[Array, "N nu nu"]
+    initial_state: Float[Array, " nx"] | None
+    c: Float[Array, "N nx"] | None = None
+    S: Float[Array, "N nu nx"] | None = None
+    q: Float[Array, "N+1 nx"] | None = None
+    r: Float[Array, "N nu"] | None = None
+    C: Float[Array, "N+1 ng nx"] | None = None
+    D: Float[Array, "N ng nu"] | None = None
+    control_bounds: StageBounds = StageBounds()
+    state_bounds: StageBounds = StageBounds()
+    constraint_bounds: StageBounds = StageBounds()
+
+    def __check_init__(self):
+        if jnp.ndim(self.B) != 3:
+            return  # batched by vmap or an abstract tree; shapes are checked where a lane is solved
+        N, nx, nu = self.B.shape
+        ng = 0 if self.C is None else self.C.shape[1]
+        expected = {
+            "A": (N, nx, nx), "Q": (N + 1, nx, nx), "R": (N, nu, nu), "initial_state": (nx,), "c": (N, nx), "S": (N, nu, nx),
+            "q": (N + 1, nx), "r": (N, nu), "C": (N + 1, ng, nx), "D": (N, ng, nu),
+        }  # fmt: skip
+        for name, shape in expected.items():
+            value = getattr(self, name)
+            if isinstance(value, jax.Array | np.ndarray) and value.shape != shape:
+                raise ValueError(f"QP.{name} has shape {value.shape}; with B of shape {self.B.shape} it must be {shape}.")
+
+    def pack(self) -> "LaneQP":
+        """The same QP in the kernels' layout, one lane, without a lane axis. Linear in all data, so its derivative is exact."""
+        N, nx, nu = self.B.shape
+        dtype = jnp.result_type(self.A, self.B, self.Q, self.R)
+
+        def given(value, shape):
+            return jnp.zeros(shape, dtype) if value is None else jnp.asarray(value, dtype)
+
+        ng = 0 if self.C is None else self.C.shape[1]
+        S, q, r = given(self.S, (N, nu, nx)), given(self.q, (N + 1, nx)), given(self.r, (N, nu))
+        C, D = given(self.C, (N + 1, ng, nx)), given(self.D, (N, ng, nu))
+        stages = jnp.concatenate(
+            [
+                jnp.concatenate([self.R, S], 2),
+                jnp.concatenate([jnp.swapaxes(S, 1, 2), self.Q[:-1]], 2),
+            ],
+            1,
+        )
+        last = jax.scipy.linalg.block_diag(jnp.eye(nu, dtype=dtype), self.Q[-1])
+        bounds = {}
+        for name in ("lower", "upper", "linear", "quadratic"):
+            absent = {"lower": -np.inf, "upper": np.inf, "linear": np.inf, "quadratic": np.inf}[name]
+            u = jnp.broadcast_to(getattr(self.control_bounds, name), (N, nu)).astype(dtype)
+            x = jnp.broadcast_to(getattr(self.state_bounds, name), (N + 1, nx)).astype(dtype)
+            h = jnp.broadcast_to(getattr(self.constraint_bounds, name), (N + 1, ng)).astype(dtype)
+            if self.initial_state is not None:
+                x = jnp.concatenate([jnp.full((1, nx), absent, dtype), x[1:]])
+            u = jnp.concatenate([u, jnp.full((1, nu), absent, dtype)])
+            bounds[name] = jnp.concatenate([u, x, h], 1)
+        return LaneQP(
+            H=jnp.concatenate([stages, last[None]]),
+            g=jnp.concatenate([jnp.concatenate([r, jnp.zeros((1, nu), dtype)]), q], 1),
+            F=jnp.concatenate([self.B, self.A], 2),
+            c=given(self.c, (N, nx)),
+            G=jnp.concatenate([jnp.concatenate([D, jnp.zeros((1, ng, nu), dtype)]), C], 2),
+            bound=jnp.stack([bounds["lower"], -bounds["upper"]], 1),
+            linear=bounds["linear"],
+            quadratic=bounds["quadratic"],
+            initial_state=self.initial_state,
+        )
+
+
+class LaneQP(eqx.Module):
+    """A QP in the kernels' layout: z_k = (u_k, x_k), rows = (all entries of z, then general rows), sides = (lower, -upper).
+
+    Shapes are those of one lane; kernels work on arrays with one more axis at the end, the lanes `B`. `nz = nu + nx`, `m = nz + ng`.
+    Stage N has a control that is decoupled and zero. `bound = -inf`: no such row. `linear` or `quadratic = inf`: a hard row.
+    """
+
+    H: Float[Array, "N+1 nz nz *B"]
+    g: Float[Array, "N+1 nz *B"]
+    F: Float[Array, "N nx nz *B"]
+    c: Float[Array, "N nx *B"]
+    G: Float[Array, "N+1 ng nz *B"]
+    bound: Float[Array, "N+1 2 m *B"]
+    linear: Float[Array, "N+1 m *B"]
+    quadratic: Float[Array, "N+1 m *B"]
+    initial_state: Float[Array, "nx *B"] | None
+
+    @property
+    def state_size(self) -> int:
+        return self.F.shape[1]
+
+    @property
+    def control_size(self) -> int:
+        return self.F.shape[2] - self.F.shape[1]
+
+
+class Point(eqx.Module):
+    """A primal-dual point of a `LaneQP`, or a step between two.
+
+    `pi[k]` is the gradient of the cost-to-go with respect to x_k; `t`, `lam`, `s`, `nu` are distance, multiplier, violation and the
+    violation's multiplier of every side of every row (1, 0, 0, 0 where there is none).
+    """
+
+    z: Float[Array, "N+1 nz *B"]
+    pi: Float[Array, "N+1 nx *B"]
+    t: Float[Array, "N+1 2 m *B"]
+    lam: Float[Array, "N+1 2 m *B"]
+    s: Float[Array, "N+1 2 m *B"]
+    nu: Float[Array, "N+1 2 m *B"]
+
+
+class QPSolution(eqx.Module):
+    """What `solve_qp` returns. A lane that is not solved keeps its last finite iterate, and its gradient is zero."""
+
+    states: Float[Array, "N+1 nx"]
+    controls: Float[Array, "N nu"]
+    cost: Float[Array, ""]
+    """The objective at the solution, prices of violations included; minimised."""
+    costates: Float[Array, "N+1 nx"]
+    """Multipliers of the dynamics: the gradient of the optimal cost with respect to x_k."""
+    multipliers: Float[Array, "N+1 2 m"]
+    """Multipliers (not negative) of the lower and upper sides of all rows, ordered controls, states, general rows."""
+    status: Array
+    iterations: Array
+    residual: Float[Array, ""]
+    """The largest optimality residual, relative to the data's magnitude."""
+    gradient_valid: Bool[Array, ""]
