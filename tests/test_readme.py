@@ -1,0 +1,36 @@
+"""What the README shows is true: its example runs and ends as its last comment says, and its commands exist."""
+
+import pathlib
+import re
+
+import jax.numpy as jnp
+import pytest
+
+import planahead as pa
+
+README = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_example_ends_as_its_last_comment_says(x64):
+    (example,) = blocks("python")
+    lines = [line for line in example.splitlines() if line.strip()]
+    assert len(lines) <= 15 and lines[-1].startswith("#")
+    names: dict = {}
+    exec(example, names)
+    assert pa.Status(int(names["plan"].status)) == pa.Status.SOLVED
+
+    def second_force(target):
+        return pa.solve(names["Cart"](target=target), jnp.array([0.3, 0.0])).controls[1, 0]
+
+    slope = float(second_force(1e-4) - second_force(-1e-4)) / 2e-4
+    assert float(names["slope"]) == pytest.approx(slope, rel=1e-5)
+    assert f"{slope:.2f}" in lines[-1]
+
+
+def test_the_pictures_exist():
+    for picture in re.findall(r"!\[.*?\]\((.*?)\)", README):
+        assert (pathlib.Path(__file__).parents[1] / picture).is_file(), picture
