@@ -1,0 +1,88 @@
+"""The `planahead` command: which subcommands there are, and what happens to what they raise.
+
+A mistake of the user (`UserError`, an unknown option) is one message and exit code 2; an interruption is exit code 130;
+a programming error keeps its traceback.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any, Union
+
+import tyro
+from rich.console import Console
+from rich.text import Text
+
+from planahead.experiments.commands.bench import Bench
+from planahead.experiments.commands.command import Command
+from planahead.experiments.commands.demo import Demo
+from planahead.experiments.commands.doctor import Doctor
+from planahead.experiments.commands.evaluate import Evaluate
+from planahead.experiments.commands.list import List
+from planahead.experiments.commands.plan import Plan
+from planahead.experiments.commands.report import Report
+from planahead.experiments.commands.train import Train
+from planahead.experiments.errors import UserError
+from planahead.experiments.files import write_json
+
+COMMANDS: tuple[type[Command], ...] = (Demo, Train, Evaluate, Report, Plan, List, Bench, Doctor)
+DESCRIPTION = (
+    "Plan with a model, learn from the world: model predictive control and reinforcement learning as one program."
+)
+CONFIG = (tyro.conf.FlagCreatePairsOff,)
+LOG_WIDTH = 120  # where the output is no terminal; tables then keep their columns
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a subcommand; returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    console = Console() if sys.stdout.isatty() else Console(width=int(os.environ.get("COLUMNS", LOG_WIDTH)))
+    try:
+        command = parse(arguments)
+        if command.json is not None and not command.json.parent.is_dir():
+            raise UserError(
+                f"--json {command.json}: the folder «{command.json.parent}» does not exist; create it first."
+            )
+        result = command.run(console)
+        if command.json is not None:
+            write_json(command.json, result)
+    except UserError as error:
+        Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), str(error)))
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def parse(arguments: Sequence[str]) -> Command:
+    """The subcommand that the arguments describe; help and mistakes end the program as tyro has it."""
+    by_name = {command.name: command for command in COMMANDS}
+    if not arguments or arguments[0] not in by_name:
+        _overview(arguments)
+        raise AssertionError("an unknown subcommand was accepted")
+    kind, rest = by_name[arguments[0]], list(arguments[1:])
+    command = _parse(kind, rest)
+    if isinstance(command, Train) and command.resume:
+        return _parse(Train, rest, default=command.with_stored_settings())
+    return command
+
+
+def _parse(kind: type[Command], arguments: list[str], default: Command | None = None) -> Command:
+    options: dict[str, Any] = {} if default is None else {"default": default}
+    return tyro.cli(
+        kind, prog=f"planahead {kind.name}", description=kind.description(), args=arguments, config=CONFIG, **options
+    )
+
+
+def _overview(arguments: Sequence[str]) -> None:
+    """Print the list of subcommands, or tyro's message about what is no subcommand."""
+    kinds = tuple(
+        Annotated[kind, tyro.conf.subcommand(kind.name, description=" ".join((kind.__doc__ or "").split()))]
+        for kind in COMMANDS
+    )
+    arguments = list(arguments) or ["--help"]
+    tyro.cli(Union[kinds], prog="planahead", description=DESCRIPTION, args=arguments, config=CONFIG)  # noqa: UP007
+
+
+if __name__ == "__main__":
+    sys.exit(main())

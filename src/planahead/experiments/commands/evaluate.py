@@ -1,0 +1,38 @@
+"""`planahead evaluate`."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import tyro
+
+from planahead.experiments.commands.command import Command, Folder
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate(Command):
+    """Evaluate the last and the best policy of a run, from perturbed starts and from the single start."""
+
+    folder: tyro.conf.Positional[Folder]
+    """The run."""
+    episodes: int = 100
+    """Deterministic episodes per row."""
+    seed: int = 0
+    """Of the starts, which are the same for every run."""
+
+    name: ClassVar[str] = "evaluate"
+    examples: ClassVar[tuple[str, ...]] = ("runs/fop", "runs/fop --episodes 1000 --json fop.json")
+
+    def run(self, console: "Console") -> Mapping[str, Any]:
+        from planahead.experiments.errors import at_least
+        from planahead.experiments.evaluated_run import evaluate_run
+        from planahead.experiments.run_directory import RunDirectory
+        from planahead.experiments.tables import evaluation_table
+
+        at_least("--episodes", self.episodes, 1)
+        evaluated = evaluate_run(RunDirectory.open(self.folder), self.episodes, self.seed)
+        console.print(evaluation_table(evaluated.rows, f"{evaluated.settings.algorithm} on {evaluated.settings.task}"))
+        return evaluated.summary()

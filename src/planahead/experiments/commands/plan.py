@@ -1,0 +1,85 @@
+"""`planahead plan`."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import tyro
+
+from planahead.experiments.commands.command import Command
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from planahead.tasks import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan(Command):
+    """Close the loop with a task's planning problem as it comes, nothing learned: a table and a picture of what the
+    planner does.
+    """
+
+    task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")]
+    """`planahead list` names the tasks."""
+    problem: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = ()
+    """Fields of the planning problem that differ from its defaults, e.g. `horizon=20`."""
+    episodes: int = 100
+    """Episodes per row of the table."""
+    seed: int = 0
+    """Of the perturbed starts."""
+    picture: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Where to put the picture (.png, .svg or .pdf); plan-TASK.png unless given."""
+
+    name: ClassVar[str] = "plan"
+    examples: ClassVar[tuple[str, ...]] = (
+        "cartpole",
+        "cartpole --problem horizon=30 angle_weight=100 --picture far-sighted.png",
+        "mass-spring-damper --json plan.json",
+    )
+
+    def run(self, console: "Console") -> Mapping[str, Any]:
+        import jax
+
+        from planahead.experiments import figures
+        from planahead.experiments.errors import at_least
+        from planahead.experiments.evaluated_run import evaluate_policy
+        from planahead.experiments.experiment import Stream, make_known_task, stream_key
+        from planahead.experiments.fixed_planner import FixedPlanner
+        from planahead.experiments.tables import evaluation_table
+        from planahead.experiments.trajectory import record_episode
+
+        at_least("--episodes", self.episodes, 1)
+        task = self.with_problem(make_known_task(self.task))
+        policy, key = FixedPlanner(task), stream_key(self.seed, Stream.EVALUATION)
+        console.print(f"planning {self.task} in closed loop …", style="dim")
+        rows = evaluate_policy(task, policy, "untrained planner", key, self.episodes)
+        trajectory = record_episode(task, policy, jax.random.fold_in(key, 1))
+        picture = self.picture or pathlib.Path(f"plan-{self.task}.png")
+        figures.save(figures.closed_loop(task, {f"{self.task}, the planner as it comes": trajectory}), picture)
+        console.print(evaluation_table(rows, first="policy"))
+        console.print(f"picture: {picture}", highlight=False, soft_wrap=True)
+        return {"task": self.task, "problem": self.problem, "picture": picture, "rows": [row.summary() for row in rows]}
+
+    def with_problem(self, task: "Task") -> "Task":
+        """The task with `problem`'s fields put into its planning problem."""
+        import equinox as eqx
+
+        from planahead.experiments.errors import UserError, known_names
+        from planahead.experiments.settings import read_options
+
+        named = read_options("--problem", self.problem)
+        fields = [field.name for field in dataclasses.fields(task.problem)]
+        for name in named:
+            if name not in fields:
+                raise UserError(
+                    f"the planning problem of «{task.name}» has no field «{name}»; the known ones are {known_names(fields)}."
+                )
+        if not named:
+            return task
+        try:
+            problem = dataclasses.replace(task.problem, **named)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"--problem {' '.join(self.problem)}: {error}") from error
+        return eqx.tree_at(lambda task: task.problem, task, problem)

@@ -1,0 +1,73 @@
+"""`planahead train`."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import tyro
+
+from planahead.experiments.commands.command import Command
+from planahead.experiments.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@dataclasses.dataclass(frozen=True)
+class Train(Command):
+    """Train an algorithm on a task, then evaluate it and write a report. Ctrl-C saves; --resume goes on to the same
+    numbers.
+    """
+
+    settings: tyro.conf.OmitArgPrefixes[TrainSettings]
+    run_path: Annotated[pathlib.Path | None, tyro.conf.arg(name="run", metavar="DIR")] = None
+    """The run's folder, which must not hold a run yet; runs/TASK-ALGORITHM-SEED unless given."""
+    resume: bool = False
+    """Go on with the run in DIR from its last checkpoint; its settings hold, and --steps may raise its goal."""
+    episodes: int = 100
+    """Episodes of the evaluation at the end."""
+
+    name: ClassVar[str] = "train"
+    examples: ClassVar[tuple[str, ...]] = (
+        "sac-zop cartpole",
+        "sac-fop cartpole --steps 100000 --seed 0 --run runs/fop",
+        "sac-fop cartpole --run runs/fop --resume",
+        "sac-zop cartpole --options learning_rate=3e-4 batch_size=64 --run runs/small-batches",
+    )
+
+    @property
+    def folder(self) -> pathlib.Path:
+        s = self.settings
+        return self.run_path or pathlib.Path("runs") / f"{s.task}-{s.algorithm}-{s.seed}"
+
+    def with_stored_settings(self) -> "Train":
+        """The same command with the settings of the run that is resumed as its defaults."""
+        from planahead.experiments.run_directory import RunDirectory
+
+        stored = RunDirectory.open(self.folder).settings()
+        return dataclasses.replace(self, settings=stored, run_path=self.folder, resume=True)
+
+    def run(self, console: "Console") -> Mapping[str, Any]:
+        from planahead.experiments.evaluated_run import evaluate_run
+        from planahead.experiments.report import write_report
+        from planahead.experiments.tables import evaluation_table
+        from planahead.experiments.training import prepare, train
+
+        experiment, run = prepare(self.settings, self.folder, self.resume)
+        console.print(f"run [bold]{run.path}[/]", highlight=False)
+        result = train(experiment, run, console)
+        if not result.finished:
+            console.print(f"\nstopped and saved at step {result.step:,}; go on with:", highlight=False)
+            console.print(f"  {self.resume_line()}", highlight=False, soft_wrap=True)
+            raise KeyboardInterrupt
+        console.print("evaluating …", style="dim")
+        evaluated = evaluate_run(run, self.episodes, experiment=experiment)
+        write_report(evaluated)
+        console.print(evaluation_table(evaluated.rows))
+        console.print(f"report: {run.report_path}", highlight=False, soft_wrap=True)
+        return {**evaluated.summary(), "seconds": result.seconds}
+
+    def resume_line(self) -> str:
+        s = self.settings
+        return f"planahead train {s.algorithm} {s.task} --run {self.folder} --resume"

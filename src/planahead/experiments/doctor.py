@@ -1,0 +1,64 @@
+"""Is everything in place, and how long does a first plan take?
+
+The cold times are taken in a process of their own, from the start of the import to the first plan (compilation
+included) and to the second: they are what a user waits for in a new session.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+from planahead.experiments.versions import versions
+
+COLD_START = """
+import time
+start = time.perf_counter()
+import planahead
+imported = time.perf_counter()
+import json, jax
+from planahead.planning import solve
+from planahead.tasks import make_task
+task = make_task("cartpole")
+plan = jax.jit(lambda problem, x: solve(problem, x))
+x = task.planner_state(task.environment.observe(task.environment.reset(jax.random.key(0))))
+first = jax.block_until_ready(plan(task.problem, x))
+planned = time.perf_counter()
+jax.block_until_ready(plan(task.problem, x))
+again = time.perf_counter()
+print(json.dumps({"import": imported - start, "first_plan": planned - imported, "second_plan": again - planned,
+                  "total": planned - start, "status": int(first.status)}))
+"""
+
+
+def examine() -> dict[str, Any]:
+    """Versions, machine, cold times [s], Gymnasium registration, QP backends; `problems` lists what is wrong, in words."""
+    import gymnasium
+
+    from planahead.tasks import task_names
+
+    found: dict[str, Any] = versions()
+    problems = []
+    found["cold_start"], error = cold_start()
+    if error:
+        problems.append(f"the cart-pole could not be planned in a fresh process: {error}")
+    registered = sorted(name for name in gymnasium.registry if name.startswith("planahead/"))
+    found["gymnasium"] = registered
+    if len(registered) < len(task_names()):
+        problems.append(f"{len(task_names())} tasks, but Gymnasium knows only {registered or 'none'} of them")
+    found["qp_backends"] = {"portable": "pure JAX, in use", "native": "not built in this version"}
+    found["problems"] = problems
+    return found
+
+
+def cold_start() -> tuple[dict[str, float] | None, str | None]:
+    """Seconds to import and plan in a fresh process, or why that failed."""
+    # A persistent cache of compiled programs would hide what a first session costs.
+    environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    done = subprocess.run(
+        [sys.executable, "-c", COLD_START], capture_output=True, text=True, timeout=600, env=environment, check=False
+    )
+    if done.returncode != 0:
+        return None, (done.stderr.strip().splitlines() or ["no message"])[-1]
+    return json.loads(done.stdout.strip().splitlines()[-1]), None

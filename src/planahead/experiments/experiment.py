@@ -1,0 +1,131 @@
+"""What a run is made of, rebuilt from its settings alone: the task, the learner, the first state, and every random key.
+
+    root = key(seed);   stream s, index i  ->  fold_in(fold_in(root, s), i)
+
+Keys are computed from where a run stands and never handed on, so that a resumed run draws the numbers the killed one
+would have drawn.
+"""
+
+import dataclasses
+import enum
+from typing import Any
+
+import equinox as eqx
+import jax
+from jaxtyping import PRNGKeyArray
+
+from planahead.experiments.checkpoint import CheckpointInfo, load_checkpoint
+from planahead.experiments.errors import UserError, known_names
+from planahead.experiments.run_directory import RunDirectory
+from planahead.experiments.settings import TrainSettings
+from planahead.learning import Learner, algorithm_names, make_algorithm
+from planahead.policies import Policy
+from planahead.tasks import Task, make_task, task_names
+
+
+class Stream(enum.IntEnum):
+    """Sources of randomness that never share a key."""
+
+    NETWORKS = 0
+    FIRST_STATE = 1
+    CHUNK = 2
+    VALIDATION = 3
+    EVALUATION = 4
+
+
+def stream_key(seed: int, stream: Stream, index: int = 0) -> PRNGKeyArray:
+    """The random key number `index` of a stream."""
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), stream), index)
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A learner on a task, before its first step."""
+
+    settings: TrainSettings
+    task: Task
+    policy: Policy
+    learner: Learner[Any]
+
+    @classmethod
+    def from_settings(cls, settings: TrainSettings) -> "Experiment":
+        """Build task, policy and learner by name; names and options that do not exist are errors that list those that
+        do.
+        """
+        task = make_known_task(settings.task)
+        known_algorithm(settings.algorithm)
+        key = stream_key(settings.seed, Stream.NETWORKS)
+        try:
+            policy, learner = make_algorithm(settings.algorithm, task, key, **settings.learner_options())
+        except (TypeError, ValueError) as error:
+            if not settings.options:
+                raise
+            raise UserError(f"--options {' '.join(settings.options)}: {error}") from error
+        return cls(settings, task, policy, learner)
+
+    @classmethod
+    def of_run(cls, run: RunDirectory) -> "Experiment":
+        return cls.from_settings(run.settings())
+
+    def first_state(self) -> Any:
+        key = stream_key(self.settings.seed, Stream.FIRST_STATE)
+        return self.learner.init(self.task, self.policy, key)
+
+    def chunk_key(self, chunk: int) -> PRNGKeyArray:
+        return stream_key(self.settings.seed, Stream.CHUNK, chunk)
+
+    def validation_key(self) -> PRNGKeyArray:
+        """The same at every validation: checkpoints are compared from the same starts."""
+        return stream_key(self.settings.seed, Stream.VALIDATION)
+
+    def learner_settings(self) -> dict[str, Any]:
+        """The learner's own settings in full, as a reader of config.json wants to see them."""
+        return {
+            field.name: value if isinstance(value, bool | int | float | str) or value is None else repr(value)
+            for field in dataclasses.fields(self.learner)
+            if not callable(value := getattr(self.learner, field.name))
+        }
+
+    def info(self, kind: str, step: int = 0, chunk: int = 0, seconds: float = 0.0) -> CheckpointInfo:
+        return CheckpointInfo(kind, self.settings.algorithm, self.settings.task, step, chunk, seconds)
+
+    def load_policy(self, run: RunDirectory, which: str) -> tuple[Policy, CheckpointInfo]:
+        """The policy of the `last` or the `best` checkpoint."""
+        if which == "last":
+            template = eqx.filter_eval_shape(self.first_state)
+            state, info = load_checkpoint(run.last_checkpoint, template, self.info("learner"))
+            return self.learner.policy(state), info
+        template = eqx.filter_eval_shape(lambda: self.learner.policy(self.first_state()))
+        return load_checkpoint(run.best_checkpoint, template, self.info("policy"))
+
+
+def make_known_task(name: str) -> Task:
+    """The task called `name`; an unknown name is an error that lists the known ones."""
+    if name not in task_names():
+        raise UserError(
+            f"there is no task «{name}»; the known ones are {known_names(task_names())}. See: planahead list"
+        )
+    return make_task(name)
+
+
+def known_algorithm(name: str) -> str:
+    """`name`, if there is an algorithm of that name."""
+    if name not in algorithm_names():
+        raise UserError(
+            f"there is no algorithm «{name}»; the known ones are {known_names(algorithm_names())}. See: planahead list"
+        )
+    return name
+
+
+def task_sentences() -> dict[str, str]:
+    """What every task is, in a sentence."""
+    return {name: _first_sentence(type(make_task(name)).__doc__) for name in task_names()}
+
+
+def algorithm_sentences() -> dict[str, str]:
+    """What every algorithm is, in a sentence."""
+    return {name: algorithm_sentence(name) for name in algorithm_names()}
+
+
+def _first_sentence(text: str | None) -> str:
+    return " ".join((text or "").split("\n\n")[0].split())

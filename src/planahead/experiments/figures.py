@@ -1,0 +1,322 @@
+"""The pictures of a run. Every function returns a `matplotlib.figure.Figure` and touches no global state of matplotlib.
+
+Colours are M. Okabe and K. Ito's (2008), which readers with any of the common colour deficiencies can tell apart.
+"""
+
+import io
+import itertools
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from planahead.experiments.errors import UserError
+from planahead.experiments.evaluation import Evaluation
+from planahead.experiments.files import make_folder, write_bytes
+from planahead.experiments.trajectory import Trajectory
+from planahead.planning import Status
+from planahead.tasks import Task
+
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#CC79A7",
+    "#56B4E9",
+    "#6B7280",
+)
+STYLE = {
+    "font.size": 9.5,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9.5,
+    "axes.labelcolor": "#374151",
+    "axes.edgecolor": "#9CA3AF",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E5E7EB",
+    "grid.linewidth": 0.8,
+    "xtick.color": "#374151",
+    "ytick.color": "#374151",
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "lines.linewidth": 1.7,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "planahead",  # the same run gives the same file
+}
+Rows = Sequence[dict[str, float]]
+
+
+def learning_curve(validations: Rows, metrics: Rows, best_step: int | None) -> Figure:
+    """Success and return over environment steps: validation with its interval, training beside it, the kept checkpoint
+    marked.
+    """
+    with rc_context(STYLE):
+        figure = Figure(figsize=(9.5, 3.4), layout="constrained")
+        success, total = figure.subplots(1, 2)
+        steps = _column(validations, "step")
+        _training(success, metrics, "success_rate", 100.0)
+        success.plot(
+            steps, 100 * _column(validations, "success_rate"), "o-", color=BLUE, markersize=4, label="validation"
+        )
+        success.axhline(95, color=GREY, linewidth=0.9, linestyle="--", zorder=1)
+        success.set(title="Success", xlabel="environment steps", ylabel="episodes that succeed [%]", ylim=(-4, 104))
+        _training(total, metrics, "return", 1.0)
+        low, high = _column(validations, "return_low"), _column(validations, "return_high")
+        total.fill_between(steps, low, high, color=BLUE, alpha=0.18, linewidth=0)
+        total.plot(
+            steps,
+            _column(validations, "mean_return"),
+            "o-",
+            color=BLUE,
+            markersize=4,
+            label="validation, 95 % interval",
+        )
+        total.set(title="Return", xlabel="environment steps", ylabel="mean return of an episode")
+        for axes, name, scale in ((success, "success_rate", 100.0), (total, "mean_return", 1.0)):
+            kept = [row for row in validations if row["step"] == best_step]
+            if kept:
+                axes.plot(
+                    best_step, scale * kept[0][name], "*", color=ORANGE, markersize=14, label="best, kept", zorder=5
+                )
+            axes.xaxis.set_major_formatter(_thousands)
+            axes.set_xlim(left=0)
+        total.legend(loc="lower right")
+    return figure
+
+
+def learning_curves(runs: dict[str, list[list[dict[str, float]]]]) -> Figure:
+    """Validated success and return of several algorithms: the mean over seeds, and every seed faintly behind it."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(9.5, 3.8), layout="constrained")
+        panels = figure.subplots(1, 2)
+        for axes, name, scale in zip(panels, ("success_rate", "mean_return"), (100.0, 1.0), strict=True):
+            for (algorithm, seeds), colour in zip(
+                runs.items(), itertools.cycle((BLUE, ORANGE, GREEN, RED, PURPLE, SKY))
+            ):
+                for rows in seeds:
+                    axes.plot(
+                        _column(rows, "step"), scale * _column(rows, name), color=colour, linewidth=0.9, alpha=0.35
+                    )
+                length = min(len(rows) for rows in seeds)
+                mean = np.mean([scale * _column(rows[:length], name) for rows in seeds], axis=0)
+                axes.plot(
+                    _column(seeds[0][:length], "step"),
+                    mean,
+                    color=colour,
+                    linewidth=2.2,
+                    label=f"{algorithm} ({len(seeds)})",
+                )
+            axes.set(xlabel="environment steps", xlim=(0, None))
+            axes.xaxis.set_major_formatter(_thousands)
+        panels[0].axhline(95, color=GREY, linewidth=0.9, linestyle="--", zorder=1)
+        panels[0].set(title="Success", ylabel="validation episodes that succeed [%]", ylim=(-4, 104))
+        panels[1].set(title="Return", ylabel="mean return of a validation episode")
+        panels[1].legend(title="mean over (seeds)", loc="lower right")
+    return figure
+
+
+def closed_loop(task: Task, columns: dict[str, Trajectory], horizons: int = 14) -> Figure:
+    """What happened, and what the planner saw ahead of it: a column per trajectory, a row per state and action.
+
+    At `horizons` evenly spread steps the plan is drawn, thin and orange, from the state in which it was made.
+    """
+    names, actions = task.state_names, task.environment.action_names
+    draw = getattr(task.environment, "draw", None)
+    rows = len(names) + len(actions)
+    with rc_context(STYLE):
+        width = 9.5 if len(columns) > 1 else 8.0
+        ratios = ([1.6] if draw else []) + [1.0] * rows
+        figure = Figure(figsize=(width, 1.35 * sum(ratios) + 0.6), layout="constrained")
+        grid = figure.subplots(len(ratios), len(columns), squeeze=False, height_ratios=ratios)
+        for column, (title, trajectory) in enumerate(columns.items()):
+            axes = list(grid[:, column])
+            if draw:
+                _strobe(task, axes.pop(0), trajectory, title)
+            else:
+                axes[0].set_title(title)
+            for index in range(len(names)):
+                _state_panel(axes[index], trajectory, index, "[rad]" in names[index], horizons)
+            for index in range(len(actions)):
+                _action_panel(task, axes[len(names) + index], trajectory, index, horizons)
+            axes[-1].set_xlabel("time [s]")
+            for panel in axes:
+                panel.set_xlim(0, max(t.times[-1] for t in columns.values()))
+                if panel is not axes[-1]:
+                    panel.tick_params(labelbottom=False)
+        for row, label in enumerate((*names, *actions), start=1 if draw else 0):
+            grid[row, 0].set_ylabel(label.replace(" [", "\n["))
+            low = min(axes.get_ylim()[0] for axes in grid[row])
+            high = max(axes.get_ylim()[1] for axes in grid[row])
+            for axes in grid[row]:
+                axes.set_ylim(low, high)
+        handles, labels = grid[1 if draw else 0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper right", ncols=len(labels))
+        figure.align_ylabels(grid[:, 0])
+    return figure
+
+
+def solver_statistics(evaluation: Evaluation, metrics: Rows) -> Figure:
+    """How the solver fared: its iterations and verdicts in the evaluation, failures and sensitivities while training."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(9.5, 5.6), layout="constrained")
+        (iterations, verdicts), (failures, sensitivity) = figure.subplots(2, 2)
+        _iterations(iterations, evaluation)
+        _verdicts(verdicts, evaluation)
+        _curves(
+            failures,
+            metrics,
+            {"failed_solves": ("failed solves", RED), "violations_per_step": ("violations", PURPLE)},
+            100.0,
+        )
+        failures.set(title="While training", xlabel="environment steps", ylabel="share of steps [%]")
+        names = {"smallest_singular_value": ("smallest singular value of ∂u₀/∂φ", BLUE)}
+        _curves(sensitivity, metrics, names, 1.0)
+        if metrics and "vanishing_gradients" in metrics[0]:
+            share = sensitivity.twinx()
+            share.plot(
+                _column(metrics, "step"), 100 * _column(metrics, "vanishing_gradients"), color=ORANGE, label="vanishing"
+            )
+            share.set(ylabel="observations where it vanishes [%]", ylim=(0, None))
+            share.grid(visible=False)
+            share.yaxis.label.set_color(ORANGE)
+        sensitivity.set(
+            title="Sensitivity of the action",
+            xlabel="environment steps",
+            ylabel="singular value, in units of the boxes",
+        )
+    return figure
+
+
+def save(figure: Figure, path: pathlib.Path) -> None:
+    """Write a figure; the file's ending says in which format."""
+    known = figure.canvas.get_supported_filetypes()
+    if path.suffix.lstrip(".").lower() not in known:
+        raise UserError(f"cannot draw «{path}»: its ending names no known format; use .png, .svg or .pdf.")
+    stream = io.BytesIO()
+    figure.savefig(stream, format=path.suffix.lstrip(".").lower(), dpi=160)
+    make_folder(path.parent)
+    write_bytes(path, stream.getvalue())
+
+
+def _training(axes: Axes, metrics: Rows, name: str, scale: float) -> None:
+    if metrics and name in metrics[0]:
+        values = scale * _column(metrics, name)
+        axes.plot(
+            _column(metrics, "step"), values, color=GREY, linewidth=1.1, alpha=0.8, label="training, with exploration"
+        )
+
+
+def _curves(axes: Axes, metrics: Rows, names: dict[str, tuple[str, str]], scale: float) -> None:
+    present = {name: look for name, look in names.items() if metrics and name in metrics[0]}
+    for name, (label, colour) in present.items():
+        axes.plot(_column(metrics, "step"), scale * _column(metrics, name), color=colour, label=label)
+    if present:
+        axes.legend(loc="best")
+        axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_formatter(_thousands)
+    else:
+        _nothing(axes, "not measured by this algorithm")
+
+
+def _iterations(axes: Axes, evaluation: Evaluation) -> None:
+    axes.set(title="Iterations per solve", xlabel="iterations", ylabel="solves [%]")
+    if evaluation.iterations is None:
+        _nothing(axes, "no planner in this policy")
+        return
+    counts = evaluation.iterations[evaluation.iterations >= 0]
+    values, number = np.unique(counts, return_counts=True)
+    axes.bar(values, 100 * number / number.sum(), color=BLUE, width=0.8)
+    axes.axvline(counts.mean(), color=ORANGE, linewidth=1.5, label=f"mean {counts.mean():.1f}")
+    axes.grid(visible=False, axis="x")
+    axes.legend()
+
+
+def _verdicts(axes: Axes, evaluation: Evaluation) -> None:
+    axes.set(title="How solves ended", xlabel="solves [%]")
+    if evaluation.status is None:
+        _nothing(axes, "no planner in this policy")
+        return
+    status = evaluation.status[evaluation.status >= 0]
+    names = [member.name.lower().replace("_", " ") for member in Status]
+    shares = [100 * float((status == int(member)).mean()) for member in Status]
+    colours = [GREEN if member == Status.SOLVED else RED for member in Status]
+    axes.barh(names, shares, color=colours, height=0.6)
+    for row, share in enumerate(shares):
+        text = "none" if share == 0 else f"{share:.2f} %" if share < 99.995 or share == 100 else "> 99.99 %"
+        axes.text(min(share, 78) + 1.5, row, text, va="center", color="white" if share > 78 else "#374151")
+    axes.invert_yaxis()
+    axes.set_xlim(0, 100)
+    axes.grid(visible=False, axis="y")
+
+
+def _strobe(task: Task, axes: Axes, trajectory: Trajectory, title: str) -> None:
+    """The plant at some moments, from faint at the start to full at the end."""
+    moments = np.unique(np.linspace(0, trajectory.steps, 12).round().astype(int))
+    for order, step in enumerate(moments):
+        task.environment.draw(axes, trajectory.state(step), alpha=0.08 + 0.92 * (order / (len(moments) - 1)) ** 2)
+    axes.grid(visible=False)
+    axes.set_title(title)
+
+
+def _state_panel(axes: Axes, trajectory: Trajectory, index: int, angle: bool, horizons: int) -> None:
+    if trajectory.planned_states is not None:
+        for number, step in enumerate(_spread(trajectory.steps, horizons)):
+            plan = trajectory.planned_states[step, :, index]
+            times = trajectory.time_step * (step + np.arange(len(plan)))
+            axes.plot(times, plan, color=ORANGE, linewidth=1.3, zorder=3, label="planned" if number == 0 else None)
+            axes.plot(times[0], plan[0], "o", color=ORANGE, markersize=3, zorder=4)
+    values = trajectory.planner_states[:, index]
+    values = _without_turns(values) if angle else values
+    axes.plot(trajectory.times, values, color=BLUE, zorder=2, label="happened")
+
+
+def _action_panel(task: Task, axes: Axes, trajectory: Trajectory, index: int, horizons: int) -> None:
+    if trajectory.planned_controls is not None and trajectory.planned_controls.shape[2] == len(
+        task.environment.action_names
+    ):
+        for step in _spread(trajectory.steps, horizons):
+            plan = trajectory.planned_controls[step, :, index]
+            times = trajectory.time_step * (step + np.arange(len(plan) + 1))
+            axes.step(times, np.append(plan, plan[-1]), where="post", color=ORANGE, linewidth=1.1, zorder=3)
+    actions = trajectory.actions[:, index]
+    axes.step(trajectory.times, np.append(actions, actions[-1]), where="post", color=BLUE, linewidth=1.3, zorder=2)
+    failed = np.flatnonzero(trajectory.failed)
+    if failed.size:
+        axes.plot(
+            trajectory.times[failed], actions[failed], "x", color=RED, markersize=6, zorder=5, label="solve failed"
+        )
+
+
+def _spread(steps: int, count: int) -> np.ndarray:
+    return np.unique(np.linspace(0, steps - 1, min(count, steps)).round().astype(int))
+
+
+def _without_turns(values: np.ndarray) -> np.ndarray:
+    """The same with a gap where an angle drops a whole turn, so that no line is drawn across."""
+    values = np.array(values, dtype=float)
+    jumps = np.flatnonzero(np.abs(np.diff(values)) > 0.9 * 2 * np.pi) + 1
+    values[jumps] = np.nan
+    return values
+
+
+def _column(rows: Rows, name: str) -> np.ndarray:
+    return np.array([row[name] for row in rows], dtype=float)
+
+
+def _nothing(axes: Axes, why: str) -> None:
+    axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", va="center", color=GREY)
+    axes.set(xticks=[], yticks=[], xlabel="", ylabel="")
+
+
+def _thousands(value: float, position: Any) -> str:
+    del position
+    return f"{value / 1000:g}k" if value else "0"

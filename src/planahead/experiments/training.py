@@ -1,0 +1,221 @@
+"""The one loop with side effects: it advances a learner chunk by chunk, and shows, writes, validates, saves and stops
+in between.
+
+    for chunk c:   state, metrics = advance(state, key(seed, c))
+                   metrics -> metrics.csv
+                   every `validate_every` steps:  deterministic episodes -> validations.csv, checkpoints/best, checkpoints/last
+
+It knows no algorithm. A killed run goes on from its last checkpoint to the same numbers, because what a chunk does
+depends on the state and on the chunk's index alone; the tables are cut back to the checkpoint first. `best` is written
+before `last`: a run killed between the two comes back to the same validation and finds it already the best.
+"""
+
+import contextlib
+import dataclasses
+import pathlib
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from rich.console import Console
+
+from planahead.experiments.checkpoint import CheckpointInfo, load_checkpoint, read_checkpoint_info, save_checkpoint
+from planahead.experiments.errors import UserError
+from planahead.experiments.evaluation import Evaluation, evaluate
+from planahead.experiments.experiment import Experiment
+from planahead.experiments.files import plain
+from planahead.experiments.progress import TrainingProgress, percent
+from planahead.experiments.run_directory import RunDirectory
+from planahead.experiments.settings import TrainSettings, settings_to_json
+from planahead.experiments.versions import versions
+from planahead.learning import Learner, Metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingResult:
+    """How a sitting ended."""
+
+    finished: bool
+    """Whether all steps were taken; otherwise the user interrupted."""
+    step: int
+    seconds: float
+    """Wall time of training over all sittings, compilation and validation included, s."""
+    best: CheckpointInfo | None
+    """The checkpoint that validated best."""
+
+
+def train(experiment: Experiment, run: RunDirectory, console: Console) -> TrainingResult:
+    """Train until `settings.steps`, from the run's last checkpoint where there is one."""
+    settings, learner = experiment.settings, experiment.learner
+    state, info = _start(experiment, run)
+    best = read_checkpoint_info(run.best_checkpoint) if run.best_checkpoint.exists() else None
+    step, chunk = info.step, info.chunk
+    sitting = _Clock(info.seconds)
+    title = f"{settings.algorithm} on {settings.task}"
+
+    with TrainingProgress(console, title, step, settings.steps) as progress, _interruptions(progress) as interrupted:
+        if step > 0:
+            progress.say(f"going on at step {step:,} of {settings.steps:,}")
+        if best is None:
+            progress.doing("compiling the validation, and validating the untrained policy …")
+            best = _validate(experiment, run, state, info, None, progress)
+        progress.doing("compiling the learner …")
+        while step < settings.steps and not interrupted.is_set():
+            state, metrics = _advance((learner, experiment.chunk_key(chunk)), state)
+            metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
+            before, step, chunk = step, step + learner.steps_per_chunk, chunk + 1
+            rate = sitting.lap(step - before)
+            run.append("metrics", {"step": step, **dict(sorted(metrics.items()))})
+            run.append("timing", {"step": step, "seconds": round(sitting.seconds, 3)})
+            progress.advanced(step, shown(metrics), rate)
+            due = step // settings.validate_every > before // settings.validate_every or step >= settings.steps
+            info = experiment.info("learner", step, chunk, sitting.seconds)
+            if due:
+                best = _validate(experiment, run, state, info, best, progress)
+            if due or interrupted.is_set():
+                save_checkpoint(run.last_checkpoint, state, info)
+    return TrainingResult(step >= settings.steps, step, sitting.seconds, best)
+
+
+def prepare(settings: TrainSettings, path: pathlib.Path, resume: bool = False) -> tuple[Experiment, RunDirectory]:
+    """The experiment and its folder: a new one, or the one at `path` that is to go on."""
+    if not resume:
+        experiment = Experiment.from_settings(settings)
+        run = RunDirectory.create(path, settings, experiment.learner_settings(), versions())
+        return experiment, run
+    run = RunDirectory.open(path)
+    _require_same(run, "settings", settings_to_json(run.settings()), settings_to_json(settings), but="steps")
+    experiment = Experiment.from_settings(settings)
+    _require_same(run, "settings of the learner", run.config()["learner"], plain(experiment.learner_settings()))
+    run.write_config(settings, experiment.learner_settings())
+    return experiment, run
+
+
+def _require_same(
+    run: RunDirectory, what: str, there: dict[str, Any], here: dict[str, Any], but: str | None = None
+) -> None:
+    """A run goes on with the settings it was made with, `but` one."""
+    names = [name for name in {**there, **here} if name != but and there.get(name) != here.get(name)]
+    if names:
+        told = "; ".join(f"{name} is {there.get(name)!r} there, {here.get(name)!r} came" for name in names)
+        raise UserError(
+            f"«{run.path}» was made with other {what}: {told}. Only --steps may change when a run goes on; "
+            "leave the others out, or start a new run with another --run."
+        )
+
+
+def shown(metrics: dict[str, float]) -> dict[str, float]:
+    """The metrics worth a place beside the progress bar, under their short names."""
+    names = {"return": "return", "success_rate": "success", "failed_solves": "failed solves"}
+    return {short: metrics[name] for name, short in names.items() if name in metrics}
+
+
+@eqx.filter_jit(donate="all-except-first")
+def _advance(learner_and_key: tuple[Learner[Any], Any], state: Any) -> tuple[Any, Metrics]:
+    learner, key = learner_and_key
+    return learner.advance(state, key)
+
+
+def _start(experiment: Experiment, run: RunDirectory) -> tuple[Any, CheckpointInfo]:
+    """The state to go on from; whatever the tables say beyond it is cut off."""
+    state, info = experiment.first_state(), experiment.info("learner")
+    if run.last_checkpoint.exists():
+        state, info = load_checkpoint(run.last_checkpoint, state, info)
+    run.cut(info.step if run.best_checkpoint.exists() else -1)  # no best: killed within its first validation
+    # `_advance` takes over its argument's memory, which leaves may share at first (a target network is its network).
+    return jax.tree.map(lambda leaf: jnp.copy(leaf) if eqx.is_array(leaf) else leaf, state), info
+
+
+def _validate(
+    experiment: Experiment,
+    run: RunDirectory,
+    state: Any,
+    info: CheckpointInfo,
+    best: CheckpointInfo | None,
+    progress: TrainingProgress,
+) -> CheckpointInfo:
+    """Evaluate the policy, keep it where it is the best so far, and say so."""
+    settings, policy = experiment.settings, experiment.learner.policy(state)
+    result = evaluate(
+        experiment.task, policy, experiment.validation_key(), settings.validation_episodes, settings.start_spread
+    )
+    run.append("validations", _row(info.step, result))
+    found = dataclasses.replace(info, kind="policy", success_rate=result.success_rate, mean_return=result.mean_return)
+    better = best is None or _score(found) > _score(best)
+    if better:
+        save_checkpoint(run.best_checkpoint, policy, found)
+    progress.say(
+        f"validation at {info.step:,} steps: success {percent(result.success_rate)}, return {result.mean_return:.2f}, "
+        f"failed solves {percent(result.failed_solves)}{' · best so far, kept' if better and best is not None else ''}"
+    )
+    return found if better or best is None else best
+
+
+def _row(step: int, result: Evaluation) -> dict[str, Any]:
+    return {
+        "step": step,
+        "success_rate": result.success_rate,
+        "mean_return": result.mean_return,
+        "return_low": result.return_interval.low,
+        "return_high": result.return_interval.high,
+        "violations_per_step": result.violations_per_step,
+        "violations_per_episode": result.violations_per_episode,
+        "failed_solves": result.failed_solves,
+    }
+
+
+def _score(info: CheckpointInfo) -> tuple[float, float]:
+    """Success first, then return; a return that is not a number is the worst."""
+    return info.success_rate or 0.0, -float("inf") if info.mean_return is None else info.mean_return
+
+
+class _Clock:
+    """Wall time over all sittings, and the rate of this one without its first chunk, which compiles."""
+
+    def __init__(self, seconds_before: float) -> None:
+        self._before = seconds_before
+        self._start = time.perf_counter()
+        self._compiled: float | None = None
+        self._steps = 0
+
+    @property
+    def seconds(self) -> float:
+        return self._before + time.perf_counter() - self._start
+
+    def lap(self, steps: int) -> float | None:
+        """Steps per second; `None` after the first chunk."""
+        now = time.perf_counter()
+        if self._compiled is None:
+            self._compiled = now
+            return None
+        self._steps += steps
+        return self._steps / (now - self._compiled)
+
+
+@contextlib.contextmanager
+def _interruptions(progress: TrainingProgress) -> Iterator[threading.Event]:
+    """An event that Ctrl-C or a termination signal sets, so that the chunk in progress ends and is saved; the second
+    Ctrl-C stops at once.
+    """
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+
+    def ask(number: int, frame: object) -> None:
+        if event.is_set():
+            raise KeyboardInterrupt
+        event.set()
+        progress.say("stopping after this chunk, then saving; Ctrl-C again stops at once and keeps the last checkpoint")
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,176 @@
+"""A run is decided by its settings: interrupted, killed or left alone, it gives the same bytes."""
+
+import io
+import os
+import pathlib
+import signal
+
+import jax
+import numpy as np
+import pytest
+from rich.console import Console
+
+from planahead.experiments import training
+from planahead.experiments.checkpoint import read_checkpoint_info
+from planahead.experiments.errors import UserError
+from planahead.experiments.run_directory import RunDirectory
+from planahead.experiments.training import train
+from tests.experiments.stubs import stub_experiment
+
+TABLES = ("metrics", "validations")
+
+
+def start(path: pathlib.Path, **settings: int) -> tuple:
+    experiment = stub_experiment(**settings)
+    return experiment, RunDirectory.create(path, experiment.settings, {}, {})
+
+
+def silent() -> Console:
+    return Console(file=io.StringIO(), width=120)
+
+
+def contents(run: RunDirectory) -> dict[str, bytes]:
+    return {table: run.table_path(table).read_bytes() for table in TABLES}
+
+
+@pytest.fixture
+def whole(tmp_path: pathlib.Path) -> RunDirectory:
+    experiment, run = start(tmp_path / "whole")
+    assert train(experiment, run, silent()).finished
+    return run
+
+
+def test_tables_of_a_whole_run(whole: RunDirectory):
+    assert [row["step"] for row in whole.read("metrics")] == list(range(100, 1300, 100))
+    assert [row["step"] for row in whole.read("validations")] == [0, 300, 600, 900, 1200]
+    assert list(whole.read("metrics")[0]) == ["step", "failed_solves", "return"]
+    seconds = [row["seconds"] for row in whole.read("timing")]
+    assert seconds == sorted(seconds) and len(seconds) == 12
+
+
+def test_the_checkpoint_that_validated_best_is_kept(whole: RunDirectory):
+    validations = whole.read("validations")
+    best = max(validations, key=lambda row: (row["success_rate"], row["mean_return"]))
+    info = read_checkpoint_info(whole.best_checkpoint)
+    assert info.step == best["step"]
+    assert (info.success_rate, info.mean_return) == (best["success_rate"], best["mean_return"])
+    assert read_checkpoint_info(whole.last_checkpoint).step == 1200
+    policy, _ = stub_experiment().load_policy(whole, "last")
+    np.testing.assert_allclose(policy.gain, np.sqrt(policy.gain**2))
+
+
+class Killed(BaseException):
+    """What cannot be caught, in a test."""
+
+
+@pytest.mark.parametrize("chunk", [0, 1, 2, 3, 7, 11])
+def test_a_killed_run_goes_on_to_the_same_numbers(
+    tmp_path: pathlib.Path, whole: RunDirectory, monkeypatch: pytest.MonkeyPatch, chunk: int
+):
+    experiment, run = start(tmp_path / "killed")
+    advance = training._advance
+    calls = iter(range(100))
+
+    def dying(*arguments: object) -> object:
+        if next(calls) == chunk:
+            raise Killed
+        return advance(*arguments)
+
+    monkeypatch.setattr(training, "_advance", dying)
+    with pytest.raises(Killed):
+        train(experiment, run, silent())
+    monkeypatch.setattr(training, "_advance", advance)
+    assert train(experiment, run, silent()).finished
+    assert contents(run) == contents(whole)
+    for checkpoint in ("last", "best"):
+        bodies = [(r.path / "checkpoints" / checkpoint).read_bytes().partition(b"\n")[2] for r in (run, whole)]
+        assert bodies[0] == bodies[1]
+
+
+@pytest.mark.parametrize("kind", ["learner", "policy"])
+def test_a_run_killed_while_it_saves_goes_on_to_the_same_numbers(
+    tmp_path: pathlib.Path, whole: RunDirectory, monkeypatch: pytest.MonkeyPatch, kind: str
+):
+    experiment, run = start(tmp_path / "killed")
+    save = training.save_checkpoint
+
+    def dying(path: pathlib.Path, tree: object, info: training.CheckpointInfo) -> None:
+        if info.kind == kind and info.step in (0, 600):
+            raise Killed
+        save(path, tree, info)
+
+    monkeypatch.setattr(training, "save_checkpoint", dying)
+    with pytest.raises(Killed):
+        train(experiment, run, silent())
+    monkeypatch.setattr(training, "save_checkpoint", save)
+    assert train(experiment, run, silent()).finished
+    assert contents(run) == contents(whole)
+
+
+def test_an_interrupted_run_saves_and_goes_on_to_the_same_numbers(
+    tmp_path: pathlib.Path, whole: RunDirectory, monkeypatch: pytest.MonkeyPatch
+):
+    experiment, run = start(tmp_path / "interrupted")
+    advance = training._advance
+    calls = iter(range(100))
+
+    def interrupting(*arguments: object) -> object:
+        if next(calls) == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+        return advance(*arguments)
+
+    monkeypatch.setattr(training, "_advance", interrupting)
+    before = signal.getsignal(signal.SIGINT)
+    result = train(experiment, run, silent())
+    assert (result.finished, result.step) == (False, 500)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert read_checkpoint_info(run.last_checkpoint).step == 500
+    monkeypatch.setattr(training, "_advance", advance)
+    assert train(experiment, run, silent()).finished
+    assert contents(run) == contents(whole)
+
+
+def test_steps_may_be_raised_later(tmp_path: pathlib.Path, whole: RunDirectory):
+    experiment, run = start(tmp_path / "short", steps=600)
+    train(experiment, run, silent())
+    train(stub_experiment(), run, silent())
+    assert contents(run) == contents(whole)
+    before = contents(run)
+    assert train(stub_experiment(), run, silent()).finished  # nothing is left to do
+    assert contents(run) == before
+
+
+def test_another_seed_gives_other_numbers(tmp_path: pathlib.Path, whole: RunDirectory):
+    experiment, run = start(tmp_path / "other", seed=2)
+    train(experiment, run, silent())
+    assert contents(run) != contents(whole)
+
+
+def test_resuming_from_another_runs_checkpoint_is_refused(tmp_path: pathlib.Path, whole: RunDirectory):
+    experiment, run = start(tmp_path / "other")
+    header, _, numbers = whole.last_checkpoint.read_bytes().partition(b"\n")
+    run.last_checkpoint.write_bytes(header.replace(b'"stub"', b'"sac"') + b"\n" + numbers)
+    with pytest.raises(UserError, match="is of another run: its algorithm is «sac», «stub» was expected"):
+        train(experiment, run, silent())
+
+
+def test_what_a_log_shows(tmp_path: pathlib.Path):
+    experiment, run = start(tmp_path / "run")
+    console = silent()
+    train(experiment, run, console)
+    text = console.file.getvalue()
+    assert "stub on point: compiling" in text
+    assert "1,200 of 1,200 steps · return" in text
+    assert "validation at 300 steps: success 0 %, return" in text
+
+
+def test_streams_never_share_a_key():
+    from planahead.experiments.experiment import Stream, stream_key
+
+    keys = [
+        jax.random.key_data(stream_key(seed, stream, i)).tolist()
+        for seed in (0, 1)
+        for stream in Stream
+        for i in (0, 1)
+    ]
+    assert len({tuple(key) for key in keys}) == len(keys)
