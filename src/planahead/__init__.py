@@ -2,6 +2,19 @@
 
 from jaxtyping import Array as Array
 
+from planahead.planning import (
+    SQP as SQP,
+    Exact as Exact,
+    FullStep as FullStep,
+    GaussNewton as GaussNewton,
+    Guess as Guess,
+    LineSearch as LineSearch,
+    Multipliers as Multipliers,
+    Plan as Plan,
+    action_value as action_value,
+    solve as solve,
+    value as value,
+)
 from planahead.problem import (
     Bounds as Bounds,
     ParameterSpace as ParameterSpace,

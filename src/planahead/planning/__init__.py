@@ -1,0 +1,7 @@
+"""Planning: from a problem and a state to a plan, and its derivatives."""
+
+from planahead.planning.globalisation import FullStep as FullStep, LineSearch as LineSearch
+from planahead.planning.linearisation import Exact as Exact, GaussNewton as GaussNewton
+from planahead.planning.plan import Guess as Guess, Multipliers as Multipliers, Plan as Plan
+from planahead.planning.solve import action_value as action_value, solve as solve, value as value
+from planahead.planning.sqp import SQP as SQP

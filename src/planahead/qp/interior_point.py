@@ -58,9 +58,9 @@ class Outcome(eqx.Module):
 
 def solve(qp: LaneQP, settings: InteriorPoint, active: Bool[Array, " B"]) -> Outcome:
     """Solve all lanes of `qp` in which `active` holds; the others come back as they start, with status `INVALID_INPUT`."""
-    valid = _valid(qp)
-    active = active & valid
-    qp = neutral(qp, ~valid)
+    is_valid = valid(qp)
+    active = active & is_valid
+    qp = neutral(qp, ~is_valid)
     rows = Rows(qp)
     dtype = qp.H.dtype
     tolerance = settings.resolved_tolerance(dtype)
@@ -94,7 +94,7 @@ def solve(qp: LaneQP, settings: InteriorPoint, active: Bool[Array, " B"]) -> Out
         alpha = jnp.minimum(1.0, 0.995 * _longest(rows, point, direction))
         moved = _move(point, direction, alpha)
         moved_residual = newton.residuals(qp, rows, moved, tau)
-        moved_error = _error(qp, rows, moved, moved_residual, tau)
+        moved_error = relative_error(qp, rows, moved, moved_residual, tau)
         finite = jnp.isfinite(moved_error) & system.factor.definite
         accept = active & finite
         point = _select(accept, moved, point)
@@ -112,7 +112,7 @@ def solve(qp: LaneQP, settings: InteriorPoint, active: Bool[Array, " B"]) -> Out
         return jnp.any(carry[2]) & (carry[-1] < settings.iterations)
 
     first = newton.residuals(qp, rows, start, tau)
-    error = _error(qp, rows, start, first, tau)
+    error = relative_error(qp, rows, start, first, tau)
     status = jnp.where(active, Status.ITERATION_LIMIT, Status.INVALID_INPUT)
     zeros = jnp.zeros(active.shape, int)
     carry = (start, first, active, status, zeros, error, zeros, jnp.zeros_like(active), jnp.zeros((), int))
@@ -184,7 +184,7 @@ def _select(lanes: Bool[Array, " B"], new, old):
     return jax.tree.map(lambda a, b: jnp.where(lanes, a, b), new, old)
 
 
-def _error(qp: LaneQP, rows: Rows, point: Point, residual: Residuals, tau: Float[Array, " B"]) -> Float[Array, " B"]:
+def relative_error(qp: LaneQP, rows: Rows, point: Point, residual: Residuals, tau: Float[Array, " B"]) -> Float[Array, " B"]:
     """The largest residual, each relative to the magnitude of the terms it is the difference of."""
     dual_scale = 1.0 + largest(qp.g) + largest(point.pi) + largest(point.lam)
     primal_scale = 1.0 + largest(point.z) + largest(qp.c)
@@ -196,7 +196,7 @@ def _error(qp: LaneQP, rows: Rows, point: Point, residual: Residuals, tau: Float
     return jnp.maximum(jnp.maximum(dual, primal), tolerance_free)
 
 
-def _valid(qp: LaneQP) -> Bool[Array, " B"]:
+def valid(qp: LaneQP) -> Bool[Array, " B"]:
     """Whether all data are numbers and no lower bound is above its upper bound."""
     numbers = [qp.H, qp.g, qp.F, qp.c, qp.G] + ([] if qp.initial_state is None else [qp.initial_state])
     finite = jnp.isfinite(sum(largest(data) for data in numbers))

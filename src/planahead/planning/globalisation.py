@@ -1,0 +1,98 @@
+"""How far to go along a step: full steps, or backtracking on an exact penalty.
+
+The merit of a trajectory z is
+
+    Φ(z) = φ(z) + prices(h(z)) + μ ‖f(z_k) - x_{k+1}‖₁
+
+with the prices of soft rows as they are, hard rows priced at ρ per unit (the same ρ as in the QP, so the QP's step is a direction of
+descent), and μ above the largest costate. A step α d is accepted when
+
+    Φ(z + α d) <= Φ(z) + η α D,     D = ∇φᵀd + prices(h + G d) - prices(h) - μ ‖defects‖₁
+
+D bounds the directional derivative, prices being convex. References: D. Leineweber, PhD thesis, Heidelberg 1999, §3; J. Nocedal, S. Wright,
+*Numerical Optimization*, 2nd ed., §18.3.
+"""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from planahead.qp.newton import row_values, sides
+from planahead.qp.types import LaneQP
+
+
+class Evaluation(eqx.Module):
+    """A trajectory's cost without prices, its defects and its row values, for all lanes."""
+
+    cost: Float[Array, " B"]
+    defects: Float[Array, "N nx B"]
+    rows: Float[Array, "N+1 m B"]
+
+
+class FullStep(eqx.Module):
+    """Always take the whole step: for real-time iterations that start close to the solution."""
+
+
+class LineSearch(eqx.Module):
+    """Backtracking on the merit above."""
+
+    reduction: float = eqx.field(static=True, default=0.5)
+    sufficient_decrease: float = eqx.field(static=True, default=1e-4)
+    trials: int = eqx.field(static=True, default=16)
+
+
+Globalisation = FullStep | LineSearch
+
+
+def violations(bound: Float[Array, "N+1 2 m B"], rows: Float[Array, "N+1 m B"]) -> Float[Array, "N+1 2 m B"]:
+    """max(0, b - σ h)."""
+    return jnp.maximum(jnp.where(jnp.isfinite(bound), bound, -jnp.inf) - sides(rows), 0.0)
+
+
+def priced(linear: Array, quadratic: Array, violation: Array) -> Float[Array, " B"]:
+    """Prices of violations of all rows that have a finite price."""
+    soft = (jnp.isfinite(linear) & jnp.isfinite(quadratic))[:, None]
+    linear, quadratic = jnp.where(soft, linear[:, None], 0.0), jnp.where(soft, quadratic[:, None], 0.0)
+    return jnp.sum(linear * violation + 0.5 * quadratic * violation**2, (0, 1, 2))
+
+
+def search(
+    settings: LineSearch,
+    evaluate: Callable[[Float[Array, "N+1 nz B"]], Evaluation],
+    bound: Float[Array, "N+1 2 m B"],
+    qp: LaneQP,
+    z: Float[Array, "N+1 nz B"],
+    step: Float[Array, "N+1 nz B"],
+    weight: Float[Array, " B"],
+    searching: Bool[Array, " B"],
+) -> tuple[Float[Array, " B"], Bool[Array, " B"]]:
+    """The step length of every lane, and whether it was accepted. `weight` is μ; `bound` that of the rows themselves."""
+
+    def merit(z):
+        value = evaluate(z)
+        price = priced(qp.linear, qp.quadratic, violations(bound, value.rows))
+        return value.cost + price + weight * jnp.sum(jnp.abs(value.defects), (0, 1))
+
+    now = merit(z)
+    no_rows = jnp.zeros_like(qp.linear)
+    price_now = priced(qp.linear, qp.quadratic, violations(qp.bound, no_rows))
+    price_model = priced(qp.linear, qp.quadratic, violations(qp.bound, row_values(qp, step)))
+    slope = jnp.sum(qp.g * step, (0, 1)) + price_model - price_now - weight * jnp.sum(jnp.abs(qp.c), (0, 1))
+    # Close to the solution the decrease drowns in rounding; there the full step is the better one.
+    rounding = 10 * jnp.finfo(z.dtype).eps * (1 + jnp.abs(now))
+
+    def trial(carry):
+        alpha, accepted, k = carry
+        value = merit(z + alpha * step)
+        fine = value <= now + settings.sufficient_decrease * alpha * jnp.minimum(slope, 0.0) + rounding
+        accepted = accepted | fine
+        return jnp.where(accepted, alpha, settings.reduction * alpha), accepted, k + 1
+
+    def unfinished(carry):
+        return jnp.any(~carry[1]) & (carry[2] < settings.trials)
+
+    alpha, accepted, _ = jax.lax.while_loop(unfinished, trial, (jnp.ones_like(now), ~searching, jnp.zeros((), int)))
+    return alpha, accepted

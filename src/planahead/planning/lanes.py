@@ -1,0 +1,61 @@
+"""A batch of problems behind functions of all lanes."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from planahead.planning import transcription
+from planahead.planning.globalisation import Evaluation
+from planahead.planning.linearisation import Hessian, linearise
+from planahead.planning.transcription import RowData
+from planahead.problem import Problem
+from planahead.qp.types import LaneQP
+
+
+class Lanes:
+    """Problems that share their program. Leaves that differ between lanes have them in their last axis; the others are not copied.
+
+    **Arguments:** `rebuild` makes a problem of its array leaves; `in_lanes` says which of the `leaves` carry lanes.
+    """
+
+    def __init__(self, rebuild: Callable[[Sequence[Array]], Problem], leaves: Sequence[Array], in_lanes: Sequence[bool], lanes: int):
+        self._rebuild = rebuild
+        self._leaves = list(leaves)
+        self._axes = [-1 if is_in else None for is_in in in_lanes]
+        self._lanes = lanes
+        single = rebuild([leaf[..., 0] if is_in else leaf for leaf, is_in in zip(leaves, in_lanes, strict=True)])
+        self.control_size = single.control_size
+        self._size = transcription.general_size(single)
+
+    def map(self, function, *arguments: Any) -> Any:
+        """`function(problem, *arguments)` in every lane; arguments and results have lanes last."""
+
+        def lane(leaves, *arguments):
+            return function(self._rebuild(leaves), *arguments)
+
+        axes = (self._axes, *(-1 for _ in arguments))
+        return jax.vmap(lane, in_axes=axes, out_axes=-1, axis_size=self._lanes)(self._leaves, *arguments)
+
+    def row_data(self, dtype: Any, pinned: bool) -> RowData:
+        """Bounds and prices of all lanes."""
+        return self.map(lambda problem: transcription.row_data(problem, self._size, dtype, pinned=pinned))
+
+    def linearise(self, state, z, costates, multipliers, data: RowData, hessian: Hessian, pinned: bool) -> LaneQP:
+        """The QPs in the step from `z`."""
+
+        def one(problem, state, z, costates, multipliers, data):
+            return linearise(problem, state, z, costates, multipliers, data, hessian=hessian, pinned=pinned)
+
+        return self.map(one, state, z, costates, multipliers, data)
+
+    def evaluate(self, z: Float[Array, "N+1 nz B"]) -> Evaluation:
+        """Costs, defects and row values along `z`."""
+
+        def one(problem, z):
+            cost = transcription.objective(problem, z)
+            return Evaluation(cost, transcription.defects(problem, z), transcription.row_values(problem, z, self._size))
+
+        return self.map(one, z)

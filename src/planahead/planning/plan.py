@@ -1,0 +1,92 @@
+"""What a planner returns: one named object, with its status, its multipliers and the guess for the next step."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from planahead.qp import Status
+
+
+class Guess(eqx.Module):
+    """Where a planner starts: a trajectory. It carries no gradient."""
+
+    states: Float[Array, "N+1 nx"]
+    controls: Float[Array, "N nu"]
+
+
+class Multipliers(eqx.Module):
+    """Sensitivities of the optimal cost. The sides are (lower, upper); entries are not negative, and zero where there is no bound."""
+
+    costates: Float[Array, "N+1 nx"]
+    """Gradient of the cost-to-go with respect to x_k; `costates[0]` is that of the cost with respect to the initial state."""
+    control_bounds: Float[Array, "N 2 nu"]
+    state_bounds: Float[Array, "N+1 2 nx"]
+    """Stage N belongs to the terminal bounds; stage 0 is zero, since the initial state is given."""
+    constraints: Float[Array, "N ng"]
+    terminal_constraints: Float[Array, " ng_N"]
+
+
+class Plan(eqx.Module):
+    """A trajectory with its cost and how it was found. One lane; under `jax.vmap` every field gains a leading axis."""
+
+    states: Float[Array, "N+1 nx"]
+    controls: Float[Array, "N nu"]
+    """Always finite and inside the control bounds, whatever the status (a pinned control is returned as it was given)."""
+    cost: Float[Array, ""]
+    """The problem's cost along the plan, prices of soft constraints included; minimised."""
+    status: Int[Array, ""]
+    """A `Status`: `Status(int(plan.status)).sentence` says it in words."""
+    gradient_valid: Bool[Array, ""]
+    """Whether derivatives of this lane are those of a solution; where not, they are zero."""
+    iterations: Int[Array, ""]
+    """Iterations of the planner (linearisations for which a QP was solved)."""
+    residual: Float[Array, ""]
+    """The largest optimality residual at the end, relative to the magnitude of its terms."""
+    violation: Float[Array, ""]
+    """The largest violation of a hard constraint or of the dynamics along the plan."""
+    multipliers: Multipliers
+
+    def shift(self) -> Guess:
+        """The guess for the next time step: everything one stage earlier, the last control and state repeated."""
+        states = jnp.concatenate([self.states[1:], self.states[-1:]])
+        controls = jnp.concatenate([self.controls[1:], self.controls[-1:]])
+        return jax.lax.stop_gradient(Guess(states, controls))
+
+    def guess(self) -> Guess:
+        """This plan as a guess for the same or a similar problem."""
+        return jax.lax.stop_gradient(Guess(self.states, self.controls))
+
+    def explain(self) -> str:
+        """In words: how the solve ended, with the numbers behind it, and what to try.
+
+        A batch of plans is summarised status by status.
+        """
+        if isinstance(self.status, jax.core.Tracer):
+            raise ValueError("Plan.explain() needs numbers, but was called inside jit, vmap or grad; return the plan and call it outside.")
+        if jnp.ndim(self.status) > 0:
+            return self._explain_batch()
+        status = Status(int(self.status))
+        numbers = (
+            f"After {int(self.iterations)} iterations: cost {float(self.cost):.6g}, optimality residual {float(self.residual):.1e}, "
+            f"violation {float(self.violation):.1e}."
+        )
+        gradient = "" if bool(self.gradient_valid) else " Its derivatives are set to zero (`gradient_valid` is false)."
+        return f"{status.sentence} {numbers}{gradient}"
+
+    def _explain_batch(self) -> str:
+        statuses = jnp.ravel(self.status)
+        lines = [f"{statuses.size} lanes:"]
+        for status in Status:
+            lanes = [int(lane) for lane in jnp.flatnonzero(statuses == status)]
+            if lanes:
+                shown = ", ".join(map(str, lanes[:5])) + (", …" if len(lanes) > 5 else "")
+                lines.append(f"  {len(lanes)} x {status.name} (lanes {shown}). {status.sentence}")
+        return "\n".join(lines)
+
+
+def unbatched(plan: Any, lane: int) -> Any:
+    """One lane of a batch of plans."""
+    return jax.tree.map(lambda leaf: leaf[lane], plan)

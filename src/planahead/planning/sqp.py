@@ -1,0 +1,182 @@
+"""Sequential quadratic programming over batches of optimal control problems.
+
+Each iteration linearises all lanes, solves their QPs together, and moves along the steps:
+
+    z ← z + α d,     (π, λ, s, …) ← (1 - α) old + α QP's
+
+Hard rows other than the control box are elastic inside the iteration: priced at ρ per unit, ρ raised while a violation remains. For ρ above
+the multipliers the solution is the same (an exact penalty), and a problem without a feasible trajectory still has a best one. What is left of
+a violation at the largest ρ makes the lane infeasible. Lanes that have ended stay as they are, bit for bit.
+
+References: S. J. Wright, J. Nocedal, *Numerical Optimization*, ch. 18; the real-time iteration: M. Diehl et al., J. Process Control 12 (2002).
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from planahead.planning.globalisation import FullStep, Globalisation, LineSearch, search, violations
+from planahead.planning.lanes import Lanes
+from planahead.planning.linearisation import GaussNewton, Hessian
+from planahead.planning.transcription import RowData
+from planahead.qp import InteriorPoint, Status, interior_point, newton
+from planahead.qp.newton import Rows, largest, net
+from planahead.qp.types import LaneQP, Point
+
+
+class SQP(eqx.Module):
+    """Settings of the planner. `None` means: chosen from the number format."""
+
+    hessian: Hessian = eqx.field(static=True, default=GaussNewton())
+    globalisation: Globalisation = eqx.field(static=True, default=LineSearch())
+    tau: float | None = eqx.field(static=True, default=None)
+    """The barrier at the solution, in units of cost. The default is next to exact; 1e-3 or so smooths the plan as a function of the
+    problem across active-set changes, in the plan and in its derivative alike."""
+    tolerance: float | None = eqx.field(static=True, default=None)
+    """Largest relative optimality residual of a solved lane: 1e-8 in float64, 1e-4 in float32."""
+    iterations: int = eqx.field(static=True, default=100)
+    gradient_tolerance: float | None = eqx.field(static=True, default=None)
+    """Derivatives are kept up to this residual; by default the tolerance, so that only solved lanes have them."""
+
+    @classmethod
+    def real_time(cls, *, iterations: int = 1, gradient_tolerance: float = jnp.inf, **settings: Any) -> "SQP":
+        """One full step from the guess. Derivatives are those of the conditions at the point reached, however close that is."""
+        return cls(iterations=iterations, globalisation=FullStep(), gradient_tolerance=float(gradient_tolerance), **settings)
+
+    def resolved_tolerance(self, dtype) -> float:
+        return self.tolerance if self.tolerance is not None else (1e-8 if dtype == jnp.float64 else 1e-4)
+
+    def resolved_gradient_tolerance(self, dtype) -> float:
+        return self.resolved_tolerance(dtype) if self.gradient_tolerance is None else self.gradient_tolerance
+
+
+class Iterate(eqx.Module):
+    """Where every lane is, and how it ended."""
+
+    z: Float[Array, "N+1 nz B"]
+    point: Point
+    """Multipliers and row variables at z; its `z` is a step and means nothing between iterations."""
+    tau: Float[Array, " B"]
+    status: Int[Array, " B"]
+    iterations: Int[Array, " B"]
+    residual: Float[Array, " B"]
+    violation: Float[Array, " B"]
+
+
+_PRICE_RANGE = 1e5
+"""Largest over first price of an elastic row."""
+
+
+def solve(
+    settings: SQP,
+    problems: Lanes,
+    state: Float[Array, "nx B"],
+    control: Float[Array, "nu B"] | None,
+    guess: Float[Array, "N+1 nz B"],
+) -> Iterate:
+    """Solve all lanes of `problems` from `state`, starting at `guess`."""
+    nu, lanes = problems.control_size, state.shape[-1]
+    dtype = state.dtype
+    tolerance = settings.resolved_tolerance(dtype)
+    feasible = 1e-6 if dtype == jnp.float64 else 1e-3
+    pinned = control is not None
+    z = jnp.concatenate([jnp.concatenate([guess[:1, :nu], state[None]], 1), guess[1:]])
+    if pinned:
+        z = jnp.concatenate([jnp.concatenate([control[None], z[:1, nu:]], 1), z[1:]])
+    data = problems.row_data(dtype, pinned)
+    elastic = _elastic(data, nu)
+    inner = InteriorPoint(tau=settings.tau)
+
+    def linearised(z: Array, point: Point, price: Array) -> LaneQP:
+        priced = RowData(
+            data.bound, jnp.where(elastic, price, data.linear), jnp.where(elastic, 0.0, data.quadratic)
+        )
+        return problems.linearise(state, z, point.pi, net(point.lam), priced, settings.hessian, pinned)
+
+    def error_of(qp: LaneQP, point: Point, tau: Array) -> tuple[Array, Array]:
+        rows = Rows(qp)
+        at = eqx.tree_at(lambda p: p.z, point, jnp.zeros_like(point.z))
+        error = interior_point.relative_error(qp, rows, at, newton.residuals(qp, rows, at, tau), tau)
+        left = jnp.max(jnp.where(elastic[:, None], violations(qp.bound, jnp.zeros_like(qp.linear)), 0.0), (0, 1, 2), initial=0.0)
+        return error, jnp.maximum(left, largest(qp.c))
+
+    blank = jnp.zeros_like(data.bound)
+    nothing = Point(jnp.zeros_like(z), jnp.zeros((z.shape[0], *state.shape), dtype), blank + 1, blank, blank, blank)
+    first = linearised(z, nothing, jnp.ones(lanes, dtype))
+    valid = interior_point.valid(first)
+    price = 10 * jnp.maximum(largest(first.g), 1.0)
+    price = jnp.where(valid, price, 1.0)
+    limit = _PRICE_RANGE * price
+
+    def iteration(carry):
+        z, point, tau, price, weight, status, iterations, residual, violation, active, failures, k = carry
+        qp = linearised(z, point, price)
+        error, left = error_of(qp, point, tau)
+        residual, violation = jnp.where(active, error, residual), jnp.where(active, left, violation)
+        optimal = active & (error <= tolerance) & (iterations > 0)
+        solved = optimal & (left <= feasible)
+        infeasible = optimal & ~solved & (price >= limit)
+        status = jnp.where(solved, Status.SOLVED, jnp.where(infeasible, Status.INFEASIBLE, status))
+        price = jnp.where(optimal & ~solved, jnp.minimum(10 * price, limit), price)
+        active = active & ~solved & ~infeasible
+
+        def move(carry):
+            z, point, tau, price, weight, status, iterations, active, failures = carry
+            outcome = interior_point.solve(qp, inner, active)
+            usable = active & (outcome.status != Status.INVALID_INPUT) & jnp.isfinite(outcome.residual)
+            found = outcome.point
+            if isinstance(settings.globalisation, LineSearch):
+                needed = 1.1 * largest(found.pi)
+                weight = jnp.where(usable, jnp.maximum(needed, 0.5 * (weight + needed)), weight)
+                alpha, accepted = search(
+                    settings.globalisation, problems.evaluate, data.bound, qp, z, found.z, weight, usable
+                )
+            else:
+                alpha, accepted = jnp.ones(lanes, dtype), usable
+            alpha = jnp.where(usable, alpha, 0.0)
+            failures = jnp.where(usable & accepted, 0, failures + 1)
+            blend = jax.tree.map(lambda new, old: jnp.where(usable, old + alpha * (new - old), old), found, point)
+            z = jnp.where(usable, z + alpha * found.z, z)
+            tau = jnp.where(usable, outcome.tau, tau)
+            remaining = jnp.max(jnp.where(elastic[:, None] & Rows(qp).exists, found.s, 0.0), (0, 1, 2), initial=0.0)
+            price = jnp.where(usable & (remaining > feasible), jnp.minimum(10 * price, limit), price)
+            stalled = active & (failures >= 3)
+            status = jnp.where(stalled, jnp.where((price >= limit) & (left > feasible), Status.INFEASIBLE, Status.STALLED), status)
+            iterations = iterations + active
+            return z, blend, tau, price, weight, status, iterations, active & ~stalled, failures
+
+        # When the last lane has just ended there is nothing left to move.
+        carried = (z, point, tau, price, weight, status, iterations, active, failures)
+        carried = jax.lax.cond(jnp.any(active), move, lambda same: same, carried)
+        z, point, tau, price, weight, status, iterations, active, failures = carried
+        return z, point, tau, price, weight, status, iterations, residual, violation, active, failures, k + 1
+
+    def unfinished(carry):
+        return jnp.any(carry[-3]) & (carry[-1] < settings.iterations)
+
+    zeros = jnp.zeros(lanes, int)
+    status = jnp.where(valid, Status.ITERATION_LIMIT, Status.INVALID_INPUT)
+    infinite = jnp.full(lanes, jnp.inf, dtype)
+    carry = (
+        z, nothing, jnp.ones(lanes, dtype), price, jnp.zeros(lanes, dtype), status, zeros, infinite, infinite, valid, zeros,
+        jnp.zeros((), int),
+    )  # fmt: skip
+    carry = jax.lax.while_loop(unfinished, iteration, carry)
+    z, point, tau, price, _, status, iterations, residual, violation, active, *_ = carry
+
+    def look_again(_):
+        return error_of(linearised(z, point, price), point, tau)
+
+    error, left = jax.lax.cond(jnp.any(active), look_again, lambda _: (residual, violation), None)
+    residual, violation = jnp.where(active, error, residual), jnp.where(active, left, violation)
+    status = jnp.where(active & (error <= tolerance) & (left <= feasible), Status.SOLVED, status)
+    return Iterate(z, point, tau, status, iterations, residual, violation)
+
+
+def _elastic(data: RowData, nu: int) -> Bool[Array, "N+1 m B"]:
+    """Hard rows other than those of the control box."""
+    hard = ~(jnp.isfinite(data.linear) & jnp.isfinite(data.quadratic))
+    return hard & (jnp.arange(hard.shape[1]) >= nu)[None, :, None]

@@ -1,0 +1,186 @@
+"""A problem as a nonlinear program over z_k = (u_k, x_k), k = 0…N, for one lane.
+
+    minimise  φ(z) + prices(s)    s.t.   f(z_k) - x_{k+1} = 0,   state - x_0 = 0,   σ·h(z) - b + s >= 0
+
+Rows h(z_k): all entries of z_k (for the boxes), then general rows (`constraints` for k < N, `terminal_constraints` at N, padded to the
+same number). Sides σ ∈ {lower, upper}; b = (lower, -upper), -inf where there is no bound. The control of stage N is a dummy.
+Where the first control is pinned, u_0 is a constant: its box is dropped, and so are hard rows of stage 0, on which nothing acts then.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from planahead.problem import Problem, at_stage, map_stages, overrides
+
+
+class RowData(eqx.Module):
+    """Bounds and prices of all rows. `linear = quadratic = inf` in hard rows."""
+
+    bound: Float[Array, "N+1 2 m"]
+    linear: Float[Array, "N+1 m"]
+    quadratic: Float[Array, "N+1 m"]
+
+
+def split(problem: Problem, z: Float[Array, "N+1 nz"]) -> tuple[Float[Array, "N nu"], Float[Array, "N+1 nx"]]:
+    """Controls and states."""
+    return z[:-1, : problem.control_size], z[:, problem.control_size :]
+
+
+def join(controls: Float[Array, "N nu"], states: Float[Array, "N+1 nx"]) -> Float[Array, "N+1 nz"]:
+    """z from controls and states; the dummy control of stage N is zero."""
+    return jnp.concatenate([jnp.concatenate([controls, jnp.zeros_like(controls[:1])]), states], 1)
+
+
+def pin(control: Float[Array, " nu"] | None, z: Float[Array, "N+1 nz"]) -> Float[Array, "N+1 nz"]:
+    """z with its first control replaced by the pinned one."""
+    if control is None:
+        return z
+    first = jnp.concatenate([control, z[0, control.shape[0] :]])
+    return jnp.concatenate([first[None], z[1:]])
+
+
+def stage_weights(problem: Problem, dtype) -> Float[Array, " N+1"]:
+    """γ^k."""
+    discount = jnp.asarray(problem.discount, dtype)
+    return discount ** jnp.arange(problem.horizon + 1)
+
+
+def stage_cost(problem: Problem, x: Float[Array, " nx"], u: Float[Array, " nu"]) -> Float[Array, ""]:
+    """ℓ + ½‖r‖² of one stage, without discount."""
+    return _half_square(problem.stage_residual(x, u)) + jnp.reshape(problem.stage_cost(x, u), ())
+
+
+def terminal_cost(problem: Problem, x: Float[Array, " nx"]) -> Float[Array, ""]:
+    """ℓ_N + ½‖r_N‖², without discount. `problem` is the problem at the last stage."""
+    return _half_square(problem.terminal_residual(x)) + jnp.reshape(problem.terminal_cost(x), ())
+
+
+def objective(problem: Problem, z: Float[Array, "N+1 nz"]) -> Float[Array, ""]:
+    """φ: the discounted cost without prices."""
+    u, x = split(problem, z)
+    weights = stage_weights(problem, z.dtype)
+    costs = map_stages(stage_cost, problem, x[:-1], u)
+    return jnp.sum(weights[:-1] * costs) + weights[-1] * terminal_cost(at_stage(problem, -1), x[-1])
+
+
+def prices(data: RowData, s: Float[Array, "N+1 2 m"]) -> Float[Array, ""]:
+    """The price of the violations `s` of soft rows."""
+    soft = jnp.isfinite(data.linear) & jnp.isfinite(data.quadratic)
+    linear, quadratic = jnp.where(soft, data.linear, 0.0), jnp.where(soft, data.quadratic, 0.0)
+    return jnp.sum(linear[:, None] * s + 0.5 * quadratic[:, None] * s**2)
+
+
+def defects(problem: Problem, z: Float[Array, "N+1 nz"]) -> Float[Array, "N nx"]:
+    """f(z_k) - x_{k+1}."""
+    u, x = split(problem, z)
+    return map_stages(lambda stage, x, u: stage.dynamics(x, u), problem, x[:-1], u) - x[1:]
+
+
+def general_size(problem: Problem) -> int:
+    """Number of general rows: the larger of the numbers of stage and terminal constraints."""
+    x, u = jnp.zeros(problem.state_size), jnp.zeros(problem.control_size)
+    sizes = [
+        jax.eval_shape(lambda: jnp.atleast_1d(at_stage(problem, 0).constraints(x, u))).shape[0],
+        jax.eval_shape(lambda: jnp.atleast_1d(at_stage(problem, -1).terminal_constraints(x))).shape[0],
+    ]
+    return max(sizes)
+
+
+def pad(rows: Float[Array, " rows"], size: int, value: float = 0.0) -> Float[Array, " size"]:
+    return jnp.concatenate([rows, jnp.full((size - rows.shape[0],), value, rows.dtype)])
+
+
+def general_rows(problem: Problem, z: Float[Array, "N+1 nz"], size: int) -> Float[Array, "N+1 ng"]:
+    """`constraints` and `terminal_constraints`."""
+    if size == 0:
+        return jnp.zeros((z.shape[0], 0), z.dtype)
+    u, x = split(problem, z)
+    stages = map_stages(lambda stage, x, u: pad(jnp.atleast_1d(stage.constraints(x, u)), size), problem, x[:-1], u)
+    last = pad(jnp.atleast_1d(at_stage(problem, -1).terminal_constraints(x[-1])), size)
+    return jnp.concatenate([stages, last[None]])
+
+
+def row_values(problem: Problem, z: Float[Array, "N+1 nz"], size: int) -> Float[Array, "N+1 m"]:
+    """h(z)."""
+    return jnp.concatenate([z, general_rows(problem, z, size)], 1)
+
+
+def row_data(problem: Problem, size: int, dtype, *, pinned: bool) -> RowData:
+    """Bounds and prices at all stages, from the problem's methods; prices are discounted like the cost."""
+    nx, nu, N = problem.state_size, problem.control_size, problem.horizon
+    name = type(problem).__name__
+    last = at_stage(problem, -1)
+
+    def inequality(slack, values_shape: int, what: str):
+        from planahead.problem import Bounds
+
+        rows = Bounds(upper=0.0, slack=slack).rows(values_shape, f"{name}.{what}")
+        return rows
+
+    x, u = jnp.zeros(nx), jnp.zeros(nu)
+
+    def at(stage: Problem):
+        constraints = jax.eval_shape(lambda: jnp.atleast_1d(stage.constraints(x, u))).shape[0]
+        return (
+            stage.control_bounds().rows(nu, f"{name}.control_bounds"),
+            stage.state_bounds().rows(nx, f"{name}.state_bounds"),
+            inequality(stage.constraint_slack(), constraints, "constraint_slack"),
+        )
+
+    control_rows, state_rows, stage_rows = map_stages(at, problem)
+    terminal_rows = last.terminal_bounds().rows(nx, f"{name}.terminal_bounds")
+    terminal_size = jax.eval_shape(lambda: jnp.atleast_1d(last.terminal_constraints(x))).shape[0]
+    last_rows = inequality(last.terminal_constraint_slack(), terminal_size, "terminal_constraint_slack")
+    absent = {"lower": -jnp.inf, "upper": jnp.inf, "linear": jnp.inf, "quadratic": jnp.inf}
+    weights = stage_weights(problem, dtype)[:, None]
+    gathered = {}
+    for field, none in absent.items():
+        controls = jnp.concatenate([getattr(control_rows, field), jnp.full((1, nu), none)])
+        states = jnp.concatenate(
+            [jnp.full((1, nx), none), getattr(state_rows, field)[1:], getattr(terminal_rows, field)[None]]
+        )
+        general = jnp.concatenate(
+            [
+                jax.vmap(lambda row, none=none: pad(row, size, none))(getattr(stage_rows, field)),
+                pad(getattr(last_rows, field), size, none)[None],
+            ]
+        )
+        rows = jnp.concatenate([controls, states, general], 1).astype(dtype)
+        if field in ("linear", "quadratic"):
+            rows = jnp.where(jnp.isfinite(rows), rows * weights, rows)
+        gathered[field] = rows
+    bound = jnp.stack([gathered["lower"], -gathered["upper"]], 1)
+    hard = ~(jnp.isfinite(gathered["linear"]) & jnp.isfinite(gathered["quadratic"]))
+    if pinned:
+        nothing_acts = (jnp.arange(N + 1) == 0)[:, None] & (hard | (jnp.arange(bound.shape[2]) < nu))
+        bound = jnp.where(nothing_acts[:, None], -jnp.inf, bound)
+    return RowData(bound, gathered["linear"], gathered["quadratic"])
+
+
+def lagrangian(
+    problem: Problem,
+    state: Float[Array, " nx"],
+    z: Float[Array, "N+1 nz"],
+    costates: Float[Array, "N+1 nx"],
+    net_multipliers: Float[Array, "N+1 m"],
+) -> Float[Array, ""]:
+    """φ + Σ π_{k+1}ᵀ(f(z_k) - x_{k+1}) + π_0ᵀ(state - x_0) - Σ (σλ)ᵀ h(z): the part that depends on z."""
+    size = net_multipliers.shape[1] - z.shape[1]
+    _, x = split(problem, z)
+    return (
+        objective(problem, z)
+        + jnp.sum(costates[1:] * defects(problem, z))
+        + jnp.sum(costates[0] * (state - x[0]))
+        - jnp.sum(net_multipliers * row_values(problem, z, size))
+    )
+
+
+def has_scalar_cost(problem: Problem) -> bool:
+    """Whether the problem writes a scalar cost, which needs second derivatives even for the Gauss-Newton Hessian."""
+    return overrides(problem, "stage_cost") or overrides(problem, "terminal_cost")
+
+
+def _half_square(residual: Array) -> Float[Array, ""]:
+    return 0.5 * jnp.sum(jnp.square(residual))
