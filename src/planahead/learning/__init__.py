@@ -1,0 +1,7 @@
+"""Learners: what turns experience into a better policy."""
+
+from planahead.learning.critics import TwinCritic as TwinCritic
+from planahead.learning.learner import Learner as Learner, Metrics as Metrics
+from planahead.learning.presets import algorithm_names as algorithm_names, make_algorithm as make_algorithm
+from planahead.learning.replay import Replay as Replay
+from planahead.learning.sac import SAC as SAC, SACState as SACState

@@ -1,0 +1,20 @@
+"""Policies: from an observation to an action, with a network, a planner, or both."""
+
+from planahead.policies.direct import DirectPolicy as DirectPolicy
+from planahead.policies.distributions import Sample as Sample, SquashedGaussian as SquashedGaussian
+from planahead.policies.network import Network as Network
+from planahead.policies.planned import PlannerPolicy as PlannerPolicy
+from planahead.policies.policy import Decision as Decision, Policy as Policy
+from planahead.policies.sensitivity import (
+    Sensitivity as Sensitivity,
+    control_jacobian as control_jacobian,
+    local_action_entropy as local_action_entropy,
+    sensitivities as sensitivities,
+    smallest_singular_value as smallest_singular_value,
+)
+from planahead.policies.stochastic import (
+    ActionBox as ActionBox,
+    NoisePlace as NoisePlace,
+    Proposal as Proposal,
+    StochasticPolicy as StochasticPolicy,
+)

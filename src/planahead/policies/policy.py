@@ -4,8 +4,8 @@ The pipeline is
 
     observation -> [reference] -> [parameters φ] -> plan -> [correction] -> [safety filter] -> action
 
-with every bracket optional. A `Policy` is a pytree of data and pure functions for one observation; `jax.vmap` gives batches.
-"""
+with every bracket optional. A `Policy` is a pytree of data and pure functions for one observation; `jax.vmap` gives
+batches."""
 
 import abc
 from typing import Any
@@ -20,7 +20,8 @@ class Decision(eqx.Module):
     action: Float[Array, " action"]
     """In physical units, inside the action bounds."""
     log_probability: Float[Array, ""]
-    """Log density of the random variable that was drawn (φ or the action), in unit coordinates [-1, 1]; 0 without a key."""
+    """Log density of the random variable that was drawn (φ or the action), in unit coordinates [-1, 1]; 0 without a
+    key."""
     parameters: Float[Array, " parameters"] | None = None
     """φ, the planner's parameters in physical units; `None` where there is no planner."""
     plan: Any = None
@@ -28,7 +29,9 @@ class Decision(eqx.Module):
     memory: Any = None
     """What the next decision starts from (the warm start); `None` where nothing is remembered."""
     failed: Bool[Array, ""] | bool = False
-    """Whether the solve behind the action did not end in `Status.SOLVED`."""
+    """Whether the solve behind the action failed: neither solved, nor as close as the planner is content with."""
+    gradient_valid: Bool[Array, ""] | bool = True
+    """Whether the action has a derivative; where it has none, the one that is returned is zero."""
 
 
 class Policy(eqx.Module):

@@ -1,0 +1,164 @@
+r"""The losses of soft actor-critic, over actions or over the parameters of a planner.
+
+    z           what the critic judges, in unit coordinates: the action a, or the planner's parameters φ
+    p           density of what was drawn: φ with noise at the parameters, a with noise at the action
+
+    target      y   = r + γ (1 - terminated) [ min_i Q̄_i(s', z') - α ρ log p' ]         no gradient
+    critic      L_Q = ½ Σ_i E[ (Q_i(s, z) - y)² ]
+    actor       L_π = E[ α ρ log p - min_i Q_i(s, z) ]                                   through the plan where z = u₀*
+    temperature L_α = -log α E[ ρ log p + H ],    H = -n_a
+
+    scale       ρ = n_a / n_drawn: hundreds of parameters then carry the entropy of n_a actions
+
+`truncated` never enters: time ran out, the world would have gone on, so the target bootstraps. A solve that failed says
+nothing about the policy, so every loss leaves out the rows whose own solve failed: the target's at s' (unless the row
+terminated and needs none), the actor's and the temperature's at s, also where that plan has no valid gradient. With a
+critic over φ no loss solves anything; there the rows are left out whose stored φ led to a failed solve.
+
+Reference: Haarnoja et al. 2018, "Soft actor-critic algorithms and applications", equations 5, 7 and 18.
+"""
+
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
+
+from planahead.learning.critics import TwinCritic
+from planahead.policies import StochasticPolicy
+
+CriticPlace = Literal["parameters", "action"]
+"""What a critic judges beside the observation."""
+
+
+class Experience(eqx.Module):
+    """One transition as the replay stores it; a batch has a leading axis on every leaf."""
+
+    observation: Float[Array, "*batch observation"]
+    point: Float[Array, "*batch point"]
+    """z, in unit coordinates."""
+    reward: Float[Array, "*batch"]
+    next_observation: Float[Array, "*batch observation"]
+    """Before any reset."""
+    terminated: Bool[Array, "*batch"]
+    failed: Bool[Array, "*batch"]
+    """Whether the solve behind the action failed."""
+    memory: PyTree = None
+    """What the decision at `observation` started from; `None` unless updates plan from a warm start."""
+    next_memory: PyTree = None
+
+
+class Judged(eqx.Module):
+    """Fresh draws of a policy, as the critic sees them."""
+
+    point: Float[Array, "*batch point"]
+    log_probability: Float[Array, "*batch"]
+    """ρ log p."""
+    solved: Bool[Array, "*batch"]
+    differentiable: Bool[Array, "*batch"]
+
+
+class Targets(eqx.Module):
+    """What the critic shall learn, without gradient."""
+
+    value: Float[Array, " batch"]
+    usable: Bool[Array, " batch"]
+
+
+class ActorLoss(eqx.Module):
+    """What the actor's loss leaves behind for the temperature's."""
+
+    log_probability: Float[Array, " batch"]
+    """ρ log p, without gradient."""
+    usable: Bool[Array, " batch"]
+
+
+class SoftLosses(eqx.Module):
+    """The four losses; α, the temperature, is an argument because it learns."""
+
+    critic: CriticPlace = eqx.field(static=True)
+    discount: float = eqx.field(static=True)
+    scale_log_probability: bool = eqx.field(static=True)
+
+    def scale(self, policy: StochasticPolicy) -> float:
+        """ρ."""
+        return policy.box.size / policy.drawn_size if self.scale_log_probability else 1.0
+
+    def judge(
+        self,
+        policy: StochasticPolicy,
+        observation: Float[Array, "batch observation"],
+        memory: PyTree,
+        key: PRNGKeyArray,
+    ) -> Judged:
+        """One draw of the policy per observation."""
+        keys = jax.random.split(key, observation.shape[0])
+        return jax.vmap(self._judge_one, in_axes=(None, 0, 0, 0))(policy, observation, memory, keys)
+
+    def _judge_one(
+        self, policy: StochasticPolicy, observation: Float[Array, " observation"], memory: PyTree, key: PRNGKeyArray
+    ) -> Judged:
+        proposal = policy.propose(observation, key)
+        if self.critic == "parameters":
+            always = jnp.array(True)
+            return Judged(proposal.unit, self.scale(policy) * proposal.log_probability, always, always)
+        decision = policy.execute(observation, proposal, memory)
+        solved = ~jnp.asarray(decision.failed)
+        return Judged(
+            policy.box.to_unit(decision.action),
+            self.scale(policy) * decision.log_probability,
+            solved,
+            solved & decision.gradient_valid,
+        )
+
+    def targets(
+        self,
+        policy: StochasticPolicy,
+        target_critic: TwinCritic,
+        temperature: Float[Array, ""],
+        batch: Experience,
+        key: PRNGKeyArray,
+    ) -> Targets:
+        after = self.judge(policy, batch.next_observation, batch.next_memory, key)
+        value = jnp.min(target_critic(batch.next_observation, after.point), axis=0)
+        soft_value = value - temperature * after.log_probability
+        target = batch.reward + self.discount * jnp.where(batch.terminated, 0.0, soft_value)
+        usable = (after.solved | batch.terminated) & self._stored_usable(batch)
+        return Targets(jax.lax.stop_gradient(target), usable)
+
+    def critic_loss(self, critic: TwinCritic, batch: Experience, targets: Targets) -> Float[Array, ""]:
+        error = critic(batch.observation, batch.point) - targets.value[None]
+        return 0.5 * mean_of_usable(jnp.sum(error**2, axis=0), targets.usable)
+
+    def actor_loss(
+        self,
+        policy: StochasticPolicy,
+        critic: TwinCritic,
+        temperature: Float[Array, ""],
+        batch: Experience,
+        key: PRNGKeyArray,
+    ) -> tuple[Float[Array, ""], ActorLoss]:
+        now = self.judge(policy, batch.observation, batch.memory, key)
+        usable = now.differentiable & self._stored_usable(batch)
+        value = jnp.min(critic(batch.observation, now.point), axis=0)
+        loss = mean_of_usable(temperature * now.log_probability - value, usable)
+        return loss, ActorLoss(jax.lax.stop_gradient(now.log_probability), usable)
+
+    def temperature_loss(
+        self, log_temperature: Float[Array, ""], actor: ActorLoss, action_size: int
+    ) -> Float[Array, ""]:
+        """For `action_size` n_a."""
+        return -log_temperature * mean_of_usable(actor.log_probability - action_size, actor.usable)
+
+    def _stored_usable(self, batch: Experience) -> Bool[Array, " batch"]:
+        return ~batch.failed | (self.critic == "action")
+
+
+def mean_of_usable(values: Float[Array, " batch"], usable: Bool[Array, " batch"]) -> Float[Array, ""]:
+    """The mean over usable rows; the others have no say, whatever they hold, and it is 0 where none is usable.
+
+    >>> float(mean_of_usable(jnp.array([1.0, jnp.nan, 3.0]), jnp.array([True, False, True])))
+    2.0
+    """
+    return jnp.sum(jnp.where(usable, values, 0.0)) / jnp.maximum(jnp.sum(usable), 1)

@@ -1,0 +1,68 @@
+"""A network that acts by itself: the policy of plain soft actor-critic, and the baseline of every planning one.
+
+observation -> network -> squashed Gaussian over the action box -> action
+"""
+
+from collections.abc import Sequence
+from typing import Any, final
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from planahead.policies.distributions import SquashedGaussian
+from planahead.policies.network import Network
+from planahead.policies.policy import Decision
+from planahead.policies.stochastic import POLICY_GAIN, ActionBox, NoisePlace, Proposal, StochasticPolicy, mask_of
+
+
+@final
+class DirectPolicy(StochasticPolicy):
+    """Observation to action without a planner.
+
+    >>> import jax
+    >>> policy = DirectPolicy((1.0, 2.0), ActionBox((-80.0,), (80.0,)), key=jax.random.key(0))
+    >>> abs(float(policy.decide(jnp.array([0.5, -1.0])).action[0])) < 5.0
+    True
+    """
+
+    network: Network
+    box: ActionBox
+    noise: NoisePlace = eqx.field(static=True)
+
+    def __init__(
+        self,
+        observation_scale: Sequence[float],
+        box: ActionBox,
+        *,
+        key: PRNGKeyArray,
+        hidden: Sequence[int] = (256, 256),
+    ):
+        self.network = Network(observation_scale, 2 * box.size, hidden=hidden, last_gain=POLICY_GAIN, key=key)
+        self.box = box
+        self.noise = "action"
+
+    @property
+    def plans(self) -> bool:
+        return False
+
+    @property
+    def proposal_size(self) -> int:
+        return self.box.size
+
+    @property
+    def differentiable(self) -> bool:
+        return True
+
+    def initial_memory(self) -> None:
+        return None
+
+    def propose(self, observation: Float[Array, " observation"], key: PRNGKeyArray | None = None) -> Proposal:
+        return Proposal.draw(SquashedGaussian(*jnp.split(self.network(observation), 2)), key)
+
+    def execute(self, observation: Float[Array, " observation"], proposal: Proposal, memory: Any = None) -> Decision:
+        del observation, memory
+        return Decision(self.box.from_unit(proposal.unit), proposal.log_probability)
+
+    def trainable(self) -> PyTree[bool]:
+        return mask_of(self, lambda policy: policy.network)
