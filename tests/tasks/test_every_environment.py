@@ -120,9 +120,6 @@ def test_the_world_can_be_drawn(name):
     image = tasks.render(world, world.reset(jax.random.key(0)), width=300, height=200)
     assert image.shape == (200, 300, 3) and image.dtype == np.uint8
     assert len(np.unique(image.reshape(-1, 3), axis=0)) > 3
-    states = rollout(world, jax.random.key(0), 5).state
-    figure = tasks.film_strip(world, states, moments=8)
-    assert [axes.get_title() for axes in figure.axes][-1] == f"{4 * world.time_step:.2f} s"
 
 
 class Thermometer(tasks.Environment):

@@ -6,7 +6,7 @@ from planahead.tasks.cart_pole import (
     CartPoleState as CartPoleState,
     CartPoleTask as CartPoleTask,
 )
-from planahead.tasks.drawing import film_strip as film_strip, render as render
+from planahead.tasks.drawing import render as render
 from planahead.tasks.environment import (
     Environment as Environment,
     StepInfo as StepInfo,
