@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from planahead.experiments.episodes import evaluation_spread, has_single_start, run_episodes, with_spread
 from planahead.experiments.errors import UserError
-from planahead.experiments.evaluation import Evaluation, evaluate, evaluation_spread, has_single_start, with_spread
+from planahead.experiments.evaluation import Evaluation, evaluate
 from planahead.experiments.statistics import wilson_interval
-from planahead.experiments.trajectory import record_episode
+from planahead.experiments.trajectory import Trajectory
 from tests.experiments.stubs import PointProblem, PointTask, Proportional
 
 KEY = jax.random.key(0)
@@ -62,7 +63,6 @@ def test_statistics_of_several_episodes_by_hand():
     assert found.violations_per_episode == 2 / 4
     assert found.failed_solves == 4 / 40
     assert found.summary()["per_episode"]["length"] == [10, 10, 5, 15]
-    assert found.from_one_start().returns.tolist() == [1.0]
 
 
 def test_starts_are_spread_as_asked_and_repeat_with_the_key():
@@ -94,8 +94,8 @@ def test_an_evaluation_needs_episodes_and_a_spread(episodes: int, spread: float)
 
 def test_a_recorded_episode_is_the_evaluated_one():
     for gain in (2.0, -4.0):
-        recorded = record_episode(PointTask(), policy(gain), KEY, spread=0.0)
-        found = evaluate(PointTask(), policy(gain), KEY, episodes=1, spread=0.0)
+        episodes = run_episodes(PointTask(), policy(gain), KEY, 1, spread=0.0)
+        recorded, found = Trajectory.of(episodes), Evaluation.of(episodes)
         assert recorded.steps == found.lengths[0]
         assert recorded.total_reward == pytest.approx(found.returns[0])
         assert recorded.success == found.success[0] and recorded.terminated == found.terminated[0]

@@ -1,7 +1,7 @@
 """A checkpoint: one file, one line of JSON that says what it is, and behind it the numbers.
 
-    {"format": "planahead checkpoint 1", "step": 30000, ..., "bytes": 812345, "sha256": "9f2c…", "leaves": [...]}\\n
-    leaf 0, leaf 1, …                          (equinox's serialisation of the tree's leaves: .npy after .npy, no pickle)
+    {"format": "planahead checkpoint 1", "step": 30000, ..., "bytes": 812345, "sha256": "9f2c…", "leaves": [...]}
+    leaf 0, leaf 1, …                     (equinox's serialisation of the tree's leaves: .npy after .npy, no pickle)
 
 One file because a rename is atomic for one file only: numbers and description never disagree. The description carries a
 hash of the numbers, so a truncated file is told from a whole one, and the path, type and shape of every leaf, so that a
@@ -86,8 +86,8 @@ def load_checkpoint(path: pathlib.Path, template: Tree, info: CheckpointInfo) ->
     if here != there:
         raise UserError(
             f"checkpoint «{path}» does not fit this learner: {_first_difference(here, there)}. "
-            "Use the settings, the precision (JAX_ENABLE_X64) and the version of planahead that wrote it, see config.json "
-            "and versions.json of its run."
+            "Use the settings, the precision (JAX_ENABLE_X64) and the version of planahead that wrote it; "
+            "config.json and versions.json of its run name them."
         )
     return eqx.tree_deserialise_leaves(io.BytesIO(numbers), template), found
 

@@ -81,7 +81,8 @@ def _overview(arguments: Sequence[str]) -> None:
         for kind in COMMANDS
     )
     arguments = list(arguments) or ["--help"]
-    tyro.cli(Union[kinds], prog="planahead", description=DESCRIPTION, args=arguments, config=CONFIG)  # noqa: UP007
+    either: Any = Union[kinds]  # noqa: UP007, a union of a tuple
+    tyro.cli(either, prog="planahead", description=DESCRIPTION, args=arguments, config=CONFIG)
 
 
 if __name__ == "__main__":

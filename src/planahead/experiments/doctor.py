@@ -33,7 +33,7 @@ print(json.dumps({"import": imported - start, "first_plan": planned - imported, 
 
 
 def examine() -> dict[str, Any]:
-    """Versions, machine, cold times [s], Gymnasium registration, QP backends; `problems` lists what is wrong, in words."""
+    """Versions, machine, cold times [s], Gymnasium registration, QP backends; `problems`: what is wrong, in words."""
     import gymnasium
 
     from planahead.tasks import task_names

@@ -3,20 +3,30 @@
 import dataclasses
 from typing import Any
 
-import jax
 from jaxtyping import PRNGKeyArray
 
 from planahead.experiments.checkpoint import CheckpointInfo
+from planahead.experiments.episodes import has_single_start, run_episodes
 from planahead.experiments.errors import UserError
-from planahead.experiments.evaluation import Evaluation, evaluate, has_single_start
+from planahead.experiments.evaluation import Evaluation
 from planahead.experiments.experiment import Experiment, Stream, stream_key
 from planahead.experiments.files import write_json
 from planahead.experiments.progress import percent
 from planahead.experiments.run_directory import RunDirectory
 from planahead.experiments.settings import TrainSettings
-from planahead.experiments.trajectory import Trajectory, record_episode
+from planahead.experiments.trajectory import Trajectory
 from planahead.policies import Policy
 from planahead.tasks import Task
+
+HEADINGS = (
+    "policy",
+    "starts",
+    "episodes",
+    "success (95 %)",
+    "mean return (95 %)",
+    "violations, step / episode",
+    "failed solves",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,22 +39,17 @@ class Row:
     evaluation: Evaluation
 
     def cells(self) -> list[str]:
-        """policy, starts, episodes, success, its interval, mean return, its interval, violations per step and per
-        episode, failed solves.
-        """
+        """The row in words, one for each of `HEADINGS`."""
         e = self.evaluation
-        low, high = e.success_interval.low, e.success_interval.high
-        several = e.episodes > 1
+        success, returns = e.success_interval, e.return_interval
+        several = e.episodes > 1  # one episode has no interval
         return [
             self.policy,
             self.starts if e.start_spread == 0 else f"{self.starts} ±{e.start_spread:g}",
             str(e.episodes),
-            percent(e.success_rate),
-            f"{100 * low:.0f} – {100 * high:.0f} %" if several else "–",
-            f"{e.mean_return:.2f}",
-            f"{e.return_interval.low:.2f} – {e.return_interval.high:.2f}" if several else "–",
-            percent(e.violations_per_step),
-            percent(e.violations_per_episode),
+            percent(e.success_rate) + (f"  ({100 * success.low:.0f}–{100 * success.high:.0f})" if several else ""),
+            f"{e.mean_return:.2f}" + (f"  ({returns.low:.2f} to {returns.high:.2f})" if several else ""),
+            f"{percent(e.violations_per_step)} / {percent(e.violations_per_episode)}",
             percent(e.failed_solves),
         ]
 
@@ -94,15 +99,18 @@ class EvaluatedRun:
 
 
 def evaluate_policy(
-    task: Task, policy: Policy, name: str, key: PRNGKeyArray, episodes: int = 100, spread: float | None = None
-) -> list[Row]:
-    """A policy from perturbed starts, and from the single start where the task has one."""
-    single = has_single_start(task)
-    rows = [Row(name, "perturbed" if single else "own", evaluate(task, policy, key, episodes, spread))]
-    if single:
-        # The same number of lanes as above, so that nothing is compiled again; they are all the same episode.
-        rows.append(Row(name, "single", evaluate(task, policy, key, episodes, 0.0).from_one_start()))
-    return rows
+    task: Task, policy: Policy, name: str, key: PRNGKeyArray, episodes: int = 100
+) -> tuple[list[Row], Trajectory]:
+    """A policy from perturbed starts, and from the single start where the task has one; an episode from the task's own
+    start.
+    """
+    if not has_single_start(task):
+        run = run_episodes(task, policy, key, episodes)
+        return [Row(name, "own", Evaluation.of(run))], Trajectory.of(run)
+    perturbed = run_episodes(task, policy, key, episodes)
+    single = run_episodes(task, policy, key, 1, 0.0)
+    rows = [Row(name, "perturbed", Evaluation.of(perturbed)), Row(name, "single", Evaluation.of(single))]
+    return rows, Trajectory.of(single)
 
 
 def evaluate_run(
@@ -123,16 +131,16 @@ def evaluate_run(
     if run.last_checkpoint.exists():
         policies["last"] = experiment.load_policy(run, "last")
     key = stream_key(seed, Stream.EVALUATION)
-    rows = [row for name, (policy, _) in policies.items() for row in evaluate_policy(task, policy, name, key, episodes)]
-    best, best_info = policies["best"]
+    found = {name: evaluate_policy(task, policy, name, key, episodes) for name, (policy, _) in policies.items()}
+    best_info = policies["best"][1]
     evaluated = EvaluatedRun(
         run=run,
         settings=settings,
         task=task,
-        rows=tuple(rows),
+        rows=tuple(row for rows, _ in found.values() for row in rows),
         last_step=policies["last"][1].step if "last" in policies else best_info.step,
         best_step=best_info.step,
-        trajectory=record_episode(task, best, jax.random.fold_in(key, 1)),
+        trajectory=found["best"][1],
         trajectory_policy="best",
     )
     write_json(run.evaluation_path, evaluated.summary())

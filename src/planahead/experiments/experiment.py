@@ -19,6 +19,7 @@ from planahead.experiments.errors import UserError, known_names
 from planahead.experiments.run_directory import RunDirectory
 from planahead.experiments.settings import TrainSettings
 from planahead.learning import Learner, algorithm_names, make_algorithm
+from planahead.learning.presets import PRESETS
 from planahead.policies import Policy
 from planahead.tasks import Task, make_task, task_names
 
@@ -56,11 +57,13 @@ class Experiment:
         known_algorithm(settings.algorithm)
         key = stream_key(settings.seed, Stream.NETWORKS)
         try:
-            policy, learner = make_algorithm(settings.algorithm, task, key, **settings.learner_options())
+            options: dict[str, Any] = settings.learner_options()
+            policy, learner = make_algorithm(settings.algorithm, task, key, **options)
         except (TypeError, ValueError) as error:
             if not settings.options:
                 raise
             raise UserError(f"--options {' '.join(settings.options)}: {error}") from error
+        _require_types(learner, options)
         return cls(settings, task, policy, learner)
 
     @classmethod
@@ -108,6 +111,17 @@ def make_known_task(name: str) -> Task:
     return make_task(name)
 
 
+def _require_types(learner: Learner[Any], options: dict[str, Any]) -> None:
+    """Options are of the type of the learner's defaults: no truth value or fraction where a whole number belongs."""
+    words = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
+    for field in dataclasses.fields(learner):
+        kind, value = type(field.default), options.get(field.name)
+        if value is None or kind not in words:
+            continue
+        if type(value) is not kind and not (kind is float and type(value) is int):
+            raise UserError(f"--options {field.name}={value}: {words[kind]} was expected, e.g. {field.default}.")
+
+
 def known_algorithm(name: str) -> str:
     """`name`, if there is an algorithm of that name."""
     if name not in algorithm_names():
@@ -124,7 +138,7 @@ def task_sentences() -> dict[str, str]:
 
 def algorithm_sentences() -> dict[str, str]:
     """What every algorithm is, in a sentence."""
-    return {name: algorithm_sentence(name) for name in algorithm_names()}
+    return {name: f"{PRESETS[name].summary[0].upper()}{PRESETS[name].summary[1:]}." for name in algorithm_names()}
 
 
 def _first_sentence(text: str | None) -> str:

@@ -6,7 +6,7 @@ Colours are M. Okabe and K. Ito's (2008), which readers with any of the common c
 import io
 import itertools
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,9 @@ from matplotlib.figure import Figure
 from planahead.experiments.errors import UserError
 from planahead.experiments.evaluation import Evaluation
 from planahead.experiments.files import make_folder, write_bytes
+from planahead.experiments.run_directory import Rows
 from planahead.experiments.trajectory import Trajectory
-from planahead.planning import Status
+from planahead.qp import Status
 from planahead.tasks import Task
 
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
@@ -30,7 +31,7 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
     "#56B4E9",
     "#6B7280",
 )
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 9.5,
     "axes.titlesize": 10.5,
     "axes.titleweight": "bold",
@@ -49,10 +50,11 @@ STYLE = {
     "legend.frameon": False,
     "legend.fontsize": 9,
     "lines.linewidth": 1.7,
+    "figure.constrained_layout.w_pad": 0.1,
+    "figure.constrained_layout.h_pad": 0.07,
     "svg.fonttype": "path",
     "svg.hashsalt": "planahead",  # the same run gives the same file
 }
-Rows = Sequence[dict[str, float]]
 
 
 def learning_curve(validations: Rows, metrics: Rows, best_step: int | None) -> Figure:
@@ -60,12 +62,17 @@ def learning_curve(validations: Rows, metrics: Rows, best_step: int | None) -> F
     marked.
     """
     with rc_context(STYLE):
-        figure = Figure(figsize=(9.5, 3.4), layout="constrained")
+        figure = Figure(figsize=(9.5, 3.7), layout="constrained")
         success, total = figure.subplots(1, 2)
         steps = _column(validations, "step")
         _training(success, metrics, "success_rate", 100.0)
         success.plot(
-            steps, 100 * _column(validations, "success_rate"), "o-", color=BLUE, markersize=4, label="validation"
+            steps,
+            100 * _column(validations, "success_rate"),
+            "o-",
+            color=BLUE,
+            markersize=4,
+            label="validation (band: 95 % interval)",
         )
         success.axhline(95, color=GREY, linewidth=0.9, linestyle="--", zorder=1)
         success.set(title="Success", xlabel="environment steps", ylabel="episodes that succeed [%]", ylim=(-4, 104))
@@ -78,7 +85,7 @@ def learning_curve(validations: Rows, metrics: Rows, best_step: int | None) -> F
             "o-",
             color=BLUE,
             markersize=4,
-            label="validation, 95 % interval",
+            label="validation (band: 95 % interval)",
         )
         total.set(title="Return", xlabel="environment steps", ylabel="mean return of an episode")
         for axes, name, scale in ((success, "success_rate", 100.0), (total, "mean_return", 1.0)):
@@ -89,11 +96,16 @@ def learning_curve(validations: Rows, metrics: Rows, best_step: int | None) -> F
                 )
             axes.xaxis.set_major_formatter(_thousands)
             axes.set_xlim(left=0)
-        total.legend(loc="lower right")
+        handles = {
+            label: handle
+            for axes in (success, total)
+            for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+        }
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles))
     return figure
 
 
-def learning_curves(runs: dict[str, list[list[dict[str, float]]]]) -> Figure:
+def learning_curves(runs: Mapping[str, Sequence[Rows]]) -> Figure:
     """Validated success and return of several algorithms: the mean over seeds, and every seed faintly behind it."""
     with rc_context(STYLE):
         figure = Figure(figsize=(9.5, 3.8), layout="constrained")
@@ -124,7 +136,7 @@ def learning_curves(runs: dict[str, list[list[dict[str, float]]]]) -> Figure:
     return figure
 
 
-def closed_loop(task: Task, columns: dict[str, Trajectory], horizons: int = 14) -> Figure:
+def closed_loop(task: Task, columns: Mapping[str, Trajectory], horizons: int = 14) -> Figure:
     """What happened, and what the planner saw ahead of it: a column per trajectory, a row per state and action.
 
     At `horizons` evenly spread steps the plan is drawn, thin and orange, from the state in which it was made.
@@ -153,45 +165,33 @@ def closed_loop(task: Task, columns: dict[str, Trajectory], horizons: int = 14) 
                 if panel is not axes[-1]:
                     panel.tick_params(labelbottom=False)
         for row, label in enumerate((*names, *actions), start=1 if draw else 0):
-            grid[row, 0].set_ylabel(label.replace(" [", "\n["))
+            grid[row, 0].set_title(label, fontsize=9.5, fontweight="normal", color="#374151")
             low = min(axes.get_ylim()[0] for axes in grid[row])
             high = max(axes.get_ylim()[1] for axes in grid[row])
             for axes in grid[row]:
                 axes.set_ylim(low, high)
         handles, labels = grid[1 if draw else 0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper right", ncols=len(labels))
-        figure.align_ylabels(grid[:, 0])
     return figure
 
 
 def solver_statistics(evaluation: Evaluation, metrics: Rows) -> Figure:
-    """How the solver fared: its iterations and verdicts in the evaluation, failures and sensitivities while training."""
+    """How the solver fared: its iterations and verdicts in the evaluation, its failures and slopes while training."""
     with rc_context(STYLE):
         figure = Figure(figsize=(9.5, 5.6), layout="constrained")
         (iterations, verdicts), (failures, sensitivity) = figure.subplots(2, 2)
         _iterations(iterations, evaluation)
         _verdicts(verdicts, evaluation)
-        _curves(
-            failures,
-            metrics,
-            {"failed_solves": ("failed solves", RED), "violations_per_step": ("violations", PURPLE)},
-            100.0,
-        )
-        failures.set(title="While training", xlabel="environment steps", ylabel="share of steps [%]")
-        names = {"smallest_singular_value": ("smallest singular value of ∂u₀/∂φ", BLUE)}
-        _curves(sensitivity, metrics, names, 1.0)
-        if metrics and "vanishing_gradients" in metrics[0]:
-            share = sensitivity.twinx()
-            share.plot(
-                _column(metrics, "step"), 100 * _column(metrics, "vanishing_gradients"), color=ORANGE, label="vanishing"
-            )
-            share.set(ylabel="observations where it vanishes [%]", ylim=(0, None))
-            share.grid(visible=False)
-            share.yaxis.label.set_color(ORANGE)
+        shares = {
+            "failed_solves": ("failed solves", RED),
+            "violations_per_step": ("violations", PURPLE),
+            "vanishing_gradients": ("vanishing ∂u₀/∂φ", ORANGE),
+        }
+        _curves(failures, metrics, shares, 100.0)
+        failures.set(title="While training", xlabel="environment steps", ylabel="share [%]")
+        _curves(sensitivity, metrics, {"smallest_singular_value": (None, BLUE)}, 1.0)
         sensitivity.set(
-            title="Sensitivity of the action",
-            xlabel="environment steps",
-            ylabel="singular value, in units of the boxes",
+            title="Smallest singular value of ∂u₀/∂φ", xlabel="environment steps", ylabel="in units of both boxes"
         )
     return figure
 
@@ -215,13 +215,15 @@ def _training(axes: Axes, metrics: Rows, name: str, scale: float) -> None:
         )
 
 
-def _curves(axes: Axes, metrics: Rows, names: dict[str, tuple[str, str]], scale: float) -> None:
+def _curves(axes: Axes, metrics: Rows, names: Mapping[str, tuple[str | None, str]], scale: float) -> None:
     present = {name: look for name, look in names.items() if metrics and name in metrics[0]}
     for name, (label, colour) in present.items():
         axes.plot(_column(metrics, "step"), scale * _column(metrics, name), color=colour, label=label)
     if present:
-        axes.legend(loc="best")
+        if axes.get_legend_handles_labels()[1]:
+            axes.legend(loc="best")
         axes.set_ylim(bottom=0)
+        axes.set_xlim(left=0)
         axes.xaxis.set_major_formatter(_thousands)
     else:
         _nothing(axes, "not measured by this algorithm")
@@ -232,10 +234,11 @@ def _iterations(axes: Axes, evaluation: Evaluation) -> None:
     if evaluation.iterations is None:
         _nothing(axes, "no planner in this policy")
         return
-    counts = evaluation.iterations[evaluation.iterations >= 0]
+    counts = evaluation.iterations
     values, number = np.unique(counts, return_counts=True)
     axes.bar(values, 100 * number / number.sum(), color=BLUE, width=0.8)
     axes.axvline(counts.mean(), color=ORANGE, linewidth=1.5, label=f"mean {counts.mean():.1f}")
+    axes.set_xlim(0, np.quantile(counts, 0.995) + 2)  # solves at the iteration limit would stretch the axis
     axes.grid(visible=False, axis="x")
     axes.legend()
 
@@ -245,7 +248,7 @@ def _verdicts(axes: Axes, evaluation: Evaluation) -> None:
     if evaluation.status is None:
         _nothing(axes, "no planner in this policy")
         return
-    status = evaluation.status[evaluation.status >= 0]
+    status = evaluation.status
     names = [member.name.lower().replace("_", " ") for member in Status]
     shares = [100 * float((status == int(member)).mean()) for member in Status]
     colours = [GREEN if member == Status.SOLVED else RED for member in Status]
@@ -276,7 +279,9 @@ def _state_panel(axes: Axes, trajectory: Trajectory, index: int, angle: bool, ho
             axes.plot(times[0], plan[0], "o", color=ORANGE, markersize=3, zorder=4)
     values = trajectory.planner_states[:, index]
     values = _without_turns(values) if angle else values
-    axes.plot(trajectory.times, values, color=BLUE, zorder=2, label="happened")
+    axes.plot(trajectory.times, values, color=BLUE, linewidth=2.2, zorder=2, label="happened")
+    if trajectory.terminated:
+        axes.plot(trajectory.times[-1], values[-1], "X", color=RED, markersize=8, zorder=5, label="terminated")
 
 
 def _action_panel(task: Task, axes: Axes, trajectory: Trajectory, index: int, horizons: int) -> None:

@@ -62,7 +62,8 @@ def make_folder(path: pathlib.Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"cannot create the folder «{path}»: {error.strerror or error}. Choose a path below a folder that you may write to."
+            f"cannot create the folder «{path}»: {error.strerror or error}. "
+            "Choose a path below a folder that you may write to."
         ) from error
 
 

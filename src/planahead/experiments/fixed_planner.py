@@ -11,8 +11,9 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from planahead.planning import SQP, Status, solve
+from planahead.planning import SQP, solve
 from planahead.policies import Decision, Policy
+from planahead.qp import Status
 from planahead.tasks import Task
 
 

@@ -83,7 +83,7 @@ class TrainingProgress:
 def clock(seconds: float) -> str:
     """Minutes and seconds, with hours where there are any.
 
-    >>> clock(75), clock(3700)
+    >>> clock(75.0), clock(3700.0)
     ('1:15', '1:01:40')
     """
     minutes, second = divmod(max(0, round(seconds)), 60)

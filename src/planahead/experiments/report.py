@@ -1,6 +1,4 @@
-"""The report of a run: one HTML file that holds everything it shows, so that it can be mailed, archived and opened
-anywhere.
-"""
+"""The report of a run: one HTML file that holds all it shows, so that it can be mailed, kept and opened anywhere."""
 
 import base64
 import html
@@ -12,15 +10,12 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from planahead.experiments import figures
-from planahead.experiments.evaluated_run import EvaluatedRun, Row
+from planahead.experiments.evaluated_run import HEADINGS, EvaluatedRun, Row
 from planahead.experiments.files import write_text
 from planahead.experiments.progress import clock, percent
+from planahead.experiments.run_directory import Rows
 
-STYLE = importlib.resources.files("planahead.experiments").joinpath("report.css").read_text()
-HEADINGS = (
-    "policy", "starts", "episodes", "success", "95 % interval", "mean return", "95 % interval",
-    "violations / step", "violations / episode", "failed solves",
-)  # fmt: skip
+GOOD = 0.95  # success that is shown in green
 
 
 def write_report(evaluated: EvaluatedRun) -> None:
@@ -29,95 +24,109 @@ def write_report(evaluated: EvaluatedRun) -> None:
 
 
 def report_html(evaluated: EvaluatedRun) -> str:
-    run, settings, task = evaluated.run, evaluated.settings, evaluated.task
+    """The whole page."""
+    run, settings = evaluated.run, evaluated.settings
     validations, metrics, timing = (run.read(table) for table in ("validations", "metrics", "timing"))
-    versions, config = run.versions(), run.config()
-    headline = evaluated.headline()
-    seconds = timing[-1]["seconds"] if timing else 0.0
-    reached = first_step_at(validations, 0.95)
-    planned = (
-        "with what the planner saw ahead" if evaluated.trajectory.planned_states is not None else "without a planner"
-    )
-    parts = [
-        f"<h1>{_text(settings.algorithm)} on {_text(settings.task)}</h1>",
-        f"<p class=soft>{_text(_first_sentence(task))} Seed {settings.seed}, {evaluated.last_step:,} environment steps.</p>",
-        _cards(
-            {
-                f"episodes that succeed ({headline.policy} checkpoint, {headline.starts} starts)": _coloured(headline),
-                "mean return": f"{headline.evaluation.mean_return:.2f}",
-                "environment steps to 95 % validated success": f"{reached:,}" if reached is not None else "not reached",
-                "wall time of training": clock(seconds),
-                "solves that failed": percent(headline.evaluation.failed_solves),
-            }
-        ),
+    title = _text(f"{settings.algorithm} on {settings.task}")
+    style = importlib.resources.files("planahead.experiments").joinpath("report.css").read_text()
+    body = [
+        f"<h1>{title}</h1>",
+        _soft(f"{_summary(evaluated.task)} Seed {settings.seed}, {evaluated.last_step:,} environment steps."),
+        _headline(evaluated, validations, timing),
         "<h2>Evaluation</h2>",
-        f"<p>Deterministic episodes, none of which was seen in training or validation. The policy of the last step, and the one that "
-        f"validated best (at {evaluated.best_step:,} steps). Rewards are maximised.</p>",
-        _evaluation_table(evaluated.rows),
+        _paragraph(
+            "Deterministic episodes from starts that were used neither in training nor in validation. "
+            f"best: the policy that validated best, at {evaluated.best_step:,} steps; last: that of the last step. "
+            "Rewards are maximised."
+        ),
+        _evaluations(evaluated.rows),
         "<h2>Learning</h2>",
         _image(
             figures.learning_curve(validations, metrics, evaluated.best_step),
             "Validation: deterministic episodes from perturbed starts, the same at every checkpoint. Dashed: 95 %.",
-            "Success rate and mean return over environment steps",
         ),
         "<h2>Closed loop</h2>",
-        _image(
-            figures.closed_loop(task, {f"{evaluated.trajectory_policy} policy": evaluated.trajectory}),
-            f"One episode from the task's own start, {planned} at some of the steps.",
-            "States and actions of one episode over time",
-        ),
+        _closed_loop(evaluated),
         "<h2>Solver</h2>",
-        _image(
-            figures.solver_statistics(headline.evaluation, metrics),
-            f"Above: all solves of the evaluation ({headline.policy} checkpoint, {headline.starts} starts). Below: averages over chunks of training.",
-            "Iterations and status of the solver, failures and sensitivities during training",
-        ),
+        _solver(evaluated, metrics),
         "<h2>Configuration</h2>",
-        "<div class=columns>",
-        f"<div><p class=soft>Run</p>{_words(config['settings'])}</div>",
-        f"<div><p class=soft>Learner</p>{_words(config['learner'])}</div>",
-        "</div>",
+        _side_by_side({"Run": run.config()["settings"], "Learner": run.config()["learner"]}),
         "<h2>Versions</h2>",
-        f"<p>Made with <code>{_text(versions['command'])}</code></p>",
-        "<div class=columns>",
-        _words({"python": versions["python"], **versions["packages"]}),
-        _words(versions["machine"]),
-        "</div>",
+        _versions(run.versions()),
     ]
-    return (
-        f"<!doctype html>\n<html lang=en><head><meta charset=utf-8><meta name=viewport content='width=device-width, initial-scale=1'>"
-        f"<title>{_text(settings.algorithm)} on {_text(settings.task)} · planahead</title><style>{STYLE}</style></head><body>\n"
-        + "\n".join(parts)
-        + "\n</body></html>\n"
+    return "\n".join(
+        [
+            "<!doctype html>",
+            "<html lang=en><head><meta charset=utf-8>",
+            "<meta name=viewport content='width=device-width, initial-scale=1'>",
+            f"<title>{title} · planahead</title>",
+            f"<style>{style}</style></head><body>",
+            *body,
+            "</body></html>\n",
+        ]
     )
 
 
-def first_step_at(validations: Sequence[Mapping[str, float]], success_rate: float) -> int | None:
+def first_step_at(validations: Rows, success_rate: float) -> int | None:
     """Environment steps at the first validation that reached `success_rate`; `None` where none did."""
     return next((int(row["step"]) for row in validations if row["success_rate"] >= success_rate), None)
 
 
-def _evaluation_table(rows: Sequence[Row]) -> str:
+def _headline(evaluated: EvaluatedRun, validations: Rows, timing: Rows) -> str:
+    row = evaluated.headline()
+    reached, rate = first_step_at(validations, GOOD), row.evaluation.success_rate
+    cards = {
+        f"episodes that succeed ({row.policy} policy, {row.starts} starts)": percent(rate),
+        "mean return": f"{row.evaluation.mean_return:.2f}",
+        "environment steps to 95 % success in validation": "–" if reached is None else f"{reached:,}",
+        "wall time of training": clock(timing[-1]["seconds"] if timing else 0.0),
+        "solves that failed": percent(row.evaluation.failed_solves),
+    }
+    kinds = ["good" if rate >= GOOD else "bad"] + [""] * (len(cards) - 1)
+    inside = "".join(
+        f"<div class=card><b class='{kind}'>{_text(value)}</b><span>{_text(name)}</span></div>"
+        for kind, (name, value) in zip(kinds, cards.items(), strict=True)
+    )
+    return f"<div class=cards>{inside}</div>"
+
+
+def _closed_loop(evaluated: EvaluatedRun) -> str:
+    trajectory = evaluated.trajectory
+    figure = figures.closed_loop(evaluated.task, {f"{evaluated.trajectory_policy} policy": trajectory})
+    planned = (
+        "there is no planner" if trajectory.planned_states is None else "thin: what was planned at some of the steps"
+    )
+    return _image(figure, f"One episode from the task's own start; {planned}. Above, the plant at some moments.")
+
+
+def _solver(evaluated: EvaluatedRun, metrics: Rows) -> str:
+    row = evaluated.headline()
+    caption = (
+        f"Above: all solves of the evaluation ({row.policy} policy, {row.starts} starts). "
+        "Below: averages over chunks of training."
+    )
+    return _image(figures.solver_statistics(row.evaluation, metrics), caption)
+
+
+def _versions(versions: Mapping[str, Any]) -> str:
+    made = f"<p>Made with <code>{_text(versions['command'])}</code></p>"
+    packages = {"python": versions["python"], **versions["packages"]}
+    return made + _side_by_side({"Software": packages, "Machine": versions["machine"]})
+
+
+def _evaluations(rows: Sequence[Row]) -> str:
     head = "".join(f"<th>{_text(heading)}</th>" for heading in HEADINGS)
     body = "".join(f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row.cells())}</tr>" for row in rows)
-    return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    return f"<div class=wide><table class=left><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
-def _cards(cards: Mapping[str, str]) -> str:
-    return (
-        "<div class=cards>"
-        + "".join(f"<div class=card><b>{value}</b><span>{_text(name)}</span></div>" for name, value in cards.items())
-        + "</div>"
-    )
+def _side_by_side(tables: Mapping[str, Mapping[str, Any]]) -> str:
+    columns = (f"<div>{_soft(title)}{_names_and_values(content)}</div>" for title, content in tables.items())
+    return f"<div class=columns>{''.join(columns)}</div>"
 
 
-def _coloured(row: Row) -> str:
-    rate = row.evaluation.success_rate
-    return f"<span class={'good' if rate >= 0.95 else 'bad'} style='font-size:inherit;color:var(--{'good' if rate >= 0.95 else 'bad'})'>{percent(rate)}</span>"
-
-
-def _words(content: Mapping[str, Any]) -> str:
-    rows = "".join(f"<tr><td>{_text(name)}</td><td>{_text(_value(value))}</td></tr>" for name, value in content.items())
+def _names_and_values(content: Mapping[str, Any]) -> str:
+    rows = "".join(f"<tr><td>{_text(name)}</td><td>{_text(_value(v))}</td></tr>" for name, v in content.items())
     return f"<table class=words><tbody>{rows}</tbody></table>"
 
 
@@ -127,18 +136,26 @@ def _value(value: Any) -> str:
     return "–" if value is None else str(value)
 
 
-def _image(figure: Figure, caption: str, alternative: str) -> str:
+def _image(figure: Figure, caption: str) -> str:
     stream = io.BytesIO()
     figure.savefig(stream, format="svg", metadata={"Date": None})
     content = base64.b64encode(stream.getvalue()).decode()
     return (
-        f"<figure><img alt='{_text(alternative)}' src='data:image/svg+xml;base64,{content}'>"
+        f"<figure><img alt='{_text(caption)}' src='data:image/svg+xml;base64,{content}'>"
         f"<figcaption>{_text(caption)}</figcaption></figure>"
     )
 
 
-def _first_sentence(task: Any) -> str:
+def _summary(task: object) -> str:
     return (type(task).__doc__ or "").strip().splitlines()[0]
+
+
+def _paragraph(text: str) -> str:
+    return f"<p>{_text(text)}</p>"
+
+
+def _soft(text: str) -> str:
+    return f"<p class=soft>{_text(text)}</p>"
 
 
 def _text(content: object) -> str:

@@ -2,7 +2,7 @@
 
     RUN/config.json              the settings (`TrainSettings`) and the learner's own, in full
     RUN/versions.json            python, packages, machine, command
-    RUN/metrics.csv              a row per chunk; the same numbers, byte for byte, whether or not the run was interrupted
+    RUN/metrics.csv              a row per chunk; the same bytes, whether or not the run was interrupted
     RUN/validations.csv          a row per validation; the same
     RUN/timing.csv               a row per chunk: wall time, kept apart because no two runs share it
     RUN/evaluation.json          what `planahead evaluate` found
@@ -16,13 +16,14 @@ import csv
 import io
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from planahead.experiments.errors import UserError
 from planahead.experiments.files import make_folder, read_json, write_json, write_text
 from planahead.experiments.settings import TrainSettings, settings_from_json, settings_to_json
 
+Rows = Sequence[Mapping[str, float]]
 TABLES = ("metrics", "validations", "timing")
 
 

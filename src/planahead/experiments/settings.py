@@ -35,7 +35,7 @@ class TrainSettings:
     """The only source of randomness: networks, starts, exploration, replay, validation."""
     validate_every: int = 5_000
     """Environment steps between validations; at each one the run is saved, and a resumed run goes on from there."""
-    validation_episodes: int = 50
+    validation_episodes: int = 25
     """Deterministic episodes per validation, always from the same starts, so that checkpoints can be compared."""
     start_spread: float | None = None
     """Half width of the uniform perturbation of every state at the start of a validation episode, in the state's unit;

@@ -7,34 +7,33 @@ from rich import box
 from rich.table import Table
 
 from planahead.experiments.bench import Cell
-from planahead.experiments.evaluated_run import Row
+from planahead.experiments.evaluated_run import HEADINGS, Row
 from planahead.experiments.progress import clock, percent
 
 T = TypeVar("T")
-
-HEADINGS = (
-    "",
-    "starts",
-    "episodes",
-    "success",
-    "95 %",
-    "return",
-    "95 %",
-    "violations\nper step",
-    "per\nepisode",
+BENCHMARK_HEADINGS = (
+    "algorithm",
+    "seed",
+    "steps\nto 95 %",
+    "time\nto 95 %",
+    "time",
+    "success\nbest",
+    "\nlast",
+    "single start\nbest / last",
+    "return\nbest / last",
     "failed\nsolves",
+    "violations\nstep / episode",
 )
 
 
 def evaluation_table(rows: Sequence[Row], title: str | None = None, first: str = "checkpoint") -> Table:
     """A line per row; `first` heads the column that tells the rows apart."""
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
+    table = _table(title)
     for heading in (first, *HEADINGS[1:]):
-        left = heading in (first, "starts")
-        table.add_column(heading, justify="left" if left else "right", no_wrap=True)
+        left = heading in (first, "starts", "success (95 %)", "mean return (95 %)")
+        table.add_column(heading.replace(", ", "\n"), justify="left" if left else "right", no_wrap=True)
     for row in rows:
-        rate = row.evaluation.success_rate
-        cells = row.cells()
+        rate, cells = row.evaluation.success_rate, row.cells()
         cells[3] = f"[{'green' if rate >= 0.95 else 'yellow' if rate > 0 else 'red'}]{cells[3]}[/]"
         table.add_row(*cells)
     return table
@@ -42,12 +41,8 @@ def evaluation_table(rows: Sequence[Row], title: str | None = None, first: str =
 
 def benchmark_table(cells: Sequence[Cell], title: str) -> Table:
     """A line per cell of a benchmark."""
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
-    headings = (
-        "algorithm", "seed", "steps to\n95 %", "time to\n95 %", "time", "best\nat", "success\nbest", "success\nlast", "single start\nbest / last",
-        "return\nbest", "return\nlast", "failed\nsolves", "violations\nper step", "per\nepisode",
-    )  # fmt: skip
-    for heading in headings:
+    table = _table(title)
+    for heading in BENCHMARK_HEADINGS:
         table.add_column(heading, justify="left" if heading == "algorithm" else "right", no_wrap=True)
     for cell in cells:
         table.add_row(
@@ -56,17 +51,18 @@ def benchmark_table(cells: Sequence[Cell], title: str) -> Table:
             _or_dash(cell.steps_to_goal, lambda steps: f"{steps:,}"),
             _or_dash(cell.seconds_to_goal, clock),
             clock(cell.seconds),
-            f"{cell.best_step:,}",
-            percent(cell.success_best),
+            f"{percent(cell.success_best)} at {cell.best_step // 1000}k",
             percent(cell.success_last),
             f"{_or_dash(cell.success_best_single, percent)} / {_or_dash(cell.success_last_single, percent)}",
-            f"{cell.return_best:.2f}",
-            f"{cell.return_last:.2f}",
+            f"{cell.return_best:.2f} / {cell.return_last:.2f}",
             percent(cell.failed_solves),
-            percent(cell.violations_per_step),
-            percent(cell.violations_per_episode),
+            f"{percent(cell.violations_per_step)} / {percent(cell.violations_per_episode)}",
         )
     return table
+
+
+def _table(title: str | None) -> Table:
+    return Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
 
 
 def _or_dash(value: T | None, show: Callable[[T], str]) -> str:

@@ -3,7 +3,7 @@ in between.
 
     for chunk c:   state, metrics = advance(state, key(seed, c))
                    metrics -> metrics.csv
-                   every `validate_every` steps:  deterministic episodes -> validations.csv, checkpoints/best, checkpoints/last
+                   every `validate_every` steps:  episodes -> validations.csv, checkpoints/best, checkpoints/last
 
 It knows no algorithm. A killed run goes on from its last checkpoint to the same numbers, because what a chunk does
 depends on the state and on the chunk's index alone; the tables are cut back to the checkpoint first. `best` is written
@@ -55,6 +55,7 @@ def train(experiment: Experiment, run: RunDirectory, console: Console) -> Traini
     state, info = _start(experiment, run)
     best = read_checkpoint_info(run.best_checkpoint) if run.best_checkpoint.exists() else None
     step, chunk = info.step, info.chunk
+    steps_per_chunk: int = getattr(learner, "steps_per_chunk")  # noqa: B009, every learner has it, the base does not say
     sitting = _Clock(info.seconds)
     title = f"{settings.algorithm} on {settings.task}"
 
@@ -68,7 +69,7 @@ def train(experiment: Experiment, run: RunDirectory, console: Console) -> Traini
         while step < settings.steps and not interrupted.is_set():
             state, metrics = _advance((learner, experiment.chunk_key(chunk)), state)
             metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
-            before, step, chunk = step, step + learner.steps_per_chunk, chunk + 1
+            before, step, chunk = step, step + steps_per_chunk, chunk + 1
             rate = sitting.lap(step - before)
             run.append("metrics", {"step": step, **dict(sorted(metrics.items()))})
             run.append("timing", {"step": step, "seconds": round(sitting.seconds, 3)})

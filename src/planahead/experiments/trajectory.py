@@ -1,17 +1,13 @@
-"""One episode with everything kept: where the plant went, what was done, and what the planner saw ahead at every step."""
+"""One episode, step by step: where the plant went, what was done, and what the planner saw ahead of it."""
 
 import dataclasses
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PRNGKeyArray
 
-from planahead.experiments.evaluation import with_spread
-from planahead.policies import Policy
-from planahead.tasks import Task
+from planahead.experiments.episodes import Episodes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +36,30 @@ class Trajectory:
     planned_controls: np.ndarray | None
     """[T, N, nu]"""
 
+    @classmethod
+    def of(cls, episodes: Episodes, episode: int = 0) -> "Trajectory":
+        """One of the episodes, cut to its length."""
+        task, length = episodes.task, int(episodes.steps.alive[:, episode].sum())
+        steps = jax.tree.map(lambda leaf: leaf[:length, episode], episodes.steps)
+        states = jax.tree.map(
+            lambda first, rest: np.concatenate([first[episode][None], rest]), episodes.start, steps.state
+        )
+        observations = jax.vmap(task.environment.observe)(jax.tree.map(jnp.asarray, states))
+        return cls(
+            time_step=task.environment.time_step,
+            states=states,
+            observations=np.asarray(observations),
+            actions=steps.action,
+            rewards=steps.reward,
+            success=bool(steps.success[-1]),
+            terminated=bool(steps.terminated[-1]),
+            failed=steps.failed,
+            parameters=steps.parameters,
+            planner_states=np.asarray(jax.vmap(task.planner_state)(observations)),
+            planned_states=steps.planned_states,
+            planned_controls=steps.planned_controls,
+        )
+
     @property
     def steps(self) -> int:
         return len(self.rewards)
@@ -51,64 +71,8 @@ class Trajectory:
 
     @property
     def total_reward(self) -> float:
-        return float(self.rewards.sum())
+        return float(self.rewards.sum(dtype=np.float64))
 
     def state(self, step: int) -> Any:
         """The environment's state at `step`."""
         return jax.tree.map(lambda leaf: leaf[step], self.states)
-
-
-def record_episode(task: Task, policy: Policy, key: PRNGKeyArray, spread: float | None = None) -> Trajectory:
-    """One deterministic episode of `policy` on `task` from a start perturbed by ±`spread`, the task's own where it is
-    `None`.
-    """
-    start, rows = _run(task if spread is None else with_spread(task, spread), policy, key)
-    rows = jax.tree.map(np.asarray, rows)
-    ended = rows["terminated"] | rows["truncated"]
-    steps = int(np.argmax(ended)) + 1 if ended.any() else len(ended)
-    rows = jax.tree.map(lambda leaf: leaf[:steps], rows)
-    states = jax.tree.map(lambda first, rest: np.concatenate([np.asarray(first)[None], rest]), start, rows["state"])
-    observations = np.asarray(jax.vmap(task.environment.observe)(jax.tree.map(jnp.asarray, states)))
-    plan = rows["plan"]
-    return Trajectory(
-        time_step=task.environment.time_step,
-        states=states,
-        observations=observations,
-        actions=rows["action"],
-        rewards=rows["reward"],
-        success=bool(rows["success"][-1]),
-        terminated=bool(rows["terminated"][-1]),
-        failed=rows["failed"],
-        parameters=rows["parameters"],
-        planner_states=np.asarray(jax.vmap(task.planner_state)(jnp.asarray(observations))),
-        planned_states=None if plan is None else plan[0],
-        planned_controls=None if plan is None else plan[1],
-    )
-
-
-@eqx.filter_jit
-def _run(task: Task, policy: Policy, key: PRNGKeyArray) -> tuple[Any, dict[str, Any]]:
-    environment = task.environment
-    start_key, key = jax.random.split(key)
-    start = environment.reset(start_key)
-
-    def step(carry, key):
-        state, memory = carry
-        decision = policy.decide(environment.observe(state), memory)
-        transition = environment.step(state, decision.action, key)
-        row = {
-            "state": transition.state,
-            "action": decision.action,
-            "reward": transition.reward,
-            "terminated": transition.terminated,
-            "truncated": transition.truncated,
-            "success": transition.info.success,
-            "failed": jnp.asarray(decision.failed),
-            "parameters": decision.parameters,
-            "plan": None if decision.plan is None else (decision.plan.states, decision.plan.controls),
-        }
-        return (transition.state, decision.memory), row
-
-    keys = jax.random.split(key, environment.episode_steps)
-    _, rows = jax.lax.scan(step, (start, policy.initial_memory()), keys)
-    return start, rows

@@ -1,1 +1,1 @@
-"""One file per subcommand of `planahead`. What they need is imported when they run, so that `--help` answers at once."""
+"""One file per subcommand of `planahead`; what one needs is imported when it runs, so that `--help` answers at once."""

@@ -35,8 +35,6 @@ class Demo(Command):
     examples: ClassVar[tuple[str, ...]] = ("", "--algorithm sac-fop --out demo-fop")
 
     def run(self, console: "Console") -> Mapping[str, Any]:
-        import jax
-
         from planahead.experiments import figures
         from planahead.experiments.evaluated_run import evaluate_policy, evaluate_run
         from planahead.experiments.experiment import Stream, stream_key
@@ -47,7 +45,6 @@ class Demo(Command):
         from planahead.experiments.settings import TrainSettings
         from planahead.experiments.tables import evaluation_table
         from planahead.experiments.training import prepare, train
-        from planahead.experiments.trajectory import record_episode
 
         path = self.out / "run"
         settings = TrainSettings(self.algorithm, "cartpole", steps=self.steps, seed=self.seed)
@@ -57,12 +54,9 @@ class Demo(Command):
         experiment, run = prepare(settings, path, resume)
         task, key = experiment.task, stream_key(0, Stream.EVALUATION)
 
-        console.print(
-            "[bold]1[/] the planner as it comes: compiling, then planning 2 × 20 000 steps …", highlight=False
-        )
+        console.print("[bold]1[/] the planner as it comes: compiling, then planning …", highlight=False)
         planner = FixedPlanner(task)
-        rows = evaluate_policy(task, planner, "untrained planner", key, self.episodes)
-        before = record_episode(task, planner, jax.random.fold_in(key, 1))
+        rows, before = evaluate_policy(task, planner, "untrained planner", key, self.episodes)
         console.print(evaluation_table(rows, first="policy"))
 
         console.print(f"[bold]2[/] {self.algorithm} learns which angle the planner is to aim at", highlight=False)

@@ -44,8 +44,9 @@ class Doctor(Command):
         if times is not None:
             table.add_row(
                 "cold start",
-                f"[bold]{times['total']:.1f} s[/] from `import planahead` to the first plan of the cart-pole: import {times['import']:.1f} s, "
-                f"compiling and solving {times['first_plan']:.1f} s; the second plan takes {1000 * times['second_plan']:.2f} ms",
+                f"[bold]{times['total']:.1f} s[/] from `import planahead` to the first plan of the cart-pole: "
+                f"import {times['import']:.1f} s, compiling and solving {times['first_plan']:.1f} s; "
+                f"the second plan takes {1000 * times['second_plan']:.2f} ms",
             )
         console.print(table, highlight=False)
         for problem in found["problems"]:

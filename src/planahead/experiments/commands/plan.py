@@ -40,22 +40,18 @@ class Plan(Command):
     )
 
     def run(self, console: "Console") -> Mapping[str, Any]:
-        import jax
-
         from planahead.experiments import figures
         from planahead.experiments.errors import at_least
         from planahead.experiments.evaluated_run import evaluate_policy
         from planahead.experiments.experiment import Stream, make_known_task, stream_key
         from planahead.experiments.fixed_planner import FixedPlanner
         from planahead.experiments.tables import evaluation_table
-        from planahead.experiments.trajectory import record_episode
 
         at_least("--episodes", self.episodes, 1)
         task = self.with_problem(make_known_task(self.task))
         policy, key = FixedPlanner(task), stream_key(self.seed, Stream.EVALUATION)
         console.print(f"planning {self.task} in closed loop …", style="dim")
-        rows = evaluate_policy(task, policy, "untrained planner", key, self.episodes)
-        trajectory = record_episode(task, policy, jax.random.fold_in(key, 1))
+        rows, trajectory = evaluate_policy(task, policy, "untrained planner", key, self.episodes)
         picture = self.picture or pathlib.Path(f"plan-{self.task}.png")
         figures.save(figures.closed_loop(task, {f"{self.task}, the planner as it comes": trajectory}), picture)
         console.print(evaluation_table(rows, first="policy"))
@@ -74,7 +70,7 @@ class Plan(Command):
         for name in named:
             if name not in fields:
                 raise UserError(
-                    f"the planning problem of «{task.name}» has no field «{name}»; the known ones are {known_names(fields)}."
+                    f"the problem of «{task.name}» has no field «{name}»; the known ones are {known_names(fields)}."
                 )
         if not named:
             return task
