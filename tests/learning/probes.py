@@ -68,11 +68,12 @@ class Probe(Environment[ProbeState]):
 
 @final
 class SteeredProblem(Problem):
-    """A planner whose first control is its parameter: minimise ½ (u₀ - target)² within |u₀| <= 1."""
+    """A planner whose first control is its parameter: minimise ½ (u₀ - target)² within |u₀| <= limit."""
 
     horizon: int = pa.static(1)
     state_size: int = pa.static(1)
     control_size: int = pa.static(1)
+    limit: float = pa.static(1.0)
     target: Array = pa.parameter(0.0, low=-1.0, high=1.0)
 
     def dynamics(self, x: Float[Array, " 1"], u: Float[Array, " 1"]) -> Float[Array, " 1"]:
@@ -83,7 +84,7 @@ class SteeredProblem(Problem):
         return u - self.target
 
     def control_bounds(self) -> pa.Bounds:
-        return pa.Bounds(-1.0, 1.0)
+        return pa.Bounds(-self.limit, self.limit)
 
 
 @final

@@ -7,8 +7,8 @@ r"""Soft actor-critic: one learner, two switches.
     sac-foa     action                   PlannerPolicy, noise action       at s and at s', differentiated at s
 
 In a loop: every environment takes one step and its transition enters the replay; then, once warmed up, critic, actor
-and temperature (in this order; their losses are in `soft_losses.py`) take one gradient step per `steps_per_update`
-environment steps, each followed by Q̄ ← (1 - τ) Q̄ + τ Q. Only what the policy marks as trainable is trained.
+and temperature (losses: `soft_losses.py`) take one gradient step per `steps_per_update` environment steps, all three
+from the same numbers, and Q̄ ← (1 - τ) Q̄ + τ Q. Only what the policy marks as trainable is trained.
 
 The state is one pytree that holds everything: save its leaves, load them, and the run goes on to the same numbers.
 
@@ -28,7 +28,7 @@ from planahead.learning.critics import TwinCritic
 from planahead.learning.learner import Learner, Metrics
 from planahead.learning.replay import Replay
 from planahead.learning.rollout import Lanes, Tally, start_lanes, step_lanes
-from planahead.learning.soft_losses import CriticPlace, Experience, SoftLosses, mean_of_usable
+from planahead.learning.soft_losses import CriticPlace, Draws, Experience, SoftLosses, mean_of_usable
 from planahead.policies import Policy, StochasticPolicy
 from planahead.policies.sensitivity import sensitivities
 from planahead.tasks import Task
@@ -225,28 +225,28 @@ class SAC(Learner[SACState]):
         return state.policy
 
     def update(self, state: SACState, batch: Experience, key: PRNGKeyArray) -> tuple[SACState, Losses]:
-        """One gradient step of critic, actor and temperature, and one step of the target critic towards the critic."""
-        target_key, actor_key = jax.random.split(key)
+        """One gradient step of critic, actor and temperature, all from the same numbers; then the target critic."""
         objective = SoftLosses(self.critic, self.discount, self.scale_log_probability)
-        adam, moments, policy = self._adam(), state.optimisers, state.policy
-        temperature = jnp.exp(state.log_temperature)
+        adam, moments, temperature = self._adam(), state.optimisers, jnp.exp(state.log_temperature)
 
-        targets = objective.targets(policy, state.target_critic, temperature, batch, target_key)
-        critic_loss, gradient = eqx.filter_value_and_grad(objective.critic_loss)(state.critic, batch, targets)
-        step, critic_moments = adam.update(gradient, moments.critic)
-        critic = eqx.apply_updates(state.critic, step)
+        trained, fixed = eqx.partition(state.policy, state.policy.trainable())
 
-        trained, fixed = eqx.partition(policy, policy.trainable())
-        (actor_loss, actor), gradient = eqx.filter_value_and_grad(
-            lambda trained: objective.actor_loss(eqx.combine(trained, fixed), critic, temperature, batch, actor_key),
-            has_aux=True,
-        )(trained)
+        def actor_loss(trained: PyTree) -> tuple[Float[Array, ""], Draws]:
+            draws = objective.draw(eqx.combine(trained, fixed), batch, key)
+            return objective.actor_loss(draws.now, state.critic, temperature, batch), draws
+
+        (actor_value, draws), gradient = eqx.filter_value_and_grad(actor_loss, has_aux=True)(trained)
         step, policy_moments = adam.update(gradient, moments.policy)
         policy = eqx.combine(eqx.apply_updates(trained, step), fixed)
 
+        targets = objective.targets(draws.after, state.target_critic, temperature, batch)
+        critic_value, gradient = eqx.filter_value_and_grad(objective.critic_loss)(state.critic, batch, targets)
+        step, critic_moments = adam.update(gradient, moments.critic)
+        critic = eqx.apply_updates(state.critic, step)
+
         log_temperature, temperature_moments = state.log_temperature, moments.temperature
         if self.tune_temperature:
-            gradient = jax.grad(objective.temperature_loss)(log_temperature, actor, policy.box.size)
+            gradient = jax.grad(objective.temperature_loss)(log_temperature, draws.now, batch, policy.box.size)
             step, temperature_moments = adam.update(gradient, temperature_moments)
             log_temperature = eqx.apply_updates(log_temperature, step)
 
@@ -258,13 +258,14 @@ class SAC(Learner[SACState]):
             log_temperature=log_temperature,
             optimisers=Optimisers(policy_moments, critic_moments, temperature_moments),
         )
+        usable = objective.actor_usable(draws.now, batch)
         losses = Losses(
-            updates=jnp.ones_like(critic_loss),
-            critic_loss=critic_loss,
-            actor_loss=actor_loss,
+            updates=jnp.ones_like(critic_value),
+            critic_loss=critic_value,
+            actor_loss=actor_value,
             temperature=temperature,
-            entropy=-mean_of_usable(actor.log_probability, actor.usable) / objective.scale(policy),
-            failed_updates=jnp.mean(~(actor.usable & targets.usable), dtype=critic_loss.dtype),
+            entropy=-mean_of_usable(draws.now.log_probability, usable) / objective.scale(policy),
+            failed_updates=jnp.mean(~(usable & targets.usable), dtype=critic_value.dtype),
         )
         return new, losses
 

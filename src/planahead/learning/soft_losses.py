@@ -52,11 +52,20 @@ class Experience(eqx.Module):
 class Judged(eqx.Module):
     """Fresh draws of a policy, as the critic sees them."""
 
-    point: Float[Array, "*batch point"]
-    log_probability: Float[Array, "*batch"]
+    point: Float[Array, "batch point"]
+    log_probability: Float[Array, " batch"]
     """ρ log p."""
-    solved: Bool[Array, "*batch"]
-    differentiable: Bool[Array, "*batch"]
+    solved: Bool[Array, " batch"]
+    differentiable: Bool[Array, " batch"]
+
+
+class Draws(eqx.Module):
+    """What the policy would do at both ends of every row."""
+
+    now: Judged
+    """At s; differentiable by the policy."""
+    after: Judged
+    """At s'; without gradient."""
 
 
 class Targets(eqx.Module):
@@ -66,16 +75,8 @@ class Targets(eqx.Module):
     usable: Bool[Array, " batch"]
 
 
-class ActorLoss(eqx.Module):
-    """What the actor's loss leaves behind for the temperature's."""
-
-    log_probability: Float[Array, " batch"]
-    """ρ log p, without gradient."""
-    usable: Bool[Array, " batch"]
-
-
 class SoftLosses(eqx.Module):
-    """The four losses; α, the temperature, is an argument because it learns."""
+    """The losses of one batch. The temperature α is an argument because it learns."""
 
     critic: CriticPlace = eqx.field(static=True)
     discount: float = eqx.field(static=True)
@@ -85,42 +86,33 @@ class SoftLosses(eqx.Module):
         """ρ."""
         return policy.box.size / policy.drawn_size if self.scale_log_probability else 1.0
 
-    def judge(
-        self,
-        policy: StochasticPolicy,
-        observation: Float[Array, "batch observation"],
-        memory: PyTree,
-        key: PRNGKeyArray,
-    ) -> Judged:
-        """One draw of the policy per observation."""
-        keys = jax.random.split(key, observation.shape[0])
-        return jax.vmap(self._judge_one, in_axes=(None, 0, 0, 0))(policy, observation, memory, keys)
-
-    def _judge_one(
-        self, policy: StochasticPolicy, observation: Float[Array, " observation"], memory: PyTree, key: PRNGKeyArray
-    ) -> Judged:
-        proposal = policy.propose(observation, key)
+    def draw(self, policy: StochasticPolicy, batch: Experience, key: PRNGKeyArray) -> Draws:
+        """One draw of the policy at s and one at s'. What is planned is planned in one batch, cheaper than two."""
+        rows = batch.reward.shape[0]
+        keys = jax.random.split(key, 2 * rows)
+        proposals = jax.vmap(policy.propose)(batch.observation, keys[:rows])
+        proposals_after = jax.lax.stop_gradient(jax.vmap(policy.propose)(batch.next_observation, keys[rows:]))
+        both = _stack(proposals, proposals_after)
         if self.critic == "parameters":
-            always = jnp.array(True)
-            return Judged(proposal.unit, self.scale(policy) * proposal.log_probability, always, always)
-        decision = policy.execute(observation, proposal, memory)
-        solved = ~jnp.asarray(decision.failed)
-        return Judged(
-            policy.box.to_unit(decision.action),
-            self.scale(policy) * decision.log_probability,
-            solved,
-            solved & decision.gradient_valid,
-        )
+            always = jnp.ones(2 * rows, bool)
+            judged = Judged(both.unit, self.scale(policy) * both.log_probability, always, always)
+        else:
+            observations = _stack(batch.observation, batch.next_observation)
+            decisions = jax.vmap(policy.execute)(observations, both, _stack(batch.memory, batch.next_memory))
+            solved = ~jnp.asarray(decisions.failed)
+            judged = Judged(
+                jax.vmap(policy.box.to_unit)(decisions.action),
+                self.scale(policy) * decisions.log_probability,
+                solved,
+                solved & decisions.gradient_valid,
+            )
+        now = jax.tree.map(lambda leaf: leaf[:rows], judged)
+        after = jax.tree.map(lambda leaf: leaf[rows:], judged)
+        return Draws(now, jax.lax.stop_gradient(after))
 
     def targets(
-        self,
-        policy: StochasticPolicy,
-        target_critic: TwinCritic,
-        temperature: Float[Array, ""],
-        batch: Experience,
-        key: PRNGKeyArray,
+        self, after: Judged, target_critic: TwinCritic, temperature: Float[Array, ""], batch: Experience
     ) -> Targets:
-        after = self.judge(policy, batch.next_observation, batch.next_memory, key)
         value = jnp.min(target_critic(batch.next_observation, after.point), axis=0)
         soft_value = value - temperature * after.log_probability
         target = batch.reward + self.discount * jnp.where(batch.terminated, 0.0, soft_value)
@@ -132,27 +124,29 @@ class SoftLosses(eqx.Module):
         return 0.5 * mean_of_usable(jnp.sum(error**2, axis=0), targets.usable)
 
     def actor_loss(
-        self,
-        policy: StochasticPolicy,
-        critic: TwinCritic,
-        temperature: Float[Array, ""],
-        batch: Experience,
-        key: PRNGKeyArray,
-    ) -> tuple[Float[Array, ""], ActorLoss]:
-        now = self.judge(policy, batch.observation, batch.memory, key)
-        usable = now.differentiable & self._stored_usable(batch)
+        self, now: Judged, critic: TwinCritic, temperature: Float[Array, ""], batch: Experience
+    ) -> Float[Array, ""]:
         value = jnp.min(critic(batch.observation, now.point), axis=0)
-        loss = mean_of_usable(temperature * now.log_probability - value, usable)
-        return loss, ActorLoss(jax.lax.stop_gradient(now.log_probability), usable)
+        return mean_of_usable(temperature * now.log_probability - value, self.actor_usable(now, batch))
 
     def temperature_loss(
-        self, log_temperature: Float[Array, ""], actor: ActorLoss, action_size: int
+        self, log_temperature: Float[Array, ""], now: Judged, batch: Experience, action_size: int
     ) -> Float[Array, ""]:
-        """For `action_size` n_a."""
-        return -log_temperature * mean_of_usable(actor.log_probability - action_size, actor.usable)
+        """`action_size` is n_a."""
+        surplus = jax.lax.stop_gradient(now.log_probability) - action_size
+        return -log_temperature * mean_of_usable(surplus, self.actor_usable(now, batch))
+
+    def actor_usable(self, now: Judged, batch: Experience) -> Bool[Array, " batch"]:
+        """The rows that have a say in the losses of actor and temperature."""
+        return now.differentiable & self._stored_usable(batch)
 
     def _stored_usable(self, batch: Experience) -> Bool[Array, " batch"]:
         return ~batch.failed | (self.critic == "action")
+
+
+def _stack(first: PyTree, second: PyTree) -> PyTree:
+    """Two batches one after the other."""
+    return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, second)
 
 
 def mean_of_usable(values: Float[Array, " batch"], usable: Bool[Array, " batch"]) -> Float[Array, ""]:

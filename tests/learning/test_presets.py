@@ -1,0 +1,61 @@
+"""The named algorithms: their switches, what they refuse, and that each learns through a real planner."""
+
+import jax
+import numpy as np
+import pytest
+
+from planahead.learning import algorithm_names, make_algorithm
+from planahead.policies import DirectPolicy, PlannerPolicy
+from planahead.tasks import make_task
+from tests.learning.probes import Probe, ProbeTask, actions
+
+SWITCHES = {
+    "sac": ("action", "action", DirectPolicy),
+    "sac-zop": ("parameters", "parameters", PlannerPolicy),
+    "sac-fop": ("action", "parameters", PlannerPolicy),
+    "sac-foa": ("action", "action", PlannerPolicy),
+}
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+def test_presets_are_switch_settings(name):
+    policy, learner = make_algorithm(name, make_task("cartpole"), jax.random.key(0), batch_size=32)
+    assert (learner.critic, policy.noise, type(policy)) == SWITCHES[name]
+    assert learner.batch_size == 32
+
+
+def test_every_preset_is_tested():
+    assert set(algorithm_names()) == set(SWITCHES)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("ddpg", {}, "there is no algorithm 'ddpg'; the known ones are: sac, sac-foa, sac-fop, sac-zop"),
+        (
+            "sac",
+            {"batchsize": 3},
+            "algorithm 'sac' has no setting 'batchsize'; the known ones are: batch_size, discount,",
+        ),
+        ("sac", {"residual": True}, "algorithm 'sac' has no planner"),
+    ],
+)
+def test_unknown_names_list_the_known_ones(name, settings, message):
+    with pytest.raises(ValueError, match=message):
+        make_algorithm(name, make_task("cartpole"), jax.random.key(0), **settings)
+
+
+@pytest.mark.parametrize("name", ["sac-zop", "sac-fop", "sac-foa"])
+def test_learns_through_a_planner(name):
+    """The planner does what its parameter says, and the reward asks for half of what is observed."""
+    task = ProbeTask(environment=Probe(reward=lambda o, a: 1.0 - (a - 0.5 * o) ** 2, observes="sign"))
+    settings = dict(discount=0.8, polyak=0.05, batch_size=64, replay_size=4096, warm_up_steps=256, hidden_units=32)
+    settings |= dict(steps_per_chunk=1024, initial_temperature=1e-3, tune_temperature=False)
+    policy, learner = make_algorithm(name, task, jax.random.key(0), **settings)
+    state, metrics = learner.init(task, policy, jax.random.key(1)), {}
+    for chunk in range(5):
+        state, metrics = learner.advance(state, jax.random.key(chunk))
+    np.testing.assert_allclose(actions(state, [-1.0, 1.0]), [-0.5, 0.5], atol=0.1)
+    assert metrics["return"] > 0.98
+    assert metrics["failed_solves"] == metrics["failed_updates"] == metrics["vanishing_gradients"] == 0.0
+    np.testing.assert_allclose(metrics["smallest_singular_value"], 1.0, rtol=1e-2)
