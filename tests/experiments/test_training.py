@@ -4,6 +4,7 @@ import io
 import os
 import pathlib
 import signal
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,7 +16,7 @@ from planahead.experiments.checkpoint import read_checkpoint_info
 from planahead.experiments.errors import UserError
 from planahead.experiments.run_directory import RunDirectory
 from planahead.experiments.training import train
-from tests.experiments.stubs import stub_experiment
+from tests.experiments.stubs import Proportional, stub_experiment
 
 TABLES = ("metrics", "validations")
 
@@ -56,7 +57,8 @@ def test_the_checkpoint_that_validated_best_is_kept(whole: RunDirectory):
     assert (info.success_rate, info.mean_return) == (best["success_rate"], best["mean_return"])
     assert read_checkpoint_info(whole.last_checkpoint).step == 1200
     policy, _ = stub_experiment().load_policy(whole, "last")
-    np.testing.assert_allclose(policy.gain, np.sqrt(policy.gain**2))
+    assert isinstance(policy, Proportional)
+    np.testing.assert_allclose(policy.gain, 1.2, atol=0.4)  # twelve chunks of 0.1 each, with noise
 
 
 class Killed(BaseException):
@@ -71,7 +73,7 @@ def test_a_killed_run_goes_on_to_the_same_numbers(
     advance = training._advance
     calls = iter(range(100))
 
-    def dying(*arguments: object) -> object:
+    def dying(*arguments: Any) -> Any:
         if next(calls) == chunk:
             raise Killed
         return advance(*arguments)
@@ -94,7 +96,7 @@ def test_a_run_killed_while_it_saves_goes_on_to_the_same_numbers(
     experiment, run = start(tmp_path / "killed")
     save = training.save_checkpoint
 
-    def dying(path: pathlib.Path, tree: object, info: training.CheckpointInfo) -> None:
+    def dying(path: pathlib.Path, tree: Any, info: training.CheckpointInfo) -> None:
         if info.kind == kind and info.step in (0, 600):
             raise Killed
         save(path, tree, info)
@@ -114,7 +116,7 @@ def test_an_interrupted_run_saves_and_goes_on_to_the_same_numbers(
     advance = training._advance
     calls = iter(range(100))
 
-    def interrupting(*arguments: object) -> object:
+    def interrupting(*arguments: Any) -> Any:
         if next(calls) == 4:
             os.kill(os.getpid(), signal.SIGINT)
         return advance(*arguments)
@@ -156,9 +158,9 @@ def test_resuming_from_another_runs_checkpoint_is_refused(tmp_path: pathlib.Path
 
 def test_what_a_log_shows(tmp_path: pathlib.Path):
     experiment, run = start(tmp_path / "run")
-    console = silent()
-    train(experiment, run, console)
-    text = console.file.getvalue()
+    log = io.StringIO()
+    train(experiment, run, Console(file=log, width=120))
+    text = log.getvalue()
     assert "stub on point: compiling" in text
     assert "1,200 of 1,200 steps · return" in text
     assert "validation at 300 steps: success 0 %, return" in text

@@ -4,6 +4,7 @@ A mistake of the user (`UserError`, an unknown option) is one message and exit c
 a programming error keeps its traceback.
 """
 
+import dataclasses
 import os
 import sys
 from collections.abc import Sequence
@@ -63,7 +64,9 @@ def parse(arguments: Sequence[str]) -> Command:
     kind, rest = by_name[arguments[0]], list(arguments[1:])
     command = _parse(kind, rest)
     if isinstance(command, Train) and command.resume:
-        return _parse(Train, rest, default=command.with_stored_settings())
+        again = _parse(Train, rest, default=command.with_stored_settings())
+        assert isinstance(again, Train)
+        return dataclasses.replace(again, run_path=command.folder)
     return command
 
 

@@ -18,7 +18,7 @@ def known_names(names: list[str] | tuple[str, ...]) -> str:
     return ", ".join(f"«{name}»" for name in names) if names else "none"
 
 
-def at_least(option: str, value: float, least: float) -> None:
+def at_least(option: str, value: int, least: int) -> None:
     """Refuse a number that is too small."""
     if not value >= least:
         raise UserError(f"{option} is {value}; at least {least} was expected.")

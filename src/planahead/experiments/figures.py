@@ -142,19 +142,15 @@ def closed_loop(task: Task, columns: Mapping[str, Trajectory], horizons: int = 1
     At `horizons` evenly spread steps the plan is drawn, thin and orange, from the state in which it was made.
     """
     names, actions = task.state_names, task.environment.action_names
-    draw = getattr(task.environment, "draw", None)
     rows = len(names) + len(actions)
     with rc_context(STYLE):
         width = 9.5 if len(columns) > 1 else 8.0
-        ratios = ([1.6] if draw else []) + [1.0] * rows
+        ratios = [1.6] + [1.0] * rows
         figure = Figure(figsize=(width, 1.35 * sum(ratios) + 0.6), layout="constrained")
         grid = figure.subplots(len(ratios), len(columns), squeeze=False, height_ratios=ratios)
         for column, (title, trajectory) in enumerate(columns.items()):
             axes = list(grid[:, column])
-            if draw:
-                _strobe(task, axes.pop(0), trajectory, title)
-            else:
-                axes[0].set_title(title)
+            _strobe(task, axes.pop(0), trajectory, title)
             for index in range(len(names)):
                 _state_panel(axes[index], trajectory, index, "[rad]" in names[index], horizons)
             for index in range(len(actions)):
@@ -164,13 +160,13 @@ def closed_loop(task: Task, columns: Mapping[str, Trajectory], horizons: int = 1
                 panel.set_xlim(0, max(t.times[-1] for t in columns.values()))
                 if panel is not axes[-1]:
                     panel.tick_params(labelbottom=False)
-        for row, label in enumerate((*names, *actions), start=1 if draw else 0):
+        for row, label in enumerate((*names, *actions), start=1):
             grid[row, 0].set_title(label, fontsize=9.5, fontweight="normal", color="#374151")
             low = min(axes.get_ylim()[0] for axes in grid[row])
             high = max(axes.get_ylim()[1] for axes in grid[row])
             for axes in grid[row]:
                 axes.set_ylim(low, high)
-        handles, labels = grid[1 if draw else 0, 0].get_legend_handles_labels()
+        handles, labels = grid[1, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper right", ncols=len(labels))
     return figure
 
@@ -198,13 +194,24 @@ def solver_statistics(evaluation: Evaluation, metrics: Rows) -> Figure:
 
 def save(figure: Figure, path: pathlib.Path) -> None:
     """Write a figure; the file's ending says in which format."""
-    known = figure.canvas.get_supported_filetypes()
-    if path.suffix.lstrip(".").lower() not in known:
-        raise UserError(f"cannot draw «{path}»: its ending names no known format; use .png, .svg or .pdf.")
-    stream = io.BytesIO()
-    figure.savefig(stream, format=path.suffix.lstrip(".").lower(), dpi=160)
     make_folder(path.parent)
-    write_bytes(path, stream.getvalue())
+    write_bytes(path, rendered(figure, picture_format(path)))
+
+
+def picture_format(path: pathlib.Path) -> str:
+    """The format that the ending of `path` names."""
+    ending = path.suffix.lstrip(".").lower()
+    if ending not in Figure().canvas.get_supported_filetypes():
+        raise UserError(f"cannot draw «{path}»: its ending names no known format; use .png, .svg or .pdf.")
+    return ending
+
+
+def rendered(figure: Figure, file_format: str) -> bytes:
+    """The figure as a file of some format; the same figure gives the same bytes as SVG."""
+    stream = io.BytesIO()
+    with rc_context(STYLE):
+        figure.savefig(stream, format=file_format, dpi=160, metadata={"Date": None} if file_format == "svg" else None)
+    return stream.getvalue()
 
 
 def _training(axes: Axes, metrics: Rows, name: str, scale: float) -> None:
@@ -265,7 +272,7 @@ def _strobe(task: Task, axes: Axes, trajectory: Trajectory, title: str) -> None:
     """The plant at some moments, from faint at the start to full at the end."""
     moments = np.unique(np.linspace(0, trajectory.steps, 12).round().astype(int))
     for order, step in enumerate(moments):
-        task.environment.draw(axes, trajectory.state(step), alpha=0.08 + 0.92 * (order / (len(moments) - 1)) ** 2)
+        task.environment.draw(axes, trajectory.state(int(step)), alpha=0.08 + 0.92 * (order / (len(moments) - 1)) ** 2)
     axes.grid(visible=False)
     axes.set_title(title)
 

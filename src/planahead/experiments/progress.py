@@ -74,7 +74,7 @@ class TrainingProgress:
     def _show(self, line: Text) -> None:
         assert self._live is not None
         self._line = line
-        self._live.update(self._group())
+        self._live.update(self._group(), refresh=True)
 
     def _group(self) -> Group:
         return Group(self._bar, self._line)

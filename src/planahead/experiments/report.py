@@ -3,7 +3,6 @@
 import base64
 import html
 import importlib.resources
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -137,9 +136,7 @@ def _value(value: Any) -> str:
 
 
 def _image(figure: Figure, caption: str) -> str:
-    stream = io.BytesIO()
-    figure.savefig(stream, format="svg", metadata={"Date": None})
-    content = base64.b64encode(stream.getvalue()).decode()
+    content = base64.b64encode(figures.rendered(figure, "svg")).decode()
     return (
         f"<figure><img alt='{_text(caption)}' src='data:image/svg+xml;base64,{content}'>"
         f"<figcaption>{_text(caption)}</figcaption></figure>"

@@ -36,6 +36,7 @@ class Demo(Command):
 
     def run(self, console: "Console") -> Mapping[str, Any]:
         from planahead.experiments import figures
+        from planahead.experiments.errors import at_least
         from planahead.experiments.evaluated_run import evaluate_policy, evaluate_run
         from planahead.experiments.experiment import Stream, stream_key
         from planahead.experiments.files import write_json
@@ -46,6 +47,7 @@ class Demo(Command):
         from planahead.experiments.tables import evaluation_table
         from planahead.experiments.training import prepare, train
 
+        at_least("--episodes", self.episodes, 1)
         path = self.out / "run"
         settings = TrainSettings(self.algorithm, "cartpole", steps=self.steps, seed=self.seed)
         resume = RunDirectory(path).config_path.exists()

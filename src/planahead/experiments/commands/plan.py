@@ -48,11 +48,12 @@ class Plan(Command):
         from planahead.experiments.tables import evaluation_table
 
         at_least("--episodes", self.episodes, 1)
+        picture = self.picture or pathlib.Path(f"plan-{self.task}.png")
+        figures.picture_format(picture)  # before the work, not after it
         task = self.with_problem(make_known_task(self.task))
         policy, key = FixedPlanner(task), stream_key(self.seed, Stream.EVALUATION)
         console.print(f"planning {self.task} in closed loop …", style="dim")
         rows, trajectory = evaluate_policy(task, policy, "untrained planner", key, self.episodes)
-        picture = self.picture or pathlib.Path(f"plan-{self.task}.png")
         figures.save(figures.closed_loop(task, {f"{self.task}, the planner as it comes": trajectory}), picture)
         console.print(evaluation_table(rows, first="policy"))
         console.print(f"picture: {picture}", highlight=False, soft_wrap=True)

@@ -42,18 +42,20 @@ class Train(Command):
         return self.run_path or pathlib.Path("runs") / f"{s.task}-{s.algorithm}-{s.seed}"
 
     def with_stored_settings(self) -> "Train":
-        """The same command with the settings of the run that is resumed as its defaults."""
+        """What to parse the arguments over when a run is resumed: its settings, so that only what was given differs."""
         from planahead.experiments.run_directory import RunDirectory
 
         stored = RunDirectory.open(self.folder).settings()
-        return dataclasses.replace(self, settings=stored, run_path=self.folder, resume=True)
+        return Train(settings=stored)
 
     def run(self, console: "Console") -> Mapping[str, Any]:
+        from planahead.experiments.errors import at_least
         from planahead.experiments.evaluated_run import evaluate_run
         from planahead.experiments.report import write_report
         from planahead.experiments.tables import evaluation_table
         from planahead.experiments.training import prepare, train
 
+        at_least("--episodes", self.episodes, 1)
         experiment, run = prepare(self.settings, self.folder, self.resume)
         console.print(f"run [bold]{run.path}[/]", highlight=False)
         result = train(experiment, run, console)

@@ -1,0 +1,225 @@
+"""The command line as a user meets it: what it prints, what it writes, and what it says to mistakes."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from planahead.experiments.checkpoint import read_checkpoint_info
+from planahead.experiments.command import COMMANDS, main
+from planahead.experiments.run_directory import RunDirectory
+
+TRAIN = [
+    "train",
+    "stub",
+    "point",
+    "--steps",
+    "600",
+    "--validate-every",
+    "300",
+    "--validation-episodes",
+    "3",
+    "--episodes",
+    "30",
+]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What is said about a mistake; nothing else may be."""
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ") and "Traceback" not in captured.err
+    return " ".join(captured.err.split())
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_every_help_has_examples(capsys: pytest.CaptureFixture[str], command: type):
+    with pytest.raises(SystemExit) as exit:
+        main([command.name, "--help"])  # pyright: ignore[reportAttributeAccessIssue]
+    text = capsys.readouterr().out
+    assert exit.value.code == 0
+    assert "examples:" in text and f"  planahead {command.name}" in text and "--json FILE" in text  # pyright: ignore
+
+
+def test_examples_can_be_parsed():
+    from planahead.experiments.command import parse
+
+    examples = [(command, example) for command in COMMANDS for example in command.examples]
+    assert len(examples) >= len(COMMANDS)
+    for command, example in examples:
+        if "--resume" not in example:  # which would look for the run
+            assert isinstance(parse([command.name, *example.split()]), command)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"), [(["trian"], "trian"), ([], "usage: planahead"), (["--help"], "doctor")]
+)
+def test_overview_and_unknown_commands(capsys: pytest.CaptureFixture[str], arguments: list[str], text: str):
+    with pytest.raises(SystemExit) as exit:
+        main(arguments)
+    captured = capsys.readouterr()
+    assert text in captured.out + captured.err
+    assert exit.value.code == (2 if arguments == ["trian"] else 0)
+
+
+MISTAKES = [
+    (
+        "train stub pendulum",
+        "there is no task «pendulum»; the known ones are «cartpole», «mass-spring-damper», «point»",
+    ),
+    ("train dqn point", "there is no algorithm «dqn»; the known ones are «stub». See: planahead list"),
+    ("plan pendulum", "there is no task «pendulum»"),
+    ("evaluate nowhere", "«nowhere» is not a folder. Make a run there with: planahead train ALGORITHM TASK"),
+    ("report .", "«.» holds no run (it has no config.json)"),
+    ("train stub point --resume --run nowhere", "«nowhere» is not a folder"),
+    ("train stub point --options rate=fast", "--options rate=fast: a number was expected, e.g. 0.1"),
+    ("train stub point --options speed=1", "--options speed=1:"),
+    ("train stub point --steps 0", "steps is 0; at least 1 was expected"),
+    ("train stub point --episodes 0", "--episodes is 0; at least 1 was expected"),
+    ("evaluate . --episodes 0", "--episodes is 0; at least 1 was expected"),
+    ("bench swing-down", "there is no benchmark «swing-down»; the known ones are «swing-up»"),
+    ("bench swing-up --algorithms dqn", "there is no algorithm «dqn»"),
+    ("plan point --problem horizn=3", "the problem of «point» has no field «horizn»; the known ones are «discount»"),
+    ("plan point --problem horizon", "--problem got «horizon»; name=value was expected, e.g. --problem horizon=20"),
+    ("plan point --picture plan.xyz", "cannot draw «plan.xyz»: its ending names no known format; use .png, .svg"),
+    ("list --json nowhere/x.json", "the folder «nowhere» does not exist; create it first"),
+]
+
+
+@pytest.mark.usefixtures("stub_names")
+class TestWithTheStub:
+    def test_train_evaluate_report(self, capsys: pytest.CaptureFixture[str]):
+        assert main([*TRAIN, "--run", "run", "--json", "result.json"]) == 0
+        text = capsys.readouterr().out
+        assert "validation at 300 steps" in text and "report: run/report.html" in text
+        result = json.loads(pathlib.Path("result.json").read_text())
+        assert (result["algorithm"], result["task"], result["steps"]["last"]) == ("stub", "point", 600)
+        assert (result["policy"], result["starts"], result["episodes"]) == ("best", "perturbed", 30)
+        assert [(row["policy"], row["starts"], row["episodes"]) for row in result["rows"]] == [
+            ("best", "perturbed", 30), ("best", "single", 1), ("last", "perturbed", 30), ("last", "single", 1),
+        ]  # fmt: skip
+        assert main(["evaluate", "run", "--episodes", "30", "--json", "again.json"]) == 0
+        again = json.loads(pathlib.Path("again.json").read_text())
+        assert again["rows"] == result["rows"]
+        assert json.loads(pathlib.Path("run/evaluation.json").read_text()) == again
+        pathlib.Path("run/report.html").unlink()
+        assert main(["report", "run", "--episodes", "2"]) == 0
+        assert pathlib.Path("run/report.html").exists()
+
+    def test_resume_takes_the_stored_settings_and_may_raise_the_goal(self, capsys: pytest.CaptureFixture[str]):
+        assert main([*TRAIN, "--seed", "4", "--run", "run", "--options", "rate=0.2"]) == 0
+        assert main(["train", "stub", "point", "--run", "run", "--resume", "--steps", "900", "--episodes", "3"]) == 0
+        settings = RunDirectory.open(pathlib.Path("run")).settings()
+        assert (settings.steps, settings.seed, settings.options) == (900, 4, ("rate=0.2",))
+        assert read_checkpoint_info(pathlib.Path("run/checkpoints/last")).step == 900
+        capsys.readouterr()
+        said = refused(capsys, "train", "stub", "point", "--run", "run", "--resume", "--seed", "5")
+        assert "was made with other settings: seed is 4 there, 5 came. Only --steps may change" in said
+
+    def test_resume_refuses_a_learner_that_has_changed(self, capsys: pytest.CaptureFixture[str]):
+        main([*TRAIN, "--run", "run"])
+        config = pathlib.Path("run/config.json")
+        config.write_text(config.read_text().replace('"rate": 0.1', '"rate": 0.3'))
+        capsys.readouterr()
+        said = refused(capsys, "train", "stub", "point", "--run", "run", "--resume")
+        assert "other settings of the learner: rate is 0.3 there, 0.1 came" in said
+
+    def test_a_run_is_never_overwritten(self, capsys: pytest.CaptureFixture[str]):
+        main([*TRAIN, "--run", "run"])
+        before = {path: path.read_bytes() for path in pathlib.Path("run").rglob("*") if path.is_file()}
+        capsys.readouterr()
+        assert "«run» already holds a run, and a run is never overwritten" in refused(capsys, *TRAIN, "--run", "run")
+        assert {path: path.read_bytes() for path in pathlib.Path("run").rglob("*") if path.is_file()} == before
+
+    def test_a_truncated_checkpoint(self, capsys: pytest.CaptureFixture[str]):
+        main([*TRAIN, "--run", "run"])
+        path = pathlib.Path("run/checkpoints/last")
+        path.write_bytes(path.read_bytes()[:-7])
+        capsys.readouterr()
+        assert "checkpoint «run/checkpoints/last» is damaged" in refused(capsys, "evaluate", "run")
+        assert "is damaged" in refused(capsys, "train", "stub", "point", "--run", "run", "--resume", "--steps", "900")
+
+    @pytest.mark.parametrize(("arguments", "message"), MISTAKES)
+    def test_mistakes(self, capsys: pytest.CaptureFixture[str], arguments: str, message: str):
+        assert message in refused(capsys, *arguments.split())
+        assert list(pathlib.Path().iterdir()) == []  # nothing was begun
+
+    def test_a_folder_that_cannot_be_written(self, capsys: pytest.CaptureFixture[str]):
+        pathlib.Path("file").touch()
+        said = refused(capsys, *TRAIN, "--run", "file/run")
+        assert "cannot create the folder «file/run/checkpoints»: Not a directory" in said
+
+    def test_a_programming_error_keeps_its_traceback(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr("planahead.experiments.experiment.task_sentences", lambda: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            main(["list"])
+
+    def test_list(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.undo()
+        assert main(["list", "--json", "names.json"]) == 0
+        names = json.loads(pathlib.Path("names.json").read_text())
+        assert {"cartpole", "mass-spring-damper"} <= set(names["tasks"])
+        assert {"sac", "sac-zop", "sac-fop", "sac-foa"} <= set(names["algorithms"])
+        text = capsys.readouterr().out
+        assert all(name in text for name in (*names["tasks"], *names["algorithms"]))
+
+    def test_bench_goes_on_and_keeps_what_it_has(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ):
+        from planahead.experiments import bench
+
+        monkeypatch.setattr(bench, "BENCHMARKS", {"line": "point"})
+        arguments = ["bench", "line", "--algorithms", "stub", "--steps", "1000", "--episodes", "5", "--out", "out"]
+        assert main([*arguments, "--seeds", "1"]) == 0
+        first = pathlib.Path("out/results.csv").read_text().splitlines()
+        assert main([*arguments, "--seeds", "0", "--json", "bench.json"]) == 0
+        lines = pathlib.Path("out/results.csv").read_text().splitlines()
+        assert lines[0].startswith("algorithm,seed,steps_to_goal,seconds_to_goal,seconds,best_step,success_best")
+        assert [line.split(",")[:2] for line in lines[1:]] == [["stub", "0"], ["stub", "1"]]
+        assert lines[2] == first[1]
+        (cell,) = json.loads(pathlib.Path("bench.json").read_text())["cells"]
+        assert cell["success_best"] == 1.0 and 0 < cell["seconds_to_goal"] <= cell["seconds"]
+        assert pathlib.Path("out/learning.png").stat().st_size > 10_000
+        assert main([*arguments, "--seeds", "0"]) == 0  # finished: nothing is trained again
+        assert pathlib.Path("out/results.csv").read_text().splitlines() == lines
+
+
+def test_a_network_learns_a_task_from_the_command_line():
+    arguments = ["sac", "mass-spring-damper", "--steps", "800", "--validate-every", "400", "--validation-episodes", "3"]
+    options = [
+        "--options",
+        "steps_per_chunk=400",
+        "warm_up_steps=160",
+        "batch_size=16",
+        "hidden_units=16",
+        "replay_size=1600",
+    ]
+    assert main(["train", *arguments, *options, "--episodes", "10", "--run", "run", "--json", "result.json"]) == 0
+    result = json.loads(pathlib.Path("result.json").read_text())
+    assert [(row["policy"], row["starts"]) for row in result["rows"]] == [("best", "own"), ("last", "own")]
+    metrics = RunDirectory(pathlib.Path("run")).read("metrics")
+    assert [row["step"] for row in metrics] == [400, 800]
+    assert {"return", "success_rate", "failed_solves", "violations_per_step", "violations_per_episode"} <= set(
+        metrics[0]
+    )
+
+
+def test_plan_draws_the_untrained_planner():
+    assert main(["plan", "mass-spring-damper", "--problem", "horizon=4", "--episodes", "5", "--json", "plan.json"]) == 0
+    result = json.loads(pathlib.Path("plan.json").read_text())
+    assert result["rows"][0]["episodes"] == 5 and result["rows"][0]["failed_solves"] == 0.0
+    assert pathlib.Path("plan-mass-spring-damper.png").stat().st_size > 20_000
+
+
+def test_the_installed_program_answers():
+    program = pathlib.Path(sys.executable).with_name("planahead")
+    done = subprocess.run([program, "--help"], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0 and "doctor" in done.stdout
