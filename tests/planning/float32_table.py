@@ -4,13 +4,14 @@ Errors are against IPOPT: of the cost relative to it, of the controls relative t
 """
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 import planahead as pa
-from tests.planning.compiled import lane, optimum, plans
 from tests.planning.reference_problems import REFERENCES, Reference
+from tests.planning.study import optimum, planner
 
 
 def row(reference: Reference) -> list[str]:
@@ -18,7 +19,7 @@ def row(reference: Reference) -> list[str]:
     cells = [reference.name]
     for wide in (False, True):
         with jax.enable_x64(wide):
-            plan = lane(plans(reference, [reference.state]), 0)
+            plan = pa.solve(reference.build(), jnp.asarray(reference.state, float), planner=planner(reference))
             cost = abs(float(plan.cost) - expected.cost) / abs(expected.cost)
             magnitude = max(1.0, np.abs(expected.controls).max())
             controls = np.abs(np.asarray(plan.controls, float) - expected.controls).max() / magnitude

@@ -87,6 +87,7 @@ class Transcription:
             # CasADi's Lagrangian is f + λᵀg with g = x_0, so the cost changes by -λ when the given x_0 does.
             state_gradient=-found.multipliers[initial_row],
             control_gradient=None if pinned_row is None else -found.multipliers[pinned_row],
+            strictness=found.strictness,
         )
 
     def margins(self, optimum: "Optimum") -> np.ndarray:
@@ -128,6 +129,8 @@ class Optimum:
     cost: float
     state_gradient: np.ndarray  # [nx]
     control_gradient: np.ndarray | None  # [nu]
+    strictness: float
+    """Smallest over all inequalities of the larger of distance and multiplier; 0 where one is about to change sides."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,6 +139,7 @@ class _Found:
     controls: np.ndarray
     cost: float
     multipliers: np.ndarray
+    strictness: float
 
 
 class _Program:
@@ -183,8 +187,16 @@ class _Program:
             raise RuntimeError(f"IPOPT ended with {status}: the reference problem has to be mended.")
         trajectories = ca.Function("trajectories", [variables], [states, controls])
         found_states, found_controls = trajectories(answer["x"])
+        lower, upper = np.concatenate([lbx, lbg]), np.concatenate([ubx, ubg])
+        values = np.concatenate([np.array(answer["x"]), np.array(answer["g"])]).ravel()
+        multipliers = np.concatenate([np.array(answer["lam_x"]), np.array(answer["lam_g"])]).ravel()
+        larger = np.maximum(np.minimum(values - lower, upper - values), np.abs(multipliers))
         return _Found(
-            np.array(found_states), np.array(found_controls), float(answer["f"]), np.array(answer["lam_g"]).ravel()
+            states=np.array(found_states),
+            controls=np.array(found_controls),
+            cost=float(answer["f"]),
+            multipliers=np.array(answer["lam_g"]).ravel(),
+            strictness=float(larger[lower < upper].min()),
         )
 
 

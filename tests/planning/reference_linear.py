@@ -238,7 +238,7 @@ class DiscountedTracking(pa.Problem):
         return pa.Bounds(-4.0, 4.0)
 
     def state_bounds(self):
-        return pa.Bounds(-jnp.inf, [0.15, jnp.inf], slack=pa.Slack(linear=0.02, quadratic=1.0))
+        return pa.Bounds(-jnp.inf, [0.15, jnp.inf], slack=pa.Slack(linear=0.1, quadratic=2.0))
 
 
 def discounted_tracking():
@@ -262,7 +262,7 @@ def discounted_tracking_oracle():
         control_lower=-4.0,
         control_upper=4.0,
         limits=tuple(
-            Limit(lambda x, u, k: x[0], upper=0.15, linear=0.02, quadratic=1.0, stages=stages)
+            Limit(lambda x, u, k: x[0], upper=0.15, linear=0.1, quadratic=2.0, stages=stages)
             for stages in ("inner", "terminal")
         ),
         discount=0.9,

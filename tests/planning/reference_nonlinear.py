@@ -342,7 +342,7 @@ def network_dynamics():
     weights = np.random.default_rng(0)
 
     def draw(leaf):
-        return jnp.asarray(weights.normal(size=leaf.shape).astype(np.float32), float)
+        return jnp.asarray(weights.normal(scale=0.5, size=leaf.shape).astype(np.float32), float)
 
     network = jax.tree.map(lambda leaf: draw(leaf) if eqx.is_array(leaf) else leaf, shape)
     return NetworkDynamics(network=network)

@@ -9,8 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 import planahead as pa
-from tests.planning import reference_linear as linear
-from tests.planning import reference_nonlinear as nonlinear
+from tests.planning import reference_linear as linear, reference_nonlinear as nonlinear
 from tests.planning.ipopt import Transcription
 
 Point = tuple[float, ...]
@@ -35,7 +34,8 @@ class Reference:
     """A start at which no constraint is active; `None` where there is none."""
     weak: Point | None = None
     """A start at which one constraint is about to become active, within 1e-5."""
-    hessian: str = "gauss_newton"
+    exact_hessian: bool = False
+    """Whether Gauss-Newton has nothing to work with."""
     known_cost: float | None = None
     """An optimal cost somebody else published for `state`."""
 
@@ -43,20 +43,20 @@ class Reference:
 REFERENCES = (
     Reference(
         "bounded_control", linear.BoundedControl, linear.bounded_control_oracle, "active input bounds",
-        state=(1.0, 0.5), action=(0.3,), inactive=(0.05, 0.02), weak=(0.103024, 0.046791),
+        state=(1.18, 0.75), action=(0.3,), inactive=(0.05, 0.02), weak=(0.103024, 0.046791),
     ),
     Reference(
         "hard_state_bound", linear.HardStateBound, linear.hard_state_bound_oracle, "active hard state bound",
-        state=(1.0, 0.0), action=(-1.0,), inactive=(0.15, 0.0), weak=(0.30943, 0.0),
+        state=(1.24, -0.25), action=(-1.0,), inactive=(0.15, 0.0), weak=(0.30943, 0.0),
     ),
     Reference(
         "soft_state_bound", linear.SoftStateBound, linear.soft_state_bound_oracle, "soft bounds, broken and kept",
-        state=(1.0, 0.0), action=(-0.5,),
+        state=(1.24, 0.28), action=(-0.5,),
     ),
     Reference(
         "nonlinear_constraint", linear.NonlinearConstraint, linear.nonlinear_constraint_oracle,
-        "nonlinear stage constraints", state=(0.0, 0.0, 0.0, 0.0), action=(0.5, 0.3),
-        inactive=(0.95, 0.5, 0.0, 0.0), weak=(0.866314, 0.455955, 0.0, 0.0),
+        "nonlinear stage constraints", state=(0.24, 0.12, -0.18, 0.28), action=(0.5, 0.3),
+        inactive=(0.95, 0.5, 0.0, 0.0), weak=(0.866314, 0.455955, 0.0, 0.0), exact_hessian=True,
     ),
     Reference(
         "terminal_constraint", linear.TerminalConstraint, linear.terminal_constraint_oracle,
@@ -65,11 +65,11 @@ REFERENCES = (
     ),
     Reference(
         "discounted_tracking", linear.discounted_tracking, linear.discounted_tracking_oracle,
-        "discount, per-stage parameters", state=(0.0, 0.0), action=(1.0,),
+        "discount, per-stage parameters", state=(-0.29, 0.22), action=(1.0,),
     ),
     Reference(
         "storage", linear.storage, linear.storage_oracle, "linear cost, optimum in a vertex",
-        state=(0.5,), action=(0.2, 0.1), hessian="exact",
+        state=(0.5,), action=(0.2, 0.1), exact_hessian=True,
     ),
     Reference(
         "cart_pole_balance", nonlinear.CartPoleBalance, nonlinear.cart_pole_balance_oracle, "unstable dynamics",
@@ -78,7 +78,7 @@ REFERENCES = (
     ),
     Reference(
         "obstacle", nonlinear.Obstacle, nonlinear.obstacle_oracle, "hard obstacle (nonconvex)",
-        state=(0.0, 0.1, 0.0, 0.5), action=(1.0, 0.5), inactive=(1.9, 0.1, 0.0, 0.1),
+        state=(0.04, 0.39, -0.04, 0.71), action=(1.0, 0.5), inactive=(1.9, 0.1, 0.0, 0.1),
     ),
     Reference(
         "soft_obstacle", nonlinear.SoftObstacle, lambda: nonlinear.obstacle_oracle((0.5, 10.0)),
@@ -86,7 +86,7 @@ REFERENCES = (
     ),
     Reference(
         "van_der_pol", nonlinear.VanDerPol, nonlinear.van_der_pol_oracle, "cost that is no sum of squares",
-        state=(1.0, 0.5), action=(0.3,), inactive=(0.3, 0.1), weak=(0.600441, 0.271681), hessian="exact",
+        state=(1.18, 0.75), action=(0.3,), inactive=(0.3, 0.1), weak=(0.600441, 0.271681), exact_hessian=True,
     ),
     Reference(
         "pendulum_swing_up", nonlinear.PendulumSwingUp, nonlinear.pendulum_swing_up_oracle, "published swing-up",
@@ -100,6 +100,6 @@ REFERENCES = (
     ),
     Reference(
         "network_dynamics", nonlinear.network_dynamics, nonlinear.network_dynamics_oracle, "network in the dynamics",
-        state=(1.0, 0.0), action=(-1.0,), inactive=(0.35, 0.0), weak=(0.690305, 0.0),
+        state=(0.82, 0.29), action=(-1.0,), inactive=(0.35, 0.0), weak=(0.626162, 0.170398),
     ),
 )  # fmt: skip
