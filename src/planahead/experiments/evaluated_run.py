@@ -5,7 +5,6 @@ from typing import Any
 
 from jaxtyping import PRNGKeyArray
 
-from planahead.experiments.checkpoint import CheckpointInfo
 from planahead.experiments.episodes import has_single_start, run_episodes
 from planahead.experiments.errors import UserError
 from planahead.experiments.evaluation import Evaluation
@@ -127,20 +126,22 @@ def evaluate_run(
             f"«{run.path}» has no checkpoint yet. Train it first: "
             f"planahead train {settings.algorithm} {settings.task} --run {run.path} --resume"
         )
-    policies: dict[str, tuple[Policy, CheckpointInfo]] = {"best": experiment.load_policy(run, "best")}
-    if run.last_checkpoint.exists():
-        policies["last"] = experiment.load_policy(run, "last")
     key = stream_key(seed, Stream.EVALUATION)
-    found = {name: evaluate_policy(task, policy, name, key, episodes) for name, (policy, _) in policies.items()}
-    best_info = policies["best"][1]
+    best, best_info = experiment.load_policy(run, "best")
+    last, last_info = experiment.load_policy(run, "last") if run.last_checkpoint.exists() else (best, best_info)
+    best_rows, trajectory = evaluate_policy(task, best, "best", key, episodes)
+    if last_info.step == best_info.step:  # the same policy
+        last_rows = [dataclasses.replace(row, policy="last") for row in best_rows]
+    else:
+        last_rows, _ = evaluate_policy(task, last, "last", key, episodes)
     evaluated = EvaluatedRun(
         run=run,
         settings=settings,
         task=task,
-        rows=tuple(row for rows, _ in found.values() for row in rows),
-        last_step=policies["last"][1].step if "last" in policies else best_info.step,
+        rows=(*best_rows, *last_rows),
+        last_step=last_info.step,
         best_step=best_info.step,
-        trajectory=found["best"][1],
+        trajectory=trajectory,
         trajectory_policy="best",
     )
     write_json(run.evaluation_path, evaluated.summary())
