@@ -1,12 +1,16 @@
 """The command line as a user meets it: what it prints, what it writes, and what it says to mistakes."""
 
 import json
+import os
 import pathlib
+import signal
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
+from planahead.experiments import training
 from planahead.experiments.checkpoint import read_checkpoint_info
 from planahead.experiments.command import COMMANDS, main
 from planahead.experiments.run_directory import RunDirectory
@@ -156,6 +160,25 @@ class TestWithTheStub:
         pathlib.Path("file").touch()
         said = refused(capsys, *TRAIN, "--run", "file/run")
         assert "cannot create the folder «file/run/checkpoints»: Not a directory" in said
+
+    def test_ctrl_c_saves_and_says_how_to_go_on(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ):
+        advance = training._advance
+
+        def interrupting(*arguments: Any) -> Any:
+            os.kill(os.getpid(), signal.SIGINT)
+            return advance(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(training, "_advance", interrupting)
+            assert main([*TRAIN, "--run", "run", "--seed", "2"]) == 130
+        said = capsys.readouterr().out
+        assert "stopping after this chunk, then saving" in said and "stopped and saved at step 100; go on with:" in said
+        (line,) = [line.strip() for line in said.splitlines() if line.strip().startswith("planahead train")]
+        assert line == "planahead train stub point --run run --resume"
+        assert main([*line.split()[1:], "--episodes", "3"]) == 0
+        assert read_checkpoint_info(pathlib.Path("run/checkpoints/last")).step == 600
 
     def test_a_programming_error_keeps_its_traceback(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr("planahead.experiments.experiment.task_sentences", lambda: 1 / 0)

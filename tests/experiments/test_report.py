@@ -26,7 +26,7 @@ from planahead.experiments.training import train
 from planahead.experiments.trajectory import Trajectory
 from planahead.experiments.versions import versions
 from planahead.policies import ActionBox, DirectPolicy
-from planahead.tasks import make_task
+from planahead.tasks import make_task, task_names
 from tests.experiments.stubs import stub_experiment
 
 
@@ -170,6 +170,8 @@ def test_doctor_says_what_is_wrong(monkeypatch: pytest.MonkeyPatch):
     found = doctor.examine()
     assert found["cold_start"] is None
     assert "could not be planned in a fresh process: RuntimeError: no such planner" in found["problems"][0]
+    assert len(found["problems"]) == 1
+    assert len(found["gymnasium"]) == len(task_names())
     json.dumps(found)
 
 

@@ -34,19 +34,13 @@ print(json.dumps({"import": imported - start, "first_plan": planned - imported, 
 
 def examine() -> dict[str, Any]:
     """Versions, machine, cold times [s], Gymnasium registration, QP backends; `problems`: what is wrong, in words."""
-    import gymnasium
-
-    from planahead.tasks import task_names
-
     found: dict[str, Any] = versions()
     problems = []
     found["cold_start"], error = cold_start()
     if error:
         problems.append(f"the cart-pole could not be planned in a fresh process: {error}")
-    registered = sorted(name for name in gymnasium.registry if name.startswith("planahead/"))
-    found["gymnasium"] = registered
-    if len(registered) < len(task_names()):
-        problems.append(f"{len(task_names())} tasks, but Gymnasium knows only {registered or 'none'} of them")
+    found["gymnasium"], errors = gymnasium_tasks()
+    problems += errors
     found["qp_backends"] = {"portable": "pure JAX, in use", "native": "not built in this version"}
     found["problems"] = problems
     return found
@@ -62,3 +56,22 @@ def cold_start() -> tuple[dict[str, float] | None, str | None]:
     if done.returncode != 0:
         return None, (done.stderr.strip().splitlines() or ["no message"])[-1]
     return json.loads(done.stdout.strip().splitlines()[-1]), None
+
+
+def gymnasium_tasks() -> tuple[list[str], list[str]]:
+    """The tasks that `gymnasium.make` can make, by the name it knows them by, and what is wrong with the others."""
+    import gymnasium
+
+    from planahead.interop import gymnasium_name, register_gymnasium
+    from planahead.tasks import task_names
+
+    register_gymnasium()
+    made, wrong = [], []
+    for task in task_names():
+        name = gymnasium_name(task)
+        try:
+            gymnasium.make(name).close()
+            made.append(name)
+        except gymnasium.error.Error as error:
+            wrong.append(f"Gymnasium cannot make «{name}»: {error}")
+    return made, wrong

@@ -46,8 +46,8 @@ class Row:
             self.policy,
             self.starts if e.start_spread == 0 else f"{self.starts} ±{e.start_spread:g}",
             str(e.episodes),
-            percent(e.success_rate) + (f"  ({100 * success.low:.0f}–{100 * success.high:.0f})" if several else ""),
-            f"{e.mean_return:.2f}" + (f"  ({returns.low:.2f} to {returns.high:.2f})" if several else ""),
+            percent(e.success_rate) + (f" ({100 * success.low:.0f}–{100 * success.high:.0f})" if several else ""),
+            f"{e.mean_return:.2f}" + (f" ({returns.low:.2f}, {returns.high:.2f})" if several else ""),
             f"{percent(e.violations_per_step)} / {percent(e.violations_per_episode)}",
             percent(e.failed_solves),
         ]

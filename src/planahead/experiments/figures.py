@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MultipleLocator
 
 from planahead.experiments.errors import UserError
 from planahead.experiments.evaluation import Evaluation
@@ -136,7 +137,7 @@ def learning_curves(runs: Mapping[str, Sequence[Rows]]) -> Figure:
     return figure
 
 
-def closed_loop(task: Task, columns: Mapping[str, Trajectory], horizons: int = 14) -> Figure:
+def closed_loop(task: Task, columns: Mapping[str, Trajectory], horizons: int = 20) -> Figure:
     """What happened, and what the planner saw ahead of it: a column per trajectory, a row per state and action.
 
     At `horizons` evenly spread steps the plan is drawn, thin and orange, from the state in which it was made.
@@ -152,6 +153,8 @@ def closed_loop(task: Task, columns: Mapping[str, Trajectory], horizons: int = 1
             axes = list(grid[:, column])
             _strobe(task, axes.pop(0), trajectory, title)
             for index in range(len(names)):
+                if "[rad]" in names[index]:
+                    _ticks_of_half_turns(axes[index])
                 _state_panel(axes[index], trajectory, index, "[rad]" in names[index], horizons)
             for index in range(len(actions)):
                 _action_panel(task, axes[len(names) + index], trajectory, index, horizons)
@@ -300,12 +303,17 @@ def _action_panel(task: Task, axes: Axes, trajectory: Trajectory, index: int, ho
             times = trajectory.time_step * (step + np.arange(len(plan) + 1))
             axes.step(times, np.append(plan, plan[-1]), where="post", color=ORANGE, linewidth=1.1, zorder=3)
     actions = trajectory.actions[:, index]
-    axes.step(trajectory.times, np.append(actions, actions[-1]), where="post", color=BLUE, linewidth=1.3, zorder=2)
+    axes.step(trajectory.times, np.append(actions, actions[-1]), where="post", color=BLUE, linewidth=1.0, zorder=2)
     failed = np.flatnonzero(trajectory.failed)
     if failed.size:
         axes.plot(
             trajectory.times[failed], actions[failed], "x", color=RED, markersize=6, zorder=5, label="solve failed"
         )
+
+
+def _ticks_of_half_turns(axes: Axes) -> None:
+    axes.yaxis.set_major_locator(MultipleLocator(np.pi))
+    axes.yaxis.set_major_formatter(lambda value, _: {-1: "−π", 0: "0", 1: "π"}.get(n := round(value / np.pi), f"{n}π"))
 
 
 def _spread(steps: int, count: int) -> np.ndarray:

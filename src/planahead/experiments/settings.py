@@ -33,7 +33,7 @@ class TrainSettings:
     """
     seed: int = 0
     """The only source of randomness: networks, starts, exploration, replay, validation."""
-    validate_every: int = 5_000
+    validate_every: int = 4_000
     """Environment steps between validations; at each one the run is saved, and a resumed run goes on from there."""
     validation_episodes: int = 25
     """Deterministic episodes per validation, always from the same starts, so that checkpoints can be compared."""

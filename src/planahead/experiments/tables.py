@@ -31,7 +31,7 @@ def evaluation_table(rows: Sequence[Row], title: str | None = None, first: str =
     table = _table(title)
     for heading in (first, *HEADINGS[1:]):
         left = heading in (first, "starts", "success (95 %)", "mean return (95 %)")
-        table.add_column(heading.replace(", ", "\n"), justify="left" if left else "right", no_wrap=True)
+        table.add_column(heading.replace(", ", "\n"), justify="left" if left else "right")
     for row in rows:
         rate, cells = row.evaluation.success_rate, row.cells()
         cells[3] = f"[{'green' if rate >= 0.95 else 'yellow' if rate > 0 else 'red'}]{cells[3]}[/]"
@@ -43,7 +43,7 @@ def benchmark_table(cells: Sequence[Cell], title: str) -> Table:
     """A line per cell of a benchmark."""
     table = _table(title)
     for heading in BENCHMARK_HEADINGS:
-        table.add_column(heading, justify="left" if heading == "algorithm" else "right", no_wrap=True)
+        table.add_column(heading, justify="left" if heading == "algorithm" else "right")
     for cell in cells:
         table.add_row(
             cell.algorithm,

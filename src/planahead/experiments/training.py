@@ -60,12 +60,15 @@ def train(experiment: Experiment, run: RunDirectory, console: Console) -> Traini
     title = f"{settings.algorithm} on {settings.task}"
 
     with TrainingProgress(console, title, step, settings.steps) as progress, _interruptions(progress) as interrupted:
-        if step > 0:
+        if step >= settings.steps:
+            progress.say(f"all {step:,} steps are done")
+        elif step > 0:
             progress.say(f"going on at step {step:,} of {settings.steps:,}")
         if best is None:
             progress.doing("compiling the validation, and validating the untrained policy …")
             best = _validate(experiment, run, state, info, None, progress)
-        progress.doing("compiling the learner …")
+        if step < settings.steps:
+            progress.doing("compiling the learner …")
         while step < settings.steps and not interrupted.is_set():
             state, metrics = _advance((learner, experiment.chunk_key(chunk)), state)
             metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
@@ -106,7 +109,7 @@ def _require_same(
         told = "; ".join(f"{name} is {there.get(name)!r} there, {here.get(name)!r} came" for name in names)
         raise UserError(
             f"«{run.path}» was made with other {what}: {told}. Only --steps may change when a run goes on; "
-            "leave the others out, or start a new run with another --run."
+            "leave the others out, or start a new run in another folder."
         )
 
 
