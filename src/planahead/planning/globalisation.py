@@ -1,6 +1,11 @@
-"""How far to go along a step: full steps, or backtracking on an exact penalty.
+"""How far to go along a step: full steps, or backtracking on an exact penalty along a rollout that closes the gaps.
 
-The merit of a trajectory z is
+A trial of length α follows the planned step, corrected by the feedback gains K of the QP's last factorisation, through the true dynamics:
+
+    u_k(α) = ū_k + α d_{u,k} + K_k (x_k(α) - x̄_k - α d_{x,k}),        x_{k+1}(α) = f(x_k(α), u_k(α)) - (1 - α) (f(x̄_k, ū_k) - x̄_{k+1})
+
+so gaps in the dynamics shrink exactly by 1 - α, full steps end on a true trajectory, and no penalty on the dynamics holds steps back where
+they curve. The merit of a trajectory z is
 
     Φ(z) = φ(z) + prices(h(z)) + μ ‖f(z_k) - x_{k+1}‖₁
 
@@ -9,7 +14,7 @@ descent), and μ above the largest costate. A step α d is accepted when
 
     Φ(z + α d) <= Φ(z) + η α D,     D = ∇φᵀd + prices(h + G d) - prices(h) - μ ‖defects‖₁
 
-D bounds the directional derivative, prices being convex. References: D. Leineweber, PhD thesis, Heidelberg 1999, §3; J. Nocedal, S. Wright,
+D bounds the directional derivative, prices being convex. References: C. Mastalli et al., Crocoddyl, ICRA 2020 (gap-closing rollouts); D. Leineweber, PhD thesis, Heidelberg 1999, §3; J. Nocedal, S. Wright,
 *Numerical Optimization*, 2nd ed., §18.3.
 """
 
@@ -20,6 +25,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from planahead.qp.lanes import choose
 from planahead.qp.newton import row_values, sides
 from planahead.qp.types import LaneQP
 
@@ -27,9 +33,9 @@ from planahead.qp.types import LaneQP
 class Evaluation(eqx.Module):
     """A trajectory's cost without prices, its defects and its row values, for all lanes."""
 
-    cost: Float[Array, " B"]
-    defects: Float[Array, "N nx B"]
-    rows: Float[Array, "N+1 m B"]
+    cost: Float[Array, "*B"]
+    defects: Float[Array, "N nx *B"]
+    rows: Float[Array, "nodes m *B"]
 
 
 class FullStep(eqx.Module):
@@ -37,8 +43,14 @@ class FullStep(eqx.Module):
 
 
 class LineSearch(eqx.Module):
-    """Backtracking on the merit above."""
+    """Full steps first; lanes that these do not bring home start again from the guess, with backtracking on the merit above.
 
+    Full steps between states that need not be connected converge in few iterations where they converge, and pass local optima that a
+    sequence of true trajectories would stop at.
+    """
+
+    full_steps: int = eqx.field(static=True, default=12)
+    """Iterations with full steps before a lane starts again; 0 backtracks from the beginning."""
     reduction: float = eqx.field(static=True, default=0.5)
     sufficient_decrease: float = eqx.field(static=True, default=1e-4)
     trials: int = eqx.field(static=True, default=16)
@@ -47,7 +59,7 @@ class LineSearch(eqx.Module):
 Globalisation = FullStep | LineSearch
 
 
-def violations(bound: Float[Array, "N+1 2 m B"], rows: Float[Array, "N+1 m B"]) -> Float[Array, "N+1 2 m B"]:
+def violations(bound: Float[Array, "nodes 2 m B"], rows: Float[Array, "nodes m B"]) -> Float[Array, "nodes 2 m B"]:
     """max(0, b - σ h)."""
     return jnp.maximum(jnp.where(jnp.isfinite(bound), bound, -jnp.inf) - sides(rows), 0.0)
 
@@ -61,15 +73,19 @@ def priced(linear: Array, quadratic: Array, violation: Array) -> Float[Array, " 
 
 def search(
     settings: LineSearch,
-    evaluate: Callable[[Float[Array, "N+1 nz B"]], Evaluation],
-    bound: Float[Array, "N+1 2 m B"],
+    evaluate: Callable[[Float[Array, "nodes nz B"]], Evaluation],
+    advance: Callable[[Float[Array, " B"]], Float[Array, "nodes nz B"]],
+    bound: Float[Array, "nodes 2 m B"],
     qp: LaneQP,
-    z: Float[Array, "N+1 nz B"],
-    step: Float[Array, "N+1 nz B"],
+    z: Float[Array, "nodes nz B"],
+    step: Float[Array, "nodes nz B"],
     weight: Float[Array, " B"],
     searching: Bool[Array, " B"],
-) -> tuple[Float[Array, " B"], Bool[Array, " B"]]:
-    """The step length of every lane, and whether it was accepted. `weight` is μ; `bound` that of the rows themselves."""
+) -> tuple[Float[Array, "nodes nz B"], Float[Array, " B"], Bool[Array, " B"]]:
+    """The trajectory and step length of every lane, and whether it was accepted.
+
+    `advance(α)` makes the trial, `weight` is μ, and `bound` that of the rows themselves. A lane without an accepted trial stays where it is.
+    """
 
     def merit(z):
         value = evaluate(z)
@@ -85,14 +101,17 @@ def search(
     rounding = 10 * jnp.finfo(z.dtype).eps * (1 + jnp.abs(now))
 
     def trial(carry):
-        alpha, accepted, k = carry
-        value = merit(z + alpha * step)
+        alpha, accepted, reached, k = carry
+        candidate = advance(alpha)
+        value = merit(candidate)
         fine = value <= now + settings.sufficient_decrease * alpha * jnp.minimum(slope, 0.0) + rounding
+        reached = choose(fine & ~accepted, candidate, reached)
         accepted = accepted | fine
-        return jnp.where(accepted, alpha, settings.reduction * alpha), accepted, k + 1
+        return jnp.where(accepted, alpha, settings.reduction * alpha), accepted, reached, k + 1
 
     def unfinished(carry):
-        return jnp.any(~carry[1]) & (carry[2] < settings.trials)
+        return jnp.any(~carry[1]) & (carry[-1] < settings.trials)
 
-    alpha, accepted, _ = jax.lax.while_loop(unfinished, trial, (jnp.ones_like(now), ~searching, jnp.zeros((), int)))
-    return alpha, accepted
+    carry = (jnp.ones_like(now), ~searching, z, jnp.zeros((), int))
+    alpha, accepted, reached, _ = jax.lax.while_loop(unfinished, trial, carry)
+    return reached, jnp.where(accepted, alpha, 0.0), accepted

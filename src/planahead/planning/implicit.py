@@ -23,9 +23,10 @@ from planahead.planning.lanes import Lanes
 from planahead.planning.linearisation import Exact
 from planahead.planning.plan import Guess
 from planahead.planning.sqp import SQP
-from planahead.problem import Problem
+from planahead.problem import Problem, scan_stages
 from planahead.qp import Status, interior_point, newton
 from planahead.qp.batching import over_lanes, spread
+from planahead.qp.lanes import along
 from planahead.qp.newton import Residuals, Rows, System, net
 from planahead.qp.sensitivity import adjoint
 from planahead.qp.types import LaneQP, Point
@@ -43,11 +44,11 @@ class Answer(eqx.Module):
     """A point that satisfies the optimality conditions where `status` says so. `point.z` is the trajectory."""
 
     point: Point
-    status: Int[Array, ""]
-    gradient_valid: Bool[Array, ""]
-    iterations: Int[Array, ""]
-    residual: Float[Array, ""]
-    violation: Float[Array, ""]
+    status: Int[Array, "*B"]
+    gradient_valid: Bool[Array, "*B"]
+    iterations: Int[Array, "*B"]
+    residual: Float[Array, "*B"]
+    violation: Float[Array, "*B"]
 
 
 class _Linear(eqx.Module):
@@ -78,7 +79,7 @@ def solution(planner: SQP, rebuild: Callable[[Any], Problem], inputs: Inputs, gu
         point = eqx.tree_at(lambda point: point.z, end.point, end.z)
         return Answer(point, end.status, valid, end.iterations, end.residual, end.violation)
 
-    def differentiate(lanes: int, in_lanes: Any, inputs: Inputs, point: Point, valid: Bool[Array, ""]) -> tuple[_Linear, Array]:
+    def differentiate(lanes: int, in_lanes: Any, inputs: Inputs, point: Point, valid: Array) -> tuple[_Linear, Array]:
         problems, state, control = lanes_of(in_lanes[0], inputs, lanes)
         point, valid = spread(lanes, in_lanes[1:], (point, valid))
         pinned = control is not None
@@ -91,9 +92,9 @@ def solution(planner: SQP, rebuild: Callable[[Any], Problem], inputs: Inputs, gu
         system = newton.factorise(qp, Rows(qp), point)
         return _Linear(qp, point, system), valid & system.factor.definite
 
-    def back(lanes: int, in_lanes: Any, linear: _Linear, cotangent: Point, valid: Bool[Array, ""]) -> Residuals:
+    def back(lanes: int, in_lanes: Any, linear: _Linear, cotangent: Point, valid: Array) -> Residuals:
         linear, cotangent, valid = spread(lanes, in_lanes, (linear, cotangent, valid))
-        cotangent = jax.tree.map(lambda value: jnp.where(valid, value, 0.0), cotangent)
+        cotangent = jax.tree.map(lambda value: jnp.where(along(valid, value), value, 0.0), cotangent)
         return adjoint(linear.qp, Rows(linear.qp), linear.system, linear.point, cotangent)
 
     @jax.custom_vjp
@@ -122,7 +123,7 @@ def solution(planner: SQP, rebuild: Callable[[Any], Problem], inputs: Inputs, gu
     return solve(inputs, guess)
 
 
-def cold_start(problem: Problem, state: Float[Array, " nx"]) -> Float[Array, "N+1 nz"]:
+def cold_start(problem: Problem, state: Float[Array, " nx"]) -> Float[Array, "nodes nz"]:
     """The trajectory under the smallest admissible controls; where it leaves the numbers, the state stays where it is."""
     bounds = problem_control_bounds(problem)
     controls = jnp.clip(jnp.zeros_like(bounds[0]), *bounds)
@@ -139,22 +140,12 @@ def problem_control_bounds(problem: Problem) -> tuple[Float[Array, "N nu"], Floa
     return jnp.where(jnp.isnan(lower), -jnp.inf, lower), jnp.where(jnp.isnan(upper), jnp.inf, upper)
 
 
-def rollout(problem: Problem, state: Float[Array, " nx"], controls: Float[Array, "N nu"]) -> Float[Array, "N+1 nx"]:
+def rollout(problem: Problem, state: Float[Array, " nx"], controls: Float[Array, "N nu"]) -> Float[Array, "nodes nx"]:
     """The states that the problem's dynamics make of `controls`."""
-    from planahead.problem import PerStage, is_per_stage
+    def follow(x, stage_problem, u):
+        return stage_problem.dynamics(x, u), u
 
-    leaves, structure = jax.tree.flatten(problem, is_leaf=is_per_stage)
-    values = [leaf.values[:-1] for leaf in leaves if isinstance(leaf, PerStage)]
-
-    def advance(x, stage):
-        values, u = stage
-        remaining = iter(values)
-        at = structure.unflatten([next(remaining) if is_per_stage(leaf) else leaf for leaf in leaves])
-        x_next = at.dynamics(x, u)
-        return x_next, x_next
-
-    _, states = jax.lax.scan(advance, state, (values, controls))
-    return jnp.concatenate([state[None], states])
+    return scan_stages(follow, problem, state, controls)[0]
 
 
 def _conditions(rebuild, inputs: Inputs, point: Point, weights: Residuals) -> Float[Array, ""]:

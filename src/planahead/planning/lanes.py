@@ -11,7 +11,7 @@ from planahead.planning import transcription
 from planahead.planning.globalisation import Evaluation
 from planahead.planning.linearisation import Hessian, linearise
 from planahead.planning.transcription import RowData
-from planahead.problem import Problem
+from planahead.problem import Problem, scan_stages
 from planahead.qp.types import LaneQP
 
 
@@ -51,7 +51,7 @@ class Lanes:
 
         return self.map(one, state, z, costates, multipliers, data)
 
-    def evaluate(self, z: Float[Array, "N+1 nz B"]) -> Evaluation:
+    def evaluate(self, z: Float[Array, "nodes nz B"]) -> Evaluation:
         """Costs, defects and row values along `z`."""
 
         def one(problem, z):
@@ -59,3 +59,31 @@ class Lanes:
             return Evaluation(cost, transcription.defects(problem, z), transcription.row_values(problem, z, self._size))
 
         return self.map(one, z)
+
+    def advance(
+        self,
+        z: Float[Array, "nodes nz B"],
+        step: Float[Array, "nodes nz B"],
+        gain: Float[Array, "N nu nx B"],
+        gaps: Float[Array, "N nx B"],
+        alpha: Float[Array, " B"],
+        bound: Float[Array, "nodes 2 m B"],
+    ) -> Float[Array, "nodes nz B"]:
+        """Follow the step through the true dynamics, closing the gaps (see `globalisation`); controls stay inside their box."""
+
+        def one(problem, z, step, gain, gaps, alpha, bound):
+            nu = problem.control_size
+            lower, upper = bound[:-1, 0, :nu], -bound[:-1, 1, :nu]
+
+            def follow(x, stage_problem, stage):
+                z_k, d_k, K, gap, low, high = stage
+                u = z_k[:nu] + alpha * d_k[:nu] + K @ (x - z_k[nu:] - alpha * d_k[nu:])
+                u = jnp.clip(u, low, high)
+                return stage_problem.dynamics(x, u) - (1 - alpha) * gap, u
+
+            start = z[0, nu:] + alpha * step[0, nu:]
+            stages = (z[:-1], step[:-1], gain, gaps, lower, upper)
+            states, controls = scan_stages(follow, problem, start, stages)
+            return transcription.join(controls, states)
+
+        return self.map(one, z, step, gain, gaps, alpha, bound)

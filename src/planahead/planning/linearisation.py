@@ -41,9 +41,9 @@ Hessian = GaussNewton | Exact
 def linearise(
     problem: Problem,
     state: Float[Array, " nx"],
-    z: Float[Array, "N+1 nz"],
-    costates: Float[Array, "N+1 nx"],
-    net_multipliers: Float[Array, "N+1 m"],
+    z: Float[Array, "nodes nz"],
+    costates: Float[Array, "nodes nx"],
+    net_multipliers: Float[Array, "nodes m"],
     data: RowData,
     *,
     hessian: Hessian,
@@ -132,7 +132,7 @@ def _convex(H: Float[Array, "n n"], how: str, smallest: float) -> Float[Array, "
         return H
     values, vectors = jnp.linalg.eigh(jnp.where(jnp.isfinite(H), H, 0.0))
     values = jnp.maximum(jnp.abs(values) if how == "mirror" else values, smallest)
-    return jnp.where(jnp.all(jnp.isfinite(H)), (vectors * values) @ vectors.T, jnp.nan)
+    return jnp.where(jnp.all(jnp.isfinite(H)), (vectors * values[None]) @ vectors.T, jnp.nan)
 
 
 def _without_first_control(nu: int, H, g, F, G):

@@ -13,17 +13,17 @@ from planahead.qp import Status
 class Guess(eqx.Module):
     """Where a planner starts: a trajectory. It carries no gradient."""
 
-    states: Float[Array, "N+1 nx"]
+    states: Float[Array, "nodes nx"]
     controls: Float[Array, "N nu"]
 
 
 class Multipliers(eqx.Module):
     """Sensitivities of the optimal cost. The sides are (lower, upper); entries are not negative, and zero where there is no bound."""
 
-    costates: Float[Array, "N+1 nx"]
+    costates: Float[Array, "nodes nx"]
     """Gradient of the cost-to-go with respect to x_k; `costates[0]` is that of the cost with respect to the initial state."""
     control_bounds: Float[Array, "N 2 nu"]
-    state_bounds: Float[Array, "N+1 2 nx"]
+    state_bounds: Float[Array, "nodes 2 nx"]
     """Stage N belongs to the terminal bounds; stage 0 is zero, since the initial state is given."""
     constraints: Float[Array, "N ng"]
     terminal_constraints: Float[Array, " ng_N"]
@@ -32,7 +32,7 @@ class Multipliers(eqx.Module):
 class Plan(eqx.Module):
     """A trajectory with its cost and how it was found. One lane; under `jax.vmap` every field gains a leading axis."""
 
-    states: Float[Array, "N+1 nx"]
+    states: Float[Array, "nodes nx"]
     controls: Float[Array, "N nu"]
     """Always finite and inside the control bounds, whatever the status (a pinned control is returned as it was given)."""
     cost: Float[Array, ""]

@@ -2,7 +2,7 @@
 
 Each iteration linearises all lanes, solves their QPs together, and moves along the steps:
 
-    z ← z + α d,     (π, λ, s, …) ← (1 - α) old + α QP's
+    z ← trial(z, d, α),     (π, λ, s, …) ← (1 - α) old + α QP's
 
 Hard rows other than the control box are elastic inside the iteration: priced at ρ per unit, ρ raised while a violation remains. For ρ above
 the multipliers the solution is the same (an exact penalty), and a problem without a feasible trajectory still has a best one. What is left of
@@ -23,7 +23,8 @@ from planahead.planning.lanes import Lanes
 from planahead.planning.linearisation import GaussNewton, Hessian
 from planahead.planning.transcription import RowData
 from planahead.qp import InteriorPoint, Status, interior_point, newton
-from planahead.qp.newton import Rows, largest, net
+from planahead.qp.lanes import along, choose, largest
+from planahead.qp.newton import Rows, net
 from planahead.qp.types import LaneQP, Point
 
 
@@ -56,7 +57,7 @@ class SQP(eqx.Module):
 class Iterate(eqx.Module):
     """Where every lane is, and how it ended."""
 
-    z: Float[Array, "N+1 nz B"]
+    z: Float[Array, "nodes nz B"]
     point: Point
     """Multipliers and row variables at z; its `z` is a step and means nothing between iterations."""
     tau: Float[Array, " B"]
@@ -75,7 +76,7 @@ def solve(
     problems: Lanes,
     state: Float[Array, "nx B"],
     control: Float[Array, "nu B"] | None,
-    guess: Float[Array, "N+1 nz B"],
+    guess: Float[Array, "nodes nz B"],
 ) -> Iterate:
     """Solve all lanes of `problems` from `state`, starting at `guess`."""
     nu, lanes = problems.control_size, state.shape[-1]
@@ -88,11 +89,11 @@ def solve(
         z = jnp.concatenate([jnp.concatenate([control[None], z[:1, nu:]], 1), z[1:]])
     data = problems.row_data(dtype, pinned)
     elastic = _elastic(data, nu)
-    inner = InteriorPoint(tau=settings.tau)
+    inner = InteriorPoint(tau=settings.tau, tolerance=0.1 * tolerance)
 
     def linearised(z: Array, point: Point, price: Array) -> LaneQP:
         priced = RowData(
-            data.bound, jnp.where(elastic, price, data.linear), jnp.where(elastic, 0.0, data.quadratic)
+            data.bound, jnp.where(elastic, along(price, elastic), data.linear), jnp.where(elastic, 0.0, data.quadratic)
         )
         return problems.linearise(state, z, point.pi, net(point.lam), priced, settings.hessian, pinned)
 
@@ -110,9 +111,11 @@ def solve(
     price = 10 * jnp.maximum(largest(first.g), 1.0)
     price = jnp.where(valid, price, 1.0)
     limit = _PRICE_RANGE * price
+    start, first_price = z, price
+    full_steps = settings.globalisation.full_steps if isinstance(settings.globalisation, LineSearch) else 0
 
     def iteration(carry):
-        z, point, tau, price, weight, status, iterations, residual, violation, active, failures, k = carry
+        z, point, tau, price, weight, status, iterations, residual, violation, relaxed, active, failures, k = carry
         qp = linearised(z, point, price)
         error, left = error_of(qp, point, tau)
         residual, violation = jnp.where(active, error, residual), jnp.where(active, left, violation)
@@ -124,35 +127,45 @@ def solve(
         active = active & ~solved & ~infeasible
 
         def move(carry):
-            z, point, tau, price, weight, status, iterations, active, failures = carry
+            z, point, tau, price, weight, status, iterations, relaxed, active, failures = carry
             outcome = interior_point.solve(qp, inner, active)
-            usable = active & (outcome.status != Status.INVALID_INPUT) & jnp.isfinite(outcome.residual)
             found = outcome.point
+            usable = active & (outcome.status != Status.INVALID_INPUT) & jnp.isfinite(outcome.residual)
             if isinstance(settings.globalisation, LineSearch):
                 needed = 1.1 * largest(found.pi)
                 weight = jnp.where(usable, jnp.maximum(needed, 0.5 * (weight + needed)), weight)
-                alpha, accepted = search(
-                    settings.globalisation, problems.evaluate, data.bound, qp, z, found.z, weight, usable
+
+                def advance(alpha: Array) -> Array:
+                    return problems.advance(z, found.z, outcome.gain, qp.c, alpha, data.bound)
+
+                searching = usable & ~relaxed
+                z_new, alpha, accepted = search(
+                    settings.globalisation, problems.evaluate, advance, data.bound, qp, z, found.z, weight, searching
                 )
+                z_new = choose(relaxed, z + found.z, z_new)
             else:
-                alpha, accepted = jnp.ones(lanes, dtype), usable
-            alpha = jnp.where(usable, alpha, 0.0)
+                z_new, alpha, accepted = z + found.z, jnp.ones(lanes, dtype), usable
             failures = jnp.where(usable & accepted, 0, failures + 1)
-            blend = jax.tree.map(lambda new, old: jnp.where(usable, old + alpha * (new - old), old), found, point)
-            z = jnp.where(usable, z + alpha * found.z, z)
+            blend = jax.tree.map(lambda new, old: old + along(alpha, old) * (new - old), found, point)
+            point = choose(usable, blend, point)
+            z = choose(usable, z_new, z)
             tau = jnp.where(usable, outcome.tau, tau)
             remaining = jnp.max(jnp.where(elastic[:, None] & Rows(qp).exists, found.s, 0.0), (0, 1, 2), initial=0.0)
             price = jnp.where(usable & (remaining > feasible), jnp.minimum(10 * price, limit), price)
-            stalled = active & (failures >= 3)
-            status = jnp.where(stalled, jnp.where((price >= limit) & (left > feasible), Status.INFEASIBLE, Status.STALLED), status)
+            stalled = active & (failures >= 3) & ~relaxed
+            beyond = (price >= limit) & (left > feasible)
+            status = jnp.where(stalled, jnp.where(beyond, Status.INFEASIBLE, Status.STALLED), status)
             iterations = iterations + active
-            return z, blend, tau, price, weight, status, iterations, active & ~stalled, failures
+            again = active & relaxed & (~usable | (iterations >= full_steps))
+            z, point, price = choose(again, (start, nothing, first_price), (z, point, price))
+            failures = jnp.where(again, 0, failures)
+            return z, point, tau, price, weight, status, iterations, relaxed & ~again, active & ~stalled, failures
 
         # When the last lane has just ended there is nothing left to move.
-        carried = (z, point, tau, price, weight, status, iterations, active, failures)
+        carried = (z, point, tau, price, weight, status, iterations, relaxed, active, failures)
         carried = jax.lax.cond(jnp.any(active), move, lambda same: same, carried)
-        z, point, tau, price, weight, status, iterations, active, failures = carried
-        return z, point, tau, price, weight, status, iterations, residual, violation, active, failures, k + 1
+        z, point, tau, price, weight, status, iterations, relaxed, active, failures = carried
+        return z, point, tau, price, weight, status, iterations, residual, violation, relaxed, active, failures, k + 1
 
     def unfinished(carry):
         return jnp.any(carry[-3]) & (carry[-1] < settings.iterations)
@@ -161,11 +174,11 @@ def solve(
     status = jnp.where(valid, Status.ITERATION_LIMIT, Status.INVALID_INPUT)
     infinite = jnp.full(lanes, jnp.inf, dtype)
     carry = (
-        z, nothing, jnp.ones(lanes, dtype), price, jnp.zeros(lanes, dtype), status, zeros, infinite, infinite, valid, zeros,
-        jnp.zeros((), int),
+        z, nothing, jnp.ones(lanes, dtype), price, jnp.zeros(lanes, dtype), status, zeros, infinite, infinite,
+        jnp.full(lanes, full_steps > 0), valid, zeros, jnp.zeros((), int),
     )  # fmt: skip
     carry = jax.lax.while_loop(unfinished, iteration, carry)
-    z, point, tau, price, _, status, iterations, residual, violation, active, *_ = carry
+    z, point, tau, price, _, status, iterations, residual, violation, _, active, *_ = carry
 
     def look_again(_):
         return error_of(linearised(z, point, price), point, tau)
@@ -176,7 +189,7 @@ def solve(
     return Iterate(z, point, tau, status, iterations, residual, violation)
 
 
-def _elastic(data: RowData, nu: int) -> Bool[Array, "N+1 m B"]:
+def _elastic(data: RowData, nu: int) -> Bool[Array, "nodes m B"]:
     """Hard rows other than those of the control box."""
     hard = ~(jnp.isfinite(data.linear) & jnp.isfinite(data.quadratic))
     return hard & (jnp.arange(hard.shape[1]) >= nu)[None, :, None]

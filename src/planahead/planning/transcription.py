@@ -18,22 +18,22 @@ from planahead.problem import Problem, at_stage, map_stages, overrides
 class RowData(eqx.Module):
     """Bounds and prices of all rows. `linear = quadratic = inf` in hard rows."""
 
-    bound: Float[Array, "N+1 2 m"]
-    linear: Float[Array, "N+1 m"]
-    quadratic: Float[Array, "N+1 m"]
+    bound: Float[Array, "nodes 2 m *B"]
+    linear: Float[Array, "nodes m *B"]
+    quadratic: Float[Array, "nodes m *B"]
 
 
-def split(problem: Problem, z: Float[Array, "N+1 nz"]) -> tuple[Float[Array, "N nu"], Float[Array, "N+1 nx"]]:
+def split(problem: Problem, z: Float[Array, "nodes nz"]) -> tuple[Float[Array, "N nu"], Float[Array, "nodes nx"]]:
     """Controls and states."""
     return z[:-1, : problem.control_size], z[:, problem.control_size :]
 
 
-def join(controls: Float[Array, "N nu"], states: Float[Array, "N+1 nx"]) -> Float[Array, "N+1 nz"]:
+def join(controls: Float[Array, "N nu"], states: Float[Array, "nodes nx"]) -> Float[Array, "nodes nz"]:
     """z from controls and states; the dummy control of stage N is zero."""
     return jnp.concatenate([jnp.concatenate([controls, jnp.zeros_like(controls[:1])]), states], 1)
 
 
-def pin(control: Float[Array, " nu"] | None, z: Float[Array, "N+1 nz"]) -> Float[Array, "N+1 nz"]:
+def pin(control: Float[Array, " nu"] | None, z: Float[Array, "nodes nz"]) -> Float[Array, "nodes nz"]:
     """z with its first control replaced by the pinned one."""
     if control is None:
         return z
@@ -41,7 +41,7 @@ def pin(control: Float[Array, " nu"] | None, z: Float[Array, "N+1 nz"]) -> Float
     return jnp.concatenate([first[None], z[1:]])
 
 
-def stage_weights(problem: Problem, dtype) -> Float[Array, " N+1"]:
+def stage_weights(problem: Problem, dtype) -> Float[Array, " nodes"]:
     """γ^k."""
     discount = jnp.asarray(problem.discount, dtype)
     return discount ** jnp.arange(problem.horizon + 1)
@@ -57,7 +57,7 @@ def terminal_cost(problem: Problem, x: Float[Array, " nx"]) -> Float[Array, ""]:
     return _half_square(problem.terminal_residual(x)) + jnp.reshape(problem.terminal_cost(x), ())
 
 
-def objective(problem: Problem, z: Float[Array, "N+1 nz"]) -> Float[Array, ""]:
+def objective(problem: Problem, z: Float[Array, "nodes nz"]) -> Float[Array, ""]:
     """φ: the discounted cost without prices."""
     u, x = split(problem, z)
     weights = stage_weights(problem, z.dtype)
@@ -65,14 +65,14 @@ def objective(problem: Problem, z: Float[Array, "N+1 nz"]) -> Float[Array, ""]:
     return jnp.sum(weights[:-1] * costs) + weights[-1] * terminal_cost(at_stage(problem, -1), x[-1])
 
 
-def prices(data: RowData, s: Float[Array, "N+1 2 m"]) -> Float[Array, ""]:
+def prices(data: RowData, s: Float[Array, "nodes 2 m"]) -> Float[Array, ""]:
     """The price of the violations `s` of soft rows."""
     soft = jnp.isfinite(data.linear) & jnp.isfinite(data.quadratic)
     linear, quadratic = jnp.where(soft, data.linear, 0.0), jnp.where(soft, data.quadratic, 0.0)
     return jnp.sum(linear[:, None] * s + 0.5 * quadratic[:, None] * s**2)
 
 
-def defects(problem: Problem, z: Float[Array, "N+1 nz"]) -> Float[Array, "N nx"]:
+def defects(problem: Problem, z: Float[Array, "nodes nz"]) -> Float[Array, "N nx"]:
     """f(z_k) - x_{k+1}."""
     u, x = split(problem, z)
     return map_stages(lambda stage, x, u: stage.dynamics(x, u), problem, x[:-1], u) - x[1:]
@@ -92,7 +92,7 @@ def pad(rows: Float[Array, " rows"], size: int, value: float = 0.0) -> Float[Arr
     return jnp.concatenate([rows, jnp.full((size - rows.shape[0],), value, rows.dtype)])
 
 
-def general_rows(problem: Problem, z: Float[Array, "N+1 nz"], size: int) -> Float[Array, "N+1 ng"]:
+def general_rows(problem: Problem, z: Float[Array, "nodes nz"], size: int) -> Float[Array, "nodes ng"]:
     """`constraints` and `terminal_constraints`."""
     if size == 0:
         return jnp.zeros((z.shape[0], 0), z.dtype)
@@ -102,7 +102,7 @@ def general_rows(problem: Problem, z: Float[Array, "N+1 nz"], size: int) -> Floa
     return jnp.concatenate([stages, last[None]])
 
 
-def row_values(problem: Problem, z: Float[Array, "N+1 nz"], size: int) -> Float[Array, "N+1 m"]:
+def row_values(problem: Problem, z: Float[Array, "nodes nz"], size: int) -> Float[Array, "nodes m"]:
     """h(z)."""
     return jnp.concatenate([z, general_rows(problem, z, size)], 1)
 
@@ -162,9 +162,9 @@ def row_data(problem: Problem, size: int, dtype, *, pinned: bool) -> RowData:
 def lagrangian(
     problem: Problem,
     state: Float[Array, " nx"],
-    z: Float[Array, "N+1 nz"],
-    costates: Float[Array, "N+1 nx"],
-    net_multipliers: Float[Array, "N+1 m"],
+    z: Float[Array, "nodes nz"],
+    costates: Float[Array, "nodes nx"],
+    net_multipliers: Float[Array, "nodes m"],
 ) -> Float[Array, ""]:
     """φ + Σ π_{k+1}ᵀ(f(z_k) - x_{k+1}) + π_0ᵀ(state - x_0) - Σ (σλ)ᵀ h(z): the part that depends on z."""
     size = net_multipliers.shape[1] - z.shape[1]

@@ -10,6 +10,7 @@ from planahead.problem.per_stage import (
     is_per_stage as is_per_stage,
     map_stages as map_stages,
     per_stage as per_stage,
+    scan_stages as scan_stages,
 )
 from planahead.problem.problem import Problem as Problem, overrides as overrides
 from planahead.problem.residuals import (

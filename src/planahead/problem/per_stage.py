@@ -17,7 +17,7 @@ from planahead.problem.fields import parameter_boxes
 if TYPE_CHECKING:
     from planahead.problem.problem import Problem
 
-P = TypeVar("P", bound="Problem")
+P = TypeVar("P", bound=eqx.Module)
 
 
 class PerStage(eqx.Module):
@@ -59,12 +59,34 @@ def at_stage(problem: P, stage: int) -> P:
 
 def map_stages(function: Callable, problem: "Problem", *arguments: Any) -> Any:
     """Stack `function(problem at stage k, *(argument[k] for argument in arguments))` over the stages k = 0…N-1."""
+    values, rebuild = _stage_values(problem)
+    return jax.vmap(lambda values, *rest: function(rebuild(values), *rest), axis_size=problem.horizon)(values, *arguments)
+
+
+def scan_stages(
+    function: Callable, problem: "Problem", x_0: Float[Array, " nx"], stages: Any
+) -> tuple[Float[Array, "nodes nx"], Any]:
+    """Carry a state through `x_{k+1}, output_k = function(x_k, problem at stage k, stages[k])`, k = 0…N-1.
+
+    **Returns:** the states x_0…x_N and the stacked outputs.
+    """
+    values, rebuild = _stage_values(problem)
+
+    def advance(x, inputs):
+        values, stage = inputs
+        x_next, output = function(x, rebuild(values), stage)
+        return x_next, (x_next, output)
+
+    _, (states, outputs) = jax.lax.scan(advance, x_0, (values, stages), length=problem.horizon)
+    return jnp.concatenate([x_0[None], states]), outputs
+
+
+def _stage_values(problem: "Problem") -> tuple[list[Array], Callable]:
+    """The per-stage values of the stages 0…N-1, and how to make the problem of one stage of theirs."""
     leaves, structure = jax.tree.flatten(problem, is_leaf=is_per_stage)
-    sliced = [leaf.values[:-1] for leaf in leaves if is_per_stage(leaf)]
 
-    def at(values, *stage_arguments):
+    def rebuild(values):
         remaining = iter(values)
-        stage_leaves = [next(remaining) if is_per_stage(leaf) else leaf for leaf in leaves]
-        return function(jax.tree.unflatten(structure, stage_leaves), *stage_arguments)
+        return jax.tree.unflatten(structure, [next(remaining) if is_per_stage(leaf) else leaf for leaf in leaves])
 
-    return jax.vmap(at, axis_size=problem.horizon)(sliced, *arguments)
+    return [leaf.values[:-1] for leaf in leaves if is_per_stage(leaf)], rebuild

@@ -18,13 +18,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from planahead.qp import newton
-from planahead.qp.newton import Residuals, Rows, largest
+from planahead.qp.lanes import along, choose, largest, matvec, matvec_transposed
+from planahead.qp.newton import Residuals, Rows
 from planahead.qp.status import Status
 from planahead.qp.types import LaneQP, Point
 
 
 _MARGIN = 0.1
-"""Smallest distance to a bound at the start (HPIPM's choice)."""
+"""Smallest distance to a bound at the start, relative to the bound's magnitude or the width of its box."""
+_RECENTRE = 0.1
+"""After a short step, pairs below this share of the mean complementarity are raised to it."""
 
 
 class InteriorPoint(eqx.Module):
@@ -43,7 +46,7 @@ class InteriorPoint(eqx.Module):
     def resolved_tau(self, magnitude: Float[Array, " B"]) -> Float[Array, " B"]:
         if self.tau is not None:
             return jnp.full_like(magnitude, self.tau)
-        return (1e-11 if magnitude.dtype == jnp.float64 else 1e-6) * jnp.maximum(magnitude, 1.0)
+        return (1e-11 if magnitude.dtype == jnp.float64 else 1e-6) * jnp.maximum(magnitude, 1e-3)
 
 
 class Outcome(eqx.Module):
@@ -54,6 +57,8 @@ class Outcome(eqx.Module):
     iterations: Int[Array, " B"]
     residual: Float[Array, " B"]
     tau: Float[Array, " B"]
+    gain: Float[Array, "N nu nx B"]
+    """Feedback u = K x of the last Newton system: what the controls do when the states deviate, active bounds respected."""
 
 
 def solve(qp: LaneQP, settings: InteriorPoint, active: Bool[Array, " B"]) -> Outcome:
@@ -73,15 +78,15 @@ def solve(qp: LaneQP, settings: InteriorPoint, active: Bool[Array, " B"]) -> Out
         return jnp.sum(pairs, (0, 1, 2)) / count
 
     def body(carry):
-        point, residual, active, status, iterations, error, stuck, cautious, k = carry
+        point, residual, gain, active, status, iterations, error, stuck, boost, k = carry
         system = newton.factorise(qp, rows, point)
         predictor = newton.step(qp, rows, system, point, residual)
         alpha = _longest(rows, point, predictor)
         mu_now = mu(point)
         mu_affine = mu(_move(point, predictor, alpha))
         centring = jnp.clip(mu_affine / mu_now, 0.0, 1.0) ** 3
-        target = jnp.maximum(mu_now * jnp.where(cautious, jnp.maximum(centring, 0.3), centring), tau)
-        second = jnp.where(cautious, 0.0, 1.0)
+        target = jnp.maximum(mu_now * jnp.maximum(centring, boost), tau)
+        second, target = along(jnp.where(boost > 0, 0.0, 1.0), point.t), along(target, point.t)
         corrected = eqx.tree_at(
             lambda r: (r.complementarity, r.violation),
             residual,
@@ -93,32 +98,36 @@ def solve(qp: LaneQP, settings: InteriorPoint, active: Bool[Array, " B"]) -> Out
         direction = newton.step(qp, rows, system, point, corrected)
         alpha = jnp.minimum(1.0, 0.995 * _longest(rows, point, direction))
         moved = _move(point, direction, alpha)
+        moved = _recentre(rows, moved, jnp.where(alpha < 0.3, _RECENTRE, 1e-3 * _RECENTRE) * mu(moved))
         moved_residual = newton.residuals(qp, rows, moved, tau)
         moved_error = relative_error(qp, rows, moved, moved_residual, tau)
         finite = jnp.isfinite(moved_error) & system.factor.definite
         accept = active & finite
-        point = _select(accept, moved, point)
-        residual = _select(accept, moved_residual, residual)
+        point = choose(accept, moved, point)
+        residual = choose(accept, moved_residual, residual)
+        gain = choose(accept, system.factor.K, gain)
         progress = moved_error < 0.9 * error
         stuck = jnp.where(accept & (progress | (alpha > 0.1)), 0, stuck + 1)
         error = jnp.where(accept, moved_error, error)
+        boost = jnp.where(alpha < 0.1, 1.0, jnp.where(alpha < 0.3, 0.3, 0.0))
         iterations = iterations + active
         solved = accept & (error <= tolerance)
-        stalled = active & ~solved & (~finite | (stuck >= 4))
+        stalled = active & ~solved & (~finite | (stuck >= 8))
         status = jnp.where(solved, Status.SOLVED, jnp.where(stalled, Status.STALLED, status))
-        return point, residual, active & ~solved & ~stalled, status, iterations, error, stuck, alpha < 0.3, k + 1
+        return point, residual, gain, active & ~solved & ~stalled, status, iterations, error, stuck, boost, k + 1
 
     def unfinished(carry):
-        return jnp.any(carry[2]) & (carry[-1] < settings.iterations)
+        return jnp.any(carry[3]) & (carry[-1] < settings.iterations)
 
     first = newton.residuals(qp, rows, start, tau)
     error = relative_error(qp, rows, start, first, tau)
     status = jnp.where(active, Status.ITERATION_LIMIT, Status.INVALID_INPUT)
     zeros = jnp.zeros(active.shape, int)
-    carry = (start, first, active, status, zeros, error, zeros, jnp.zeros_like(active), jnp.zeros((), int))
-    point, _, _, status, iterations, error, *_ = jax.lax.while_loop(unfinished, body, carry)
+    gain = jnp.zeros((*qp.F.shape[:1], qp.control_size, qp.state_size, qp.F.shape[-1]), dtype)
+    carry = (start, first, gain, active, status, zeros, error, zeros, jnp.zeros(active.shape, dtype), jnp.zeros((), int))
+    point, _, gain, _, status, iterations, error, *_ = jax.lax.while_loop(unfinished, body, carry)
     status = jnp.where(active & (status != Status.SOLVED) & _infeasible(qp, rows, point), Status.INFEASIBLE, status)
-    return Outcome(point, status, iterations, error, tau)
+    return Outcome(point, status, iterations, error, tau, gain)
 
 
 def _start(qp: LaneQP, rows: Rows, settings: InteriorPoint) -> tuple[Point, Float[Array, " B"]]:
@@ -134,31 +143,41 @@ def _start(qp: LaneQP, rows: Rows, settings: InteriorPoint) -> tuple[Point, Floa
         s=jnp.where(rows.soft, 1.0, 0.0).astype(qp.g.dtype),
         nu=jnp.zeros_like(rows.bound),
     )
-    nu = qp.control_size
+    nu, nothing = qp.control_size, jnp.zeros(qp.g.shape[-1], qp.g.dtype)
     if qp.initial_state is not None:
         z = jnp.concatenate([jnp.concatenate([blank.z[:1, :nu], qp.initial_state[None]], 1), blank.z[1:]])
         blank = eqx.tree_at(lambda point: point.z, blank, z)
     absent = eqx.tree_at(lambda r: (r.exists, r.soft), rows, (jnp.zeros_like(rows.exists), jnp.zeros_like(rows.soft)))
     system = newton.factorise(qp, absent, blank)
-    free = _move(blank, newton.step(qp, absent, system, blank, newton.residuals(qp, absent, blank, jnp.zeros(()))), 1.0)
+    free = _move(blank, newton.step(qp, absent, system, blank, newton.residuals(qp, absent, blank, nothing)), nothing + 1)
     usable = system.factor.definite & jnp.isfinite(largest(free.z) + largest(free.pi))
-    free = _select(usable, free, blank)
-    gradient = jax.vmap(newton.matvec)(qp.H, free.z) + qp.g
+    free = choose(usable, free, blank)
+    gradient = jax.vmap(matvec)(qp.H, free.z) + qp.g
+    tau = settings.resolved_tau(largest(gradient))
     magnitude = jnp.maximum(largest(gradient), 1.0)
-    tau = settings.resolved_tau(magnitude)
     distance = newton.sides(newton.row_values(qp, free.z)) - rows.bound
-    inside = jnp.all((distance > _MARGIN) | ~rows.exists, (0, 1, 2)) & usable
-    mu0 = jnp.where(inside, tau, magnitude)
-    z, nz = free.z, qp.g.shape[1]
-    lower = jnp.where(rows.exists[:, 0, :nz], rows.bound[:, 0, :nz], -jnp.inf)
-    upper = jnp.where(rows.exists[:, 1, :nz], -rows.bound[:, 1, :nz], jnp.inf)
-    inset = jnp.minimum(_MARGIN, 0.5 * (upper - lower))
-    z = jnp.clip(z, lower + inset, upper - inset)
+    width = jnp.where(rows.exists.all(1), -(rows.bound[:, 0] + rows.bound[:, 1]), jnp.inf)[:, None]
+    margin = _MARGIN * jnp.minimum(jnp.maximum(1.0, jnp.abs(rows.bound)), width)
+    inside = jnp.all((distance > 0) | ~rows.exists, (0, 1, 2)) & usable
+
+    every, z, nz = along(inside, free.z), free.z, qp.g.shape[1]
+    lower = jnp.where(rows.exists[:, 0, :nz], rows.bound[:, 0, :nz] + margin[:, 0, :nz], -jnp.inf)
+    upper = jnp.where(rows.exists[:, 1, :nz], -rows.bound[:, 1, :nz] - margin[:, 1, :nz], jnp.inf)
+    z = jnp.where(every, z, jnp.clip(z, lower, upper))
     distance = newton.sides(newton.row_values(qp, z)) - rows.bound
-    t = jnp.where(rows.exists, jnp.maximum(distance, _MARGIN), 1.0)
-    lam = jnp.where(rows.exists, mu0 / t, 0.0)
-    s = jnp.where(rows.soft, jnp.sqrt(mu0), 0.0)
-    return Point(z, free.pi, t, lam, s, s), tau
+    short = jnp.maximum(-distance, 0.0)
+    mu0, every = along(jnp.where(inside, tau, magnitude), short), along(inside, short)
+    t = jnp.maximum(distance, jnp.where(every, 0.0, jnp.where(rows.soft, margin, jnp.maximum(margin, 0.5 * short))))
+    t = jnp.where(rows.exists, t, 1.0)
+    lam = jnp.where(rows.exists, mu0 / jnp.where(every, t, 1.0), 0.0)
+    # A soft row starts without a row residual: its violation is what is missing, and its price is shared between λ and ν.
+    force = rows.linear + rows.quadratic * short
+    lam = jnp.where(rows.soft & ~every, jnp.minimum(lam, 0.5 * force), lam)
+    balanced = mu0 / jnp.maximum(force, jnp.sqrt(mu0 * jnp.maximum(rows.quadratic, 1e-12)))
+    s = jnp.where(rows.soft, jnp.maximum(short, balanced), 0.0)
+    nu_s = jnp.maximum(mu0 / jnp.where(rows.soft, s, 1.0), jnp.where(every, 0.0, force - lam))
+    return Point(z, free.pi, t, lam, s, jnp.where(rows.soft, nu_s, 0.0)), tau
+
 
 def _longest(rows: Rows, point: Point, direction: Point) -> Float[Array, " B"]:
     """The longest step up to 1 at which no distance, multiplier or violation becomes negative."""
@@ -176,12 +195,22 @@ def _longest(rows: Rows, point: Point, direction: Point) -> Float[Array, " B"]:
     return jnp.minimum(1.0, jnp.min(smallest, (0, 1, 2), initial=jnp.inf))
 
 
+def _recentre(rows: Rows, point: Point, least: Float[Array, " B"]) -> Point:
+    """Raise the factors of every pair whose product is below `least`; none by more than √least."""
+    least = along(least, point.t)
+    root = jnp.sqrt(least)
+
+    def pair(a, b, where):
+        a = jnp.where(where, jnp.maximum(a, least / jnp.maximum(b, root)), a)
+        return a, jnp.where(where, jnp.maximum(b, least / jnp.maximum(a, root)), b)
+
+    t, lam = pair(point.t, point.lam, rows.exists)
+    s, nu = pair(point.s, point.nu, rows.soft)
+    return Point(point.z, point.pi, t, lam, s, nu)
+
+
 def _move(point: Point, direction: Point, alpha: Float[Array, " B"]) -> Point:
-    return jax.tree.map(lambda value, change: value + alpha * change, point, direction)
-
-
-def _select(lanes: Bool[Array, " B"], new, old):
-    return jax.tree.map(lambda a, b: jnp.where(lanes, a, b), new, old)
+    return jax.tree.map(lambda value, change: value + along(alpha, value) * change, point, direction)
 
 
 def relative_error(qp: LaneQP, rows: Rows, point: Point, residual: Residuals, tau: Float[Array, " B"]) -> Float[Array, " B"]:
@@ -219,7 +248,7 @@ def neutral(qp: LaneQP, lanes: Bool[Array, " B"]) -> LaneQP:
         quadratic=jnp.full_like(qp.quadratic, jnp.inf),
         initial_state=None if qp.initial_state is None else jnp.zeros_like(qp.initial_state),
     )
-    return _select(lanes, blank, qp)
+    return choose(lanes, blank, qp)
 
 
 def _infeasible(qp: LaneQP, rows: Rows, point: Point) -> Bool[Array, " B"]:
@@ -228,7 +257,7 @@ def _infeasible(qp: LaneQP, rows: Rows, point: Point) -> Bool[Array, " B"]:
     lam = jnp.where(rows.exists & ~rows.soft, point.lam, 0.0)
     pull = newton.row_pull(qp, newton.net(lam))
     costates = jnp.concatenate([jnp.zeros_like(point.z[:, :nu]), point.pi], 1)
-    pulled = jnp.concatenate([jax.vmap(newton.matvec_transposed)(qp.F, point.pi[1:]), jnp.zeros_like(qp.g[:1])])
+    pulled = jnp.concatenate([jax.vmap(matvec_transposed)(qp.F, point.pi[1:]), jnp.zeros_like(qp.g[:1])])
     mismatch = largest(pulled - costates - pull)
     gap = jnp.sum(lam * rows.bound, (0, 1, 2)) + jnp.sum(point.pi[1:] * qp.c, (0, 1))
     if qp.initial_state is not None:

@@ -5,6 +5,8 @@ is written out over its inner index, and the compiler turns each term into one v
 Shapes: matrices `[i, j, B]`, vectors `[i, B]`.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -58,6 +60,21 @@ def inverse_cholesky(M: Float[Array, "n n B"]) -> tuple[Float[Array, "n n B"], B
             W[i][j] = right * inverse_pivots[i]
     flat = [entry for row in W for entry in row]
     return jnp.stack(flat).reshape(M.shape), definite
+
+
+def along(values: Array, like: Array) -> Array:
+    """`values [B]` with the rank of `like [..., B]`, so that it can be combined with it."""
+    return jnp.reshape(values, (1,) * (like.ndim - 1) + values.shape)
+
+
+def choose(lanes: Bool[Array, " B"], new: Any, old: Any) -> Any:
+    """`new` in the given lanes, `old` in the others, leaf by leaf."""
+    return jax.tree.map(lambda a, b: jnp.where(along(lanes, a), a, b), new, old)
+
+
+def largest(values: Array) -> Float[Array, " B"]:
+    """The largest magnitude of each lane."""
+    return jnp.max(jnp.abs(values), axis=tuple(range(values.ndim - 1)), initial=0.0)
 
 
 def _zeros(like: Array, *shape: int) -> Array:

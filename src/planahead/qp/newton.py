@@ -21,18 +21,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from planahead.qp import riccati
-from planahead.qp.lanes import matmul_transposed, matvec, matvec_transposed
+from planahead.qp.lanes import along, matmul_transposed, matvec, matvec_transposed
 from planahead.qp.types import LaneQP, Point
 
 
 class Rows(eqx.Module):
     """The rows of a QP with masks instead of infinities."""
 
-    exists: Bool[Array, "N+1 2 m B"]
-    soft: Bool[Array, "N+1 2 m B"]
-    bound: Float[Array, "N+1 2 m B"]
-    linear: Float[Array, "N+1 2 m B"]
-    quadratic: Float[Array, "N+1 2 m B"]
+    exists: Bool[Array, "nodes 2 m B"]
+    soft: Bool[Array, "nodes 2 m B"]
+    bound: Float[Array, "nodes 2 m B"]
+    linear: Float[Array, "nodes 2 m B"]
+    quadratic: Float[Array, "nodes 2 m B"]
 
     def __init__(self, qp: LaneQP):
         priced = (jnp.isfinite(qp.linear) & jnp.isfinite(qp.quadratic))[:, None]
@@ -46,42 +46,42 @@ class Rows(eqx.Module):
 class Residuals(eqx.Module):
     """Residuals of the six conditions above, and of the initial state."""
 
-    stationarity: Float[Array, "N+1 nz B"]
+    stationarity: Float[Array, "nodes nz B"]
     dynamics: Float[Array, "N nx B"]
     initial: Float[Array, "nx B"]
-    row: Float[Array, "N+1 2 m B"]
-    complementarity: Float[Array, "N+1 2 m B"]
-    price: Float[Array, "N+1 2 m B"]
-    violation: Float[Array, "N+1 2 m B"]
+    row: Float[Array, "nodes 2 m B"]
+    complementarity: Float[Array, "nodes 2 m B"]
+    price: Float[Array, "nodes 2 m B"]
+    violation: Float[Array, "nodes 2 m B"]
 
 
 class System(eqx.Module):
     """The factorised Newton system at a point."""
 
     factor: riccati.Factor
-    barrier: Float[Array, "N+1 2 m B"]  # Γ
-    share: Float[Array, "N+1 2 m B"]  # (Z + Γ_s) w, 1 in hard rows
-    w: Float[Array, "N+1 2 m B"]
+    barrier: Float[Array, "nodes 2 m B"]  # Γ
+    share: Float[Array, "nodes 2 m B"]  # (Z + Γ_s) w, 1 in hard rows
+    w: Float[Array, "nodes 2 m B"]
 
 
-def sides(rows: Float[Array, "N+1 m B"]) -> Float[Array, "N+1 2 m B"]:
+def sides(rows: Float[Array, "nodes m *B"]) -> Float[Array, "nodes 2 m *B"]:
     """σ times a row quantity, for both sides."""
     return jnp.stack([rows, -rows], 1)
 
 
-def net(two_sided: Float[Array, "N+1 2 m B"]) -> Float[Array, "N+1 m B"]:
+def net(two_sided: Float[Array, "nodes 2 m *B"]) -> Float[Array, "nodes m *B"]:
     """Σ over both sides of σ times a two-sided quantity; the transpose of `sides`."""
     return two_sided[:, 0] - two_sided[:, 1]
 
 
-def row_values(qp: LaneQP, z: Float[Array, "N+1 nz B"]) -> Float[Array, "N+1 m B"]:
+def row_values(qp: LaneQP, z: Float[Array, "nodes nz B"]) -> Float[Array, "nodes m B"]:
     """G z."""
     if qp.G.shape[1] == 0:
         return z
     return jnp.concatenate([z, jax.vmap(matvec)(qp.G, z)], 1)
 
 
-def row_pull(qp: LaneQP, y: Float[Array, "N+1 m B"]) -> Float[Array, "N+1 nz B"]:
+def row_pull(qp: LaneQP, y: Float[Array, "nodes m B"]) -> Float[Array, "nodes nz B"]:
     """Gᵀ y."""
     nz = qp.g.shape[1]
     if qp.G.shape[1] == 0:
@@ -93,6 +93,7 @@ def residuals(qp: LaneQP, rows: Rows, point: Point, tau: Float[Array, " B"]) -> 
     """All residuals at `point`."""
     nu = qp.control_size
     x = point.z[:, nu:]
+    tau = along(tau, point.t)
     stationarity = jax.vmap(matvec)(qp.H, point.z) + qp.g - row_pull(qp, net(point.lam))
     pulled = jnp.concatenate([jax.vmap(matvec_transposed)(qp.F, point.pi[1:]), jnp.zeros_like(qp.g[:1])])
     costates = jnp.concatenate([jnp.zeros_like(point.z[:, :nu]), point.pi], 1)
@@ -133,15 +134,10 @@ def step(qp: LaneQP, rows: Rows, system: System, point: Point, residual: Residua
     dz, dpi = riccati.solve(
         system.factor, qp.F, residual.stationarity + row_pull(qp, net(rho)), residual.dynamics, residual.initial
     )
-    along = sides(row_values(qp, dz))
-    dlam = -system.barrier * system.share * along - rho
-    ds = -system.w * (toward_price + toward_row + system.barrier * along)
-    dt = jnp.where(rows.exists, along + ds + residual.row, 0.0)
+    moved = sides(row_values(qp, dz))
+    dlam = -system.barrier * system.share * moved - rho
+    ds = -system.w * (toward_price + toward_row + system.barrier * moved)
+    dt = jnp.where(rows.exists, moved + ds + residual.row, 0.0)
     dnu = jnp.where(rows.soft, -(residual.violation + point.nu * ds) * inverse_s, 0.0)
     return Point(dz, dpi, dt, dlam, ds, dnu)
-
-
-def largest(values: Array) -> Float[Array, " B"]:
-    """The largest magnitude of each lane."""
-    return jnp.max(jnp.abs(values), axis=tuple(range(values.ndim - 1)), initial=0.0)
 

@@ -26,12 +26,12 @@ class Factor(eqx.Module):
 
     W: Float[Array, "N nu nu B"]
     K: Float[Array, "N nu nx B"]
-    P: Float[Array, "N+1 nx nx B"]
+    P: Float[Array, "nodes nx nx B"]
     W_init: Float[Array, "nx nx B"] | None
     definite: Bool[Array, " B"]
 
 
-def factorise(H: Float[Array, "N+1 nz nz B"], F: Float[Array, "N nx nz B"], *, free_initial_state: bool = False) -> Factor:
+def factorise(H: Float[Array, "nodes nz nz B"], F: Float[Array, "N nx nz B"], *, free_initial_state: bool = False) -> Factor:
     """Factorise for the Hessians `H` and the dynamics `F`."""
     nu = H.shape[1] - F.shape[1]
 
@@ -58,10 +58,10 @@ def factorise(H: Float[Array, "N+1 nz nz B"], F: Float[Array, "N nx nz B"], *, f
 def solve(
     factor: Factor,
     F: Float[Array, "N nx nz B"],
-    g: Float[Array, "N+1 nz B"],
+    g: Float[Array, "nodes nz B"],
     e: Float[Array, "N nx B"],
     e_init: Float[Array, "nx B"],
-) -> tuple[Float[Array, "N+1 nz B"], Float[Array, "N+1 nx B"]]:
+) -> tuple[Float[Array, "nodes nz B"], Float[Array, "nodes nx B"]]:
     """The step Δz and the multipliers π_0…π_N of the dynamics, for the gradient `g` and the dynamics residuals `e`.
 
     The control part of Δz_N is zero. `e_init` is ignored where the initial state is free.

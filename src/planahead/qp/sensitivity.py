@@ -10,11 +10,12 @@ product is one `vjp` of R with respect to the data.
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool
+from jaxtyping import Array
 
 from planahead.qp import newton
 from planahead.qp.batching import over_lanes, spread
 from planahead.qp.interior_point import neutral
+from planahead.qp.lanes import along
 from planahead.qp.newton import Residuals, Rows, System
 from planahead.qp.types import LaneQP, Point
 
@@ -40,11 +41,11 @@ def adjoint(qp: LaneQP, rows: Rows, system: System, point: Point, cotangent: Poi
     )
 
 
-def _adjoint_kernel(lanes, in_lanes, qp: LaneQP, point: Point, cotangent: Point, valid: Bool[Array, ""]) -> Residuals:
+def _adjoint_kernel(lanes, in_lanes, qp: LaneQP, point: Point, cotangent: Point, valid: Array) -> Residuals:
     qp, point, cotangent, valid = spread(lanes, in_lanes, (qp, point, cotangent, valid))
     # Bad lanes are replaced before the solve: a NaN times a zero mask would still be a NaN.
     qp = neutral(qp, ~valid)
-    cotangent = jax.tree.map(lambda value: jnp.where(valid, value, 0.0), cotangent)
+    cotangent = jax.tree.map(lambda value: jnp.where(along(valid, value), value, 0.0), cotangent)
     rows = Rows(qp)
     return adjoint(qp, rows, newton.factorise(qp, rows, point), point, cotangent)
 

@@ -18,9 +18,9 @@ from planahead.qp.types import QP, LaneQP, Point, QPSolution
 
 class _Answer(eqx.Module):
     point: Point
-    status: Int[Array, ""]
-    iterations: Int[Array, ""]
-    residual: Float[Array, ""]
+    status: Int[Array, "*B"]
+    iterations: Int[Array, "*B"]
+    residual: Float[Array, "*B"]
 
 
 @eqx.filter_jit

@@ -37,14 +37,14 @@ class QP(eqx.Module):
 
     A: Float[Array, "N nx nx"]
     B: Float[Array, "N nx nu"]
-    Q: Float[Array, "N+1 nx nx"]
+    Q: Float[Array, "nodes nx nx"]
     R: Float[Array, "N nu nu"]
     initial_state: Float[Array, " nx"] | None
     c: Float[Array, "N nx"] | None = None
     S: Float[Array, "N nu nx"] | None = None
-    q: Float[Array, "N+1 nx"] | None = None
+    q: Float[Array, "nodes nx"] | None = None
     r: Float[Array, "N nu"] | None = None
-    C: Float[Array, "N+1 ng nx"] | None = None
+    C: Float[Array, "nodes ng nx"] | None = None
     D: Float[Array, "N ng nu"] | None = None
     control_bounds: StageBounds = StageBounds()
     state_bounds: StageBounds = StageBounds()
@@ -113,14 +113,14 @@ class LaneQP(eqx.Module):
     Stage N has a control that is decoupled and zero. `bound = -inf`: no such row. `linear` or `quadratic = inf`: a hard row.
     """
 
-    H: Float[Array, "N+1 nz nz *B"]
-    g: Float[Array, "N+1 nz *B"]
+    H: Float[Array, "nodes nz nz *B"]
+    g: Float[Array, "nodes nz *B"]
     F: Float[Array, "N nx nz *B"]
     c: Float[Array, "N nx *B"]
-    G: Float[Array, "N+1 ng nz *B"]
-    bound: Float[Array, "N+1 2 m *B"]
-    linear: Float[Array, "N+1 m *B"]
-    quadratic: Float[Array, "N+1 m *B"]
+    G: Float[Array, "nodes ng nz *B"]
+    bound: Float[Array, "nodes 2 m *B"]
+    linear: Float[Array, "nodes m *B"]
+    quadratic: Float[Array, "nodes m *B"]
     initial_state: Float[Array, "nx *B"] | None
 
     @property
@@ -139,24 +139,24 @@ class Point(eqx.Module):
     violation's multiplier of every side of every row (1, 0, 0, 0 where there is none).
     """
 
-    z: Float[Array, "N+1 nz *B"]
-    pi: Float[Array, "N+1 nx *B"]
-    t: Float[Array, "N+1 2 m *B"]
-    lam: Float[Array, "N+1 2 m *B"]
-    s: Float[Array, "N+1 2 m *B"]
-    nu: Float[Array, "N+1 2 m *B"]
+    z: Float[Array, "nodes nz *B"]
+    pi: Float[Array, "nodes nx *B"]
+    t: Float[Array, "nodes 2 m *B"]
+    lam: Float[Array, "nodes 2 m *B"]
+    s: Float[Array, "nodes 2 m *B"]
+    nu: Float[Array, "nodes 2 m *B"]
 
 
 class QPSolution(eqx.Module):
     """What `solve_qp` returns. A lane that is not solved keeps its last finite iterate, and its gradient is zero."""
 
-    states: Float[Array, "N+1 nx"]
+    states: Float[Array, "nodes nx"]
     controls: Float[Array, "N nu"]
     cost: Float[Array, ""]
     """The objective at the solution, prices of violations included; minimised."""
-    costates: Float[Array, "N+1 nx"]
+    costates: Float[Array, "nodes nx"]
     """Multipliers of the dynamics: the gradient of the optimal cost with respect to x_k."""
-    multipliers: Float[Array, "N+1 2 m"]
+    multipliers: Float[Array, "nodes 2 m"]
     """Multipliers (not negative) of the lower and upper sides of all rows, ordered controls, states, general rows."""
     status: Array
     iterations: Array
