@@ -100,9 +100,7 @@ def percent(share: float) -> str:
     if share != share:
         return "–"
     value = 100 * share
-    if value == round(value):
-        return f"{value:.0f} %"
-    return f"{value:.1f} %" if abs(value) >= 0.1 else f"{value:.1g} %"
+    return f"{f'{value:.1f}'.removesuffix('.0')} %" if abs(value) >= 0.1 or value == 0 else f"{value:.1g} %"
 
 
 SHARES = ("success", "failed solves", "violations")
