@@ -215,26 +215,6 @@ class TestWithTheStub:
         assert pathlib.Path("out/results.csv").read_text().splitlines() == lines
 
 
-def test_a_network_learns_a_task_from_the_command_line():
-    arguments = ["sac", "mass-spring-damper", "--steps", "800", "--validate-every", "400", "--validation-episodes", "3"]
-    options = [
-        "--options",
-        "steps_per_chunk=400",
-        "warm_up_steps=160",
-        "batch_size=16",
-        "hidden_units=16",
-        "replay_size=1600",
-    ]
-    assert main(["train", *arguments, *options, "--episodes", "10", "--run", "run", "--json", "result.json"]) == 0
-    result = json.loads(pathlib.Path("result.json").read_text())
-    assert [(row["policy"], row["starts"]) for row in result["rows"]] == [("best", "own"), ("last", "own")]
-    metrics = RunDirectory(pathlib.Path("run")).read("metrics")
-    assert [row["step"] for row in metrics] == [400, 800]
-    assert {"return", "success_rate", "failed_solves", "violations_per_step", "violations_per_episode"} <= set(
-        metrics[0]
-    )
-
-
 def test_plan_draws_the_untrained_planner():
     assert main(["plan", "mass-spring-damper", "--problem", "horizon=4", "--episodes", "5", "--json", "plan.json"]) == 0
     result = json.loads(pathlib.Path("plan.json").read_text())

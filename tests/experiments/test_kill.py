@@ -1,11 +1,13 @@
 """A real learner, killed by the system in the middle of its work, goes on to the same bytes."""
 
+import json
 import pathlib
 import subprocess
 import sys
 import time
 
 from planahead.experiments.command import main
+from planahead.experiments.run_directory import RunDirectory
 
 OPTIONS = ["steps_per_chunk=400", "warm_up_steps=160", "batch_size=16", "hidden_units=16", "replay_size=1600"]
 TRAIN = [
@@ -49,3 +51,9 @@ def test_killed_in_the_middle(tmp_path: pathlib.Path, monkeypatch):
             for run in ("killed", "whole")
         )
         assert killed == whole
+
+    run = RunDirectory.open(tmp_path / "killed")
+    shares = {"success_rate", "failed_solves", "violations_per_step", "violations_per_episode"}
+    assert shares | {"return"} <= set(run.read("metrics")[0])
+    rows = json.loads(run.evaluation_path.read_text())["rows"]
+    assert [(row["policy"], row["starts"], row["episodes"]) for row in rows] == [("best", "own", 2), ("last", "own", 2)]

@@ -20,7 +20,7 @@ BENCHMARK_HEADINGS = (
     "success\nbest",
     "\nlast",
     "single start\nbest / last",
-    "return\nbest / last",
+    "return\nbest",
     "failed\nsolves",
     "violations\nstep / episode",
 )
@@ -54,7 +54,7 @@ def benchmark_table(cells: Sequence[Cell], title: str) -> Table:
             f"{percent(cell.success_best)} at {cell.best_step // 1000}k",
             percent(cell.success_last),
             f"{_or_dash(cell.success_best_single, percent)} / {_or_dash(cell.success_last_single, percent)}",
-            f"{cell.return_best:.2f} / {cell.return_last:.2f}",
+            f"{cell.return_best:.2f}",
             percent(cell.failed_solves),
             f"{percent(cell.violations_per_step)} / {percent(cell.violations_per_episode)}",
         )
