@@ -1,11 +1,11 @@
 """Probe environments: worlds so small that what must be learned is known in closed form.
 
 After Andy Jones, "Debugging reinforcement learning systems" (andyljones.com, 2021), with continuous actions in [-1, 1].
-The observation is one number; episodes end after `length` steps, by termination or by truncation.
+The observation is one number; episodes end after `length` steps, by termination or by truncation. What makes one probe
+differ from another are leaves, so that one compiled program serves them all.
 """
 
-from collections.abc import Callable
-from typing import Literal, final
+from typing import Any, final
 
 import equinox as eqx
 import jax
@@ -16,7 +16,7 @@ import planahead as pa
 from planahead.learning import SAC, SACState
 from planahead.policies import ActionBox, DirectPolicy, StochasticPolicy
 from planahead.problem import Problem
-from planahead.tasks import Environment, StepInfo, Task, Transition
+from planahead.tasks import Environment, StepInfo, Task, Transition, constant
 
 
 class ProbeState(eqx.Module):
@@ -26,12 +26,22 @@ class ProbeState(eqx.Module):
 
 @final
 class Probe(Environment[ProbeState]):
-    """Earns `reward(observation, action)`; observes nothing (0), a random sign (±1), or the share of time gone by."""
+    """Observes o = sign · (±1, drawn once per episode) + clock · (share of time gone by), and earns
 
-    reward: Callable[[Array, Array], Array | float] = pa.static()
-    observes: Literal["nothing", "sign", "time"] = pa.static("nothing")
-    end: Literal["terminated", "truncated"] = pa.static("terminated")
-    episode_steps: int = pa.static(1)
+    base + of_observation · o + late · [o > 0.25] - of_action · (a - aim - turn · o)²
+    """
+
+    sign: Array = constant(0.0)
+    clock: Array = constant(0.0)
+    base: Array = constant(0.0)
+    of_observation: Array = constant(0.0)
+    late: Array = constant(0.0)
+    of_action: Array = constant(0.0)
+    aim: Array = constant(0.0)
+    turn: Array = constant(0.0)
+    length: Array = constant(1.0)
+    truncates: Array = constant(0.0)
+    """1 if an episode's end is a truncation, 0 if it is a termination."""
 
     observation_names: tuple[str, ...] = pa.static(("probe",))
     observation_low: tuple[float, ...] = pa.static((-1.0,))
@@ -41,28 +51,27 @@ class Probe(Environment[ProbeState]):
     action_low: tuple[float, ...] = pa.static((-1.0,))
     action_high: tuple[float, ...] = pa.static((1.0,))
     time_step: float = pa.static(1.0)
+    episode_steps: int = pa.static(10)
 
     def reset(self, key: PRNGKeyArray) -> ProbeState:
         return ProbeState(jnp.where(jax.random.bernoulli(key), 1.0, -1.0), jnp.array(0))
 
     def observe(self, state: ProbeState) -> Float[Array, " 1"]:
-        if self.observes == "sign":
-            return state.sign[None]
-        time = state.step / self.episode_steps
-        return jnp.where(self.observes == "time", time, 0.0)[None]
+        return (self.sign * state.sign + self.clock * state.step / self.length)[None]
 
     def step(self, state: ProbeState, action: Float[Array, " 1"], key: PRNGKeyArray) -> Transition[ProbeState]:
         del key
         after = ProbeState(state.sign, state.step + 1)
-        over = after.step >= self.episode_steps
-        reward = self.reward(self.observe(state)[0], action[0])
+        over = after.step >= self.length
+        o, a = self.observe(state)[0], action[0]
+        miss = self.of_action * (a - self.aim - self.turn * o) ** 2
         return Transition(
             state=after,
             observation=self.observe(after),
-            reward=jnp.asarray(reward, float),
-            terminated=over & (self.end == "terminated"),
-            truncated=over & (self.end == "truncated"),
-            info=StepInfo(violation=action[0] > 0.9, success=over),
+            reward=self.base + self.of_observation * o + self.late * (o > 0.25) - miss,
+            terminated=over & (self.truncates == 0.0),
+            truncated=over & (self.truncates == 1.0),
+            info=StepInfo(violation=a > 0.9, success=over),
         )
 
 
@@ -99,6 +108,14 @@ class ProbeTask(Task[Probe, SteeredProblem]):
         return observation
 
 
+def probe(**constants: float) -> Probe:
+    leaves: dict[str, Any] = {name: jnp.array(float(value)) for name, value in constants.items()}
+    return Probe(**leaves)
+
+
+AIM_AT_HALF = probe(sign=1.0, base=1.0, of_action=1.0, turn=0.5)
+"""Earns 1 - (a - o/2)² for o = ±1: the best action is half of what is observed."""
+
 QUICK = SAC(
     discount=0.8,
     polyak=0.05,
@@ -106,7 +123,7 @@ QUICK = SAC(
     replay_size=4_096,
     steps_per_update=4,
     warm_up_steps=256,
-    steps_per_chunk=2_048,
+    steps_per_chunk=1_024,
     initial_temperature=1e-3,
     tune_temperature=False,
     hidden_units=32,

@@ -1,5 +1,8 @@
 """The named algorithms: their switches, what they refuse, and that each learns through a real planner."""
 
+import dataclasses
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -7,7 +10,7 @@ import pytest
 from planahead.learning import algorithm_names, make_algorithm
 from planahead.policies import DirectPolicy, PlannerPolicy
 from planahead.tasks import make_task
-from tests.learning.probes import Probe, ProbeTask, actions
+from tests.learning.probes import AIM_AT_HALF, QUICK, ProbeTask, actions
 
 SWITCHES = {
     "sac": ("action", "action", DirectPolicy),
@@ -45,15 +48,15 @@ def test_unknown_names_list_the_known_ones(name, settings, message):
         make_algorithm(name, make_task("cartpole"), jax.random.key(0), **settings)
 
 
-@pytest.mark.parametrize("name", ["sac-zop", "sac-fop", "sac-foa"])
+@pytest.mark.parametrize("name", ["sac-zop", "sac-fop", pytest.param("sac-foa", marks=pytest.mark.slow)])
 def test_learns_through_a_planner(name):
     """The planner does what its parameter says, and the reward asks for half of what is observed."""
-    task = ProbeTask(environment=Probe(reward=lambda o, a: 1.0 - (a - 0.5 * o) ** 2, observes="sign"))
-    settings = dict(discount=0.8, polyak=0.05, batch_size=64, replay_size=4096, warm_up_steps=256, hidden_units=32)
-    settings |= dict(steps_per_chunk=1024, initial_temperature=1e-3, tune_temperature=False)
-    policy, learner = make_algorithm(name, task, jax.random.key(0), **settings)
-    state, metrics = learner.init(task, policy, jax.random.key(1)), {}
-    for chunk in range(5):
+    settings: dict[str, Any] = {
+        field.name: getattr(QUICK, field.name) for field in dataclasses.fields(QUICK) if field.name != "critic"
+    }
+    policy, learner = make_algorithm(name, ProbeTask(environment=AIM_AT_HALF), jax.random.key(0), **settings)
+    state, metrics = learner.init(ProbeTask(environment=AIM_AT_HALF), policy, jax.random.key(1)), {}
+    for chunk in range(6):
         state, metrics = learner.advance(state, jax.random.key(chunk))
     np.testing.assert_allclose(actions(state, [-1.0, 1.0]), [-0.5, 0.5], atol=0.1)
     assert metrics["return"] > 0.98

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from planahead.learning.rollout import start_lanes, step_lanes
-from tests.learning.probes import Probe
+from tests.learning.probes import Probe, probe
 
 
 def run(environment: Probe, actions, steps: int, failed=False):
@@ -33,7 +33,7 @@ def run(environment: Probe, actions, steps: int, failed=False):
 
 @pytest.mark.parametrize("end", ["terminated", "truncated"])
 def test_reset_comes_after_the_last_observation(end):
-    environment = Probe(reward=lambda o, a: 1.0, observes="time", end=end, episode_steps=3)
+    environment = probe(base=1.0, clock=1.0, length=3, truncates=float(end == "truncated"))
     lanes, moved, _ = run(environment, [0.0, 0.0], steps=4)
     np.testing.assert_allclose(moved.observation[:, 0, 0], [1 / 3, 2 / 3, 1.0, 1 / 3])
     assert getattr(moved, end)[:, 0].tolist() == [False, False, True, False]
@@ -42,7 +42,7 @@ def test_reset_comes_after_the_last_observation(end):
 
 
 def test_memory_starts_anew_with_the_episode():
-    environment = Probe(reward=lambda o, a: 1.0, episode_steps=3)
+    environment = probe(base=1.0, length=3)
     for steps, memory in ((1, 1.0), (2, 2.0), (3, 0.0), (4, 1.0)):
         lanes, _, _ = run(environment, [0.0], steps)
         np.testing.assert_array_equal(lanes.memory, [[memory, memory]])
@@ -50,11 +50,11 @@ def test_memory_starts_anew_with_the_episode():
 
 def test_what_is_counted():
     """Two lanes for five steps of three-step episodes; the second violates its constraint in every step."""
-    environment = Probe(reward=lambda o, a: a, episode_steps=3)
+    environment = probe(base=1.0, of_action=4.0, length=3)
     _, _, tallies = run(environment, [0.5, 1.0], steps=5, failed=True)
     metrics = jax.tree.map(lambda leaf: leaf.sum(), tallies).metrics()
     assert {name: float(value) for name, value in metrics.items()} == {
-        "return": pytest.approx((3 * 0.5 + 3 * 1.0) / 2),
+        "return": pytest.approx((3 * 0.0 + 3 * -3.0) / 2),
         "episode_length": 3.0,
         "success_rate": 1.0,
         "violations_per_step": 0.5,
@@ -64,6 +64,6 @@ def test_what_is_counted():
 
 
 def test_without_an_end_there_is_no_return():
-    _, _, tallies = run(Probe(reward=lambda o, a: a, episode_steps=3), [0.5], steps=2)
+    _, _, tallies = run(probe(length=3), [0.5], steps=2)
     metrics = jax.tree.map(lambda leaf: leaf.sum(), tallies).metrics()
     assert np.isnan(metrics["return"]) and metrics["violations_per_step"] == 0.0
