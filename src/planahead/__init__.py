@@ -1,20 +1,25 @@
-"""Plan with a model, learn from the world."""
+"""Plan with a model, learn from the world: model predictive control and reinforcement learning as one program."""
 
 from jaxtyping import Array as Array
 
+from planahead.interop import register_gymnasium as _register_gymnasium
+from planahead.learning import SAC as SAC, Learner as Learner, algorithm_names as algorithm_names, make_algorithm as make_algorithm
 from planahead.planning import (
     SQP as SQP,
     Exact as Exact,
     FullStep as FullStep,
     GaussNewton as GaussNewton,
+    GradientCheck as GradientCheck,
     Guess as Guess,
     LineSearch as LineSearch,
     Multipliers as Multipliers,
     Plan as Plan,
     action_value as action_value,
+    check_gradient as check_gradient,
     solve as solve,
     value as value,
 )
+from planahead.policies import DirectPolicy as DirectPolicy, PlannerPolicy as PlannerPolicy, Policy as Policy
 from planahead.problem import (
     Bounds as Bounds,
     ParameterSpace as ParameterSpace,
@@ -38,5 +43,14 @@ from planahead.qp import (
     Status as Status,
     solve_qp as solve_qp,
 )
+from planahead.tasks import (
+    Environment as Environment,
+    Task as Task,
+    Transition as Transition,
+    make_task as make_task,
+    task_names as task_names,
+)
 
 __version__ = "0.1.0"
+
+_register_gymnasium()

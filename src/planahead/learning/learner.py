@@ -20,6 +20,9 @@ class Learner(eqx.Module, Generic[LearnerState]):
     Side effects (progress, files, stopping) live in `planahead.experiments`, which knows no algorithm.
     """
 
+    steps_per_chunk: eqx.AbstractVar[int]
+    """Environment steps of one `advance`."""
+
     @abc.abstractmethod
     def init(self, task: Task, policy: Policy, key: PRNGKeyArray) -> LearnerState:
         """The state before the first step. Raises `ValueError` where policy and learner do not fit."""

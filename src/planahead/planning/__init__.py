@@ -1,5 +1,6 @@
 """Planning: from a problem and a state to a plan, and its derivatives."""
 
+from planahead.planning.check_gradient import GradientCheck as GradientCheck, check_gradient as check_gradient
 from planahead.planning.globalisation import FullStep as FullStep, LineSearch as LineSearch
 from planahead.planning.linearisation import Exact as Exact, GaussNewton as GaussNewton
 from planahead.planning.plan import Guess as Guess, Multipliers as Multipliers, Plan as Plan

@@ -154,7 +154,7 @@ def row_data(problem: Problem, size: int, dtype, *, pinned: bool) -> RowData:
     bound = jnp.stack([gathered["lower"], -gathered["upper"]], 1)
     hard = ~(jnp.isfinite(gathered["linear"]) & jnp.isfinite(gathered["quadratic"]))
     if pinned:
-        nothing_acts = (jnp.arange(N + 1) == 0)[:, None] & (hard | (jnp.arange(bound.shape[2]) < nu))
+        nothing_acts = (jnp.arange(N + 1) == 0)[:, None] & (hard | (jnp.arange(bound.shape[2]) < nu)[None])
         bound = jnp.where(nothing_acts[:, None], -jnp.inf, bound)
     return RowData(bound, gathered["linear"], gathered["quadratic"])
 

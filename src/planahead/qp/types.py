@@ -35,17 +35,17 @@ class QP(eqx.Module):
     `Q` and `R` are symmetric; every reduced Hessian must be positive definite (`R` positive definite and `Q` semidefinite suffices).
     """
 
-    A: Float[Array, "N nx nx"]
-    B: Float[Array, "N nx nu"]
-    Q: Float[Array, "nodes nx nx"]
-    R: Float[Array, "N nu nu"]
-    initial_state: Float[Array, " nx"] | None
-    c: Float[Array, "N nx"] | None = None
-    S: Float[Array, "N nu nx"] | None = None
-    q: Float[Array, "nodes nx"] | None = None
-    r: Float[Array, "N nu"] | None = None
-    C: Float[Array, "nodes ng nx"] | None = None
-    D: Float[Array, "N ng nu"] | None = None
+    A: Float[Array, "_ _ _"]
+    B: Float[Array, "_ _ _"]
+    Q: Float[Array, "_ _ _"]
+    R: Float[Array, "_ _ _"]
+    initial_state: Float[Array, " _"] | None
+    c: Float[Array, "_ _"] | None = None
+    S: Float[Array, "_ _ _"] | None = None
+    q: Float[Array, "_ _"] | None = None
+    r: Float[Array, "_ _"] | None = None
+    C: Float[Array, "_ _ _"] | None = None
+    D: Float[Array, "_ _ _"] | None = None
     control_bounds: StageBounds = StageBounds()
     state_bounds: StageBounds = StageBounds()
     constraint_bounds: StageBounds = StageBounds()

@@ -1,0 +1,113 @@
+"""The stage QP and its derivative, against conditions and differences that know nothing of the solver."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import planahead as pa
+from tests.qp.random_qps import dense_residual, lane, random_qp, stack, with_state
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+
+def names(statuses) -> list[str]:
+    return [pa.Status(int(status)).name for status in statuses]
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e3])
+@pytest.mark.parametrize("free_initial_state", [False, True])
+def test_answers_satisfy_the_optimality_conditions(scale, free_initial_state):
+    qps = [random_qp(seed, scale=scale, free_initial_state=free_initial_state) for seed in range(24)]
+    solutions = jax.vmap(pa.solve_qp)(stack(qps))
+    assert names(solutions.status) == ["SOLVED"] * 24
+    active = np.asarray(solutions.multipliers) > 1e-6 * scale
+    assert active[..., :2].any() and active[..., 2:5].any() and active[..., 5:].any()
+    for index, qp in enumerate(qps):
+        assert dense_residual(qp, lane(solutions, index)) < 1e-6 * scale
+
+
+def test_one_problem_is_a_batch_of_one():
+    qp = random_qp(3)
+    alone, together = pa.solve_qp(qp), lane(jax.vmap(pa.solve_qp)(stack([qp] * 5)), 2)
+    np.testing.assert_allclose(alone.controls, together.controls, atol=1e-9)
+
+
+def test_nested_batches_are_one_batch():
+    qps = stack([random_qp(seed) for seed in range(6)])
+    flat = jax.vmap(pa.solve_qp)(qps)
+    nested = jax.vmap(jax.vmap(pa.solve_qp))(jax.tree.map(lambda leaf: leaf.reshape(2, 3, *leaf.shape[1:]), qps))
+    np.testing.assert_array_equal(nested.controls.reshape(flat.controls.shape), flat.controls)
+
+
+def combination(solution: pa.QPSolution):
+    """A fixed random combination of all outputs."""
+    random = np.random.default_rng(7)
+    outputs = (solution.controls, solution.states[1:], solution.costates[1:], solution.multipliers, solution.cost)
+    return sum(jnp.sum(output * random.normal(size=output.shape)) for output in outputs)
+
+
+@pytest.mark.parametrize("tau", [None, 1e-3])
+def test_every_derivative_is_that_of_the_solution(tau):
+    """Central differences with h = 1e-4: multipliers are accurate to about 1e-10, so rounding and curvature are both near 1e-6."""
+    qp, solver = random_qp(3), pa.InteriorPoint(tau=tau, tolerance=1e-11)
+    objective = jax.jit(lambda qp: combination(pa.solve_qp(qp, solver=solver)))
+    gradient = jax.jit(jax.grad(objective))(qp)
+    random = np.random.default_rng(0)
+    leaves, structure = jax.tree.flatten(qp)
+    checked = 0
+    for index, (leaf, slope) in enumerate(zip(leaves, jax.tree.leaves(gradient), strict=True)):
+        finite = np.isfinite(leaf)
+        direction = random.normal(size=leaf.shape)
+        if direction.ndim == 3 and direction.shape[1] == direction.shape[2]:
+            direction = direction + direction.transpose(0, 2, 1)
+        direction = np.where(finite, direction, 0.0)
+
+        def moved(step, index=index, leaf=leaf, direction=direction, finite=finite):
+            changed = [*leaves]
+            changed[index] = jnp.where(finite, leaf + step * direction, leaf)
+            return float(objective(structure.unflatten(changed)))
+
+        difference = (moved(1e-4) - moved(-1e-4)) / 2e-4
+        assert float(jnp.sum(slope * direction)) == pytest.approx(difference, rel=1e-5, abs=1e-5), index
+        checked += difference != 0
+    assert checked >= 12
+
+
+def test_bad_lanes_leave_their_neighbours_alone_bit_by_bit():
+    good = [random_qp(seed) for seed in range(8)]
+    bad = list(good)
+    bad[1] = eqx.tree_at(lambda qp: qp.q, good[1], good[1].q.at[2, 0].set(jnp.nan))
+    bad[4] = with_state(good[4], [0.0, 0.0, 1e6])  # the hard bound of the last state cannot be met
+    bad[6] = eqx.tree_at(lambda qp: qp.control_bounds.lower, good[6], jnp.asarray(0.7))
+    solve = jax.jit(jax.vmap(pa.solve_qp))
+    healthy, mixed = solve(stack(good)), solve(stack(bad))
+    assert names(mixed.status)[1] == "INVALID_INPUT" and names(mixed.status)[6] == "INVALID_INPUT"
+    assert names(mixed.status)[4] == "INFEASIBLE"
+    for index in (0, 2, 3, 5, 7):
+        for left, right in zip(jax.tree.leaves(lane(healthy, index)), jax.tree.leaves(lane(mixed, index)), strict=True):
+            np.testing.assert_array_equal(left, right)
+    gradient = jax.grad(lambda qps: jnp.sum(jax.vmap(pa.solve_qp)(qps).controls))(stack(bad))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+    assert not mixed.gradient_valid[1] and np.all(np.asarray(gradient.A[1]) == 0) and np.any(np.asarray(gradient.A[0]) != 0)
+
+
+def test_iteration_limit_is_a_status():
+    solution = pa.solve_qp(random_qp(0), solver=pa.InteriorPoint(iterations=2))
+    assert names([solution.status]) == ["ITERATION_LIMIT"] and not solution.gradient_valid
+
+
+def test_float32_reaches_its_own_tolerance():
+    with jax.enable_x64(False):
+        qps = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), stack([random_qp(seed) for seed in range(24)]))
+        single = jax.vmap(pa.solve_qp)(qps)
+    double = jax.vmap(pa.solve_qp)(stack([random_qp(seed) for seed in range(24)]))
+    assert names(single.status) == ["SOLVED"] * 24
+    assert np.abs(np.asarray(single.controls) - np.asarray(double.controls)).max() < 2e-3
+
+
+def test_shapes_are_checked_in_words():
+    qp = random_qp(0)
+    with pytest.raises(ValueError, match=r"QP.A has shape \(6, 2, 2\); with B of shape \(6, 3, 2\) it must be \(6, 3, 3\)"):
+        pa.QP(A=qp.A[:, :2, :2], B=qp.B, Q=qp.Q, R=qp.R, initial_state=qp.initial_state)
