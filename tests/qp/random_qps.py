@@ -59,7 +59,7 @@ def dense_residual(qp: pa.QP, solution: pa.QPSolution) -> float:
     """
     packed = jax.tree.map(np.asarray, qp.pack())
     states, controls, costates = (np.asarray(part) for part in (solution.states, solution.controls, solution.costates))
-    horizon, nu = controls.shape
+    nu = controls.shape[1]
     z = np.concatenate([np.concatenate([controls, np.zeros((1, nu))]), states], 1)
     rows = np.concatenate([z, np.einsum("kij,kj->ki", packed.G, z)], 1)
     two_sided = np.stack([rows, -rows], 1) - packed.bound

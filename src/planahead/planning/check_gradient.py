@@ -4,8 +4,8 @@ For a scalar J of the plan and a direction v in the space of the problem's leave
 
     ⟨∇J, v⟩   against   (J(p + h v) - J(p - h v)) / 2h
 
-The error of the difference is about h² J‴/6 + ε J/h with ε the solver's accuracy, smallest near h = ε^{1/3}: 1e-3 for float32 at ε = 1e-6 would
-drown most derivatives, so the check asks for float64.
+The error of the difference is about h² J‴/6 + ε J/h with ε the solver's accuracy, smallest near h = ε^{1/3}. In float32, with ε = 1e-6,
+that would drown most derivatives, so the check asks for float64.
 """
 
 from typing import Any

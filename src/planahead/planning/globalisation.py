@@ -14,8 +14,8 @@ descent), and μ above the largest costate. A step α d is accepted when
 
     Φ(z + α d) <= Φ(z) + η α D,     D = ∇φᵀd + prices(h + G d) - prices(h) - μ ‖defects‖₁
 
-D bounds the directional derivative, prices being convex. References: C. Mastalli et al., Crocoddyl, ICRA 2020 (gap-closing rollouts); D. Leineweber, PhD thesis, Heidelberg 1999, §3; J. Nocedal, S. Wright,
-*Numerical Optimization*, 2nd ed., §18.3.
+D bounds the directional derivative, prices being convex. References: C. Mastalli et al., *Crocoddyl*, ICRA 2020 (gap-closing
+rollouts); D. Leineweber, PhD thesis, Heidelberg 1999, §3; J. Nocedal, S. Wright, *Numerical Optimization*, 2nd ed., §18.3.
 """
 
 from collections.abc import Callable
@@ -84,7 +84,8 @@ def search(
 ) -> tuple[Float[Array, "nodes nz B"], Float[Array, " B"], Bool[Array, " B"]]:
     """The trajectory and step length of every lane, and whether it was accepted.
 
-    `advance(α)` makes the trial, `weight` is μ, and `bound` that of the rows themselves. A lane without an accepted trial stays where it is.
+    `advance(α)` makes the trial, `weight` is μ, and `bound` that of the rows themselves. A lane without an accepted trial stays
+    where it is.
     """
 
     def merit(z):

@@ -62,7 +62,7 @@ class _Linear(eqx.Module):
 def solution(planner: SQP, rebuild: Callable[[Any], Problem], inputs: Inputs, guess: Guess | None) -> Answer:
     """Solve one lane (natively batched under `vmap`), differentiable in `inputs`. `rebuild(leaves)` makes the problem."""
 
-    def lanes_of(in_lanes: Inputs, inputs: Inputs, lanes: int) -> tuple[Lanes, Array, Array | None]:
+    def lanes_of(in_lanes: Any, inputs: Inputs, lanes: int) -> tuple[Lanes, Array, Array | None]:
         problems = Lanes(rebuild, inputs.leaves, in_lanes.leaves, lanes)
         return problems, *spread(lanes, (in_lanes.state, in_lanes.control), (inputs.state, inputs.control))
 
@@ -89,8 +89,10 @@ def solution(planner: SQP, rebuild: Callable[[Any], Problem], inputs: Inputs, gu
         valid = valid & interior_point.valid(qp)
         # Bad lanes are replaced before anything is factorised: a NaN times a zero mask would still be a NaN.
         qp = interior_point.neutral(qp, ~valid)
-        system = newton.factorise(qp, Rows(qp), point)
-        return _Linear(qp, point, system), valid & system.factor.definite
+        rows = Rows(qp)
+        near = newton.conditioned(qp, rows, point)
+        system = newton.factorise(qp, rows, near)
+        return _Linear(qp, near, system), valid & system.factor.definite
 
     def back(lanes: int, in_lanes: Any, linear: _Linear, cotangent: Point, valid: Array) -> Residuals:
         linear, cotangent, valid = spread(lanes, in_lanes, (linear, cotangent, valid))
@@ -105,13 +107,13 @@ def solution(planner: SQP, rebuild: Callable[[Any], Problem], inputs: Inputs, gu
         answer = over_lanes(run)(inputs, guess)
         linear, valid = over_lanes(differentiate)(inputs, answer.point, answer.gradient_valid)
         answer = eqx.tree_at(lambda answer: answer.gradient_valid, answer, valid)
-        return answer, (inputs, linear, valid)
+        return answer, (inputs, answer.point, linear, valid)
 
     def backward(kept, cotangent: Answer):
-        inputs, linear, valid = kept
+        inputs, point, linear, valid = kept
         seeds = _without_pinned(inputs.control, cotangent.point)
         weights = over_lanes(back)(linear, seeds, valid)
-        (result,) = jax.vjp(lambda inputs: _conditions(rebuild, inputs, linear.point, weights), inputs)[1](
+        (result,) = jax.vjp(lambda inputs: _conditions(rebuild, inputs, point, weights), inputs)[1](
             jnp.ones((), inputs.state.dtype)
         )
         if inputs.control is not None:

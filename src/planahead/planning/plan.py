@@ -5,6 +5,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
 from planahead.qp import Status
@@ -64,7 +65,7 @@ class Plan(eqx.Module):
 
         A batch of plans is summarised status by status.
         """
-        if isinstance(self.status, jax.core.Tracer):
+        if isinstance(self.status, Tracer):
             raise ValueError("Plan.explain() needs numbers, but was called inside jit, vmap or grad; return the plan and call it outside.")
         if jnp.ndim(self.status) > 0:
             return self._explain_batch()

@@ -1,5 +1,8 @@
 """`solve`, `value` and `action_value`: a planning problem as a function."""
 
+from collections.abc import Callable
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -119,7 +122,7 @@ def _value(problem, state, action, guess, planner: SQP) -> Float[Array, ""]:
     return jnp.where(answer.status == Status.SOLVED, cost, jnp.nan)
 
 
-def _prepare(problem: Problem, state, control, guess) -> tuple[Inputs, object, Guess | None]:
+def _prepare(problem: Problem, state, control, guess) -> tuple[Inputs, Callable[[Any], Problem], Guess | None]:
     """Check shapes, and part the problem into differentiable leaves and the rest."""
     name = type(problem).__name__
     dtype = jnp.result_type(float)
@@ -172,7 +175,7 @@ def _check_problem(problem: Problem, dtype) -> None:
 
 
 def _plan(problem: Problem, inputs: Inputs, answer: Answer) -> Plan:
-    nx, nu, N = problem.state_size, problem.control_size, problem.horizon
+    nx, nu = problem.state_size, problem.control_size
     z = transcription.pin(inputs.control, answer.point.z)
     size = transcription.general_size(problem)
     data = transcription.row_data(problem, size, z.dtype, pinned=inputs.control is not None)

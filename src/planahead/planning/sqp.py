@@ -4,11 +4,12 @@ Each iteration linearises all lanes, solves their QPs together, and moves along 
 
     z ← trial(z, d, α),     (π, λ, s, …) ← (1 - α) old + α QP's
 
-Hard rows other than the control box are elastic inside the iteration: priced at ρ per unit, ρ raised while a violation remains. For ρ above
-the multipliers the solution is the same (an exact penalty), and a problem without a feasible trajectory still has a best one. What is left of
-a violation at the largest ρ makes the lane infeasible. Lanes that have ended stay as they are, bit for bit.
+Hard rows other than the control box are elastic inside the iteration: priced at ρ per unit, ρ raised while a violation
+remains. For ρ above the multipliers the solution is the same (an exact penalty), and a problem without a feasible trajectory still has
+a best one. What is left of a violation at the largest ρ makes the lane infeasible. Lanes that have ended stay as they are, bit for bit.
 
-References: S. J. Wright, J. Nocedal, *Numerical Optimization*, ch. 18; the real-time iteration: M. Diehl et al., J. Process Control 12 (2002).
+References: J. Nocedal, S. Wright, *Numerical Optimization*, 2nd ed., ch. 18; the real-time iteration: M. Diehl et al., J. Process
+Control 12 (2002).
 """
 
 from typing import Any
@@ -91,11 +92,12 @@ def solve(
     elastic = _elastic(data, nu)
     inner = InteriorPoint(tau=settings.tau, tolerance=0.1 * tolerance)
 
-    def linearised(z: Array, point: Point, price: Array) -> LaneQP:
-        priced = RowData(
-            data.bound, jnp.where(elastic, along(price, elastic), data.linear), jnp.where(elastic, 0.0, data.quadratic)
-        )
-        return problems.linearise(state, z, point.pi, net(point.lam), priced, settings.hessian, pinned)
+    def linearised(z: Array, point: Point) -> LaneQP:
+        return problems.linearise(state, z, point.pi, net(point.lam), data, settings.hessian, pinned)
+
+    def priced(qp: LaneQP, price: Array) -> LaneQP:
+        linear = jnp.where(elastic, along(price, elastic), data.linear)
+        return eqx.tree_at(lambda qp: (qp.linear, qp.quadratic), qp, (linear, jnp.where(elastic, 0.0, data.quadratic)))
 
     def error_of(qp: LaneQP, point: Point, tau: Array) -> tuple[Array, Array]:
         rows = Rows(qp)
@@ -106,17 +108,19 @@ def solve(
 
     blank = jnp.zeros_like(data.bound)
     nothing = Point(jnp.zeros_like(z), jnp.zeros((z.shape[0], *state.shape), dtype), blank + 1, blank, blank, blank)
-    first = linearised(z, nothing, jnp.ones(lanes, dtype))
-    valid = interior_point.valid(first)
-    price = 10 * jnp.maximum(largest(first.g), 1.0)
-    price = jnp.where(valid, price, 1.0)
-    limit = _PRICE_RANGE * price
-    start, first_price = z, price
+    start = z
     full_steps = settings.globalisation.full_steps if isinstance(settings.globalisation, LineSearch) else 0
 
     def iteration(carry):
-        z, point, tau, price, weight, status, iterations, residual, violation, relaxed, active, failures, k = carry
-        qp = linearised(z, point, price)
+        z, point, tau, price, first_price, weight, status, iterations, residual, violation, relaxed, active, failures, k = carry
+        qp = linearised(z, point)
+        usable = interior_point.valid(qp)
+        invalid = active & ~usable & (k == 0)
+        status, active = jnp.where(invalid, Status.INVALID_INPUT, status), active & ~invalid
+        price = jnp.where(k == 0, jnp.where(usable, 10 * jnp.maximum(largest(qp.g), 1.0), 1.0), price)
+        first_price = jnp.where(k == 0, price, first_price)
+        limit = _PRICE_RANGE * first_price
+        qp = priced(qp, price)
         error, left = error_of(qp, point, tau)
         residual, violation = jnp.where(active, error, residual), jnp.where(active, left, violation)
         optimal = active & (error <= tolerance) & (iterations > 0)
@@ -124,7 +128,7 @@ def solve(
         infeasible = optimal & ~solved & (price >= limit)
         status = jnp.where(solved, Status.SOLVED, jnp.where(infeasible, Status.INFEASIBLE, status))
         price = jnp.where(optimal & ~solved, jnp.minimum(10 * price, limit), price)
-        active = active & ~solved & ~infeasible
+        active = active & ~solved & ~infeasible & (iterations < settings.iterations)
 
         def move(carry):
             z, point, tau, price, weight, status, iterations, relaxed, active, failures = carry
@@ -165,27 +169,20 @@ def solve(
         carried = (z, point, tau, price, weight, status, iterations, relaxed, active, failures)
         carried = jax.lax.cond(jnp.any(active), move, lambda same: same, carried)
         z, point, tau, price, weight, status, iterations, relaxed, active, failures = carried
-        return z, point, tau, price, weight, status, iterations, residual, violation, relaxed, active, failures, k + 1
+        return z, point, tau, price, first_price, weight, status, iterations, residual, violation, relaxed, active, failures, k + 1
 
     def unfinished(carry):
-        return jnp.any(carry[-3]) & (carry[-1] < settings.iterations)
+        return jnp.any(carry[-3])
 
-    zeros = jnp.zeros(lanes, int)
-    status = jnp.where(valid, Status.ITERATION_LIMIT, Status.INVALID_INPUT)
-    infinite = jnp.full(lanes, jnp.inf, dtype)
+    zeros, ones = jnp.zeros(lanes, int), jnp.ones(lanes, dtype)
+    infinite, everyone = jnp.full(lanes, jnp.inf, dtype), jnp.ones(lanes, bool)
+    status = jnp.full(lanes, Status.ITERATION_LIMIT)
     carry = (
-        z, nothing, jnp.ones(lanes, dtype), price, jnp.zeros(lanes, dtype), status, zeros, infinite, infinite,
-        jnp.full(lanes, full_steps > 0), valid, zeros, jnp.zeros((), int),
+        z, nothing, ones, ones, ones, 0 * ones, status, zeros, infinite, infinite, everyone & (full_steps > 0), everyone, zeros,
+        jnp.zeros((), int),
     )  # fmt: skip
     carry = jax.lax.while_loop(unfinished, iteration, carry)
-    z, point, tau, price, _, status, iterations, residual, violation, _, active, *_ = carry
-
-    def look_again(_):
-        return error_of(linearised(z, point, price), point, tau)
-
-    error, left = jax.lax.cond(jnp.any(active), look_again, lambda _: (residual, violation), None)
-    residual, violation = jnp.where(active, error, residual), jnp.where(active, left, violation)
-    status = jnp.where(active & (error <= tolerance) & (left <= feasible), Status.SOLVED, status)
+    z, point, tau, _, _, _, status, iterations, residual, violation, *_ = carry
     return Iterate(z, point, tau, status, iterations, residual, violation)
 
 

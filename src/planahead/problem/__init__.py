@@ -1,6 +1,6 @@
 """Describing a problem: what is planned, in which world, at what cost."""
 
-from planahead.problem.bounds import Bounds as Bounds, BoundRows as BoundRows, Slack as Slack
+from planahead.problem.bounds import BoundRows as BoundRows, Bounds as Bounds, Slack as Slack
 from planahead.problem.fields import parameter as parameter, parameter_boxes as parameter_boxes, static as static
 from planahead.problem.integrators import euler as euler, rk4 as rk4, zero_order_hold as zero_order_hold
 from planahead.problem.parameter_space import ParameterSpace as ParameterSpace

@@ -48,8 +48,12 @@ def per_stage(problem: P, name: str) -> P:
     value = getattr(problem, name)
     if is_per_stage(value):
         return problem
-    values = PerStage(jnp.broadcast_to(value, (problem.horizon + 1, *jnp.shape(value))))
+    values = PerStage(jnp.broadcast_to(value, (_horizon(problem) + 1, *jnp.shape(value))))
     return eqx.tree_at(lambda tree: getattr(tree, name), problem, values)
+
+
+def _horizon(problem: Any) -> int:
+    return problem.horizon
 
 
 def at_stage(problem: P, stage: int) -> P:

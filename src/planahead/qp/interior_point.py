@@ -23,7 +23,6 @@ from planahead.qp.newton import Residuals, Rows
 from planahead.qp.status import Status
 from planahead.qp.types import LaneQP, Point
 
-
 _MARGIN = 0.1
 """Smallest distance to a bound at the start, relative to the bound's magnitude or the width of its box."""
 _RECENTRE = 0.1

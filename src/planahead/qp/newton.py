@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from planahead.qp import riccati
-from planahead.qp.lanes import along, matmul_transposed, matvec, matvec_transposed
+from planahead.qp.lanes import along, largest, matmul_transposed, matvec, matvec_transposed
 from planahead.qp.types import LaneQP, Point
 
 
@@ -107,6 +107,18 @@ def residuals(qp: LaneQP, rows: Rows, point: Point, tau: Float[Array, " B"]) -> 
         price=jnp.where(rows.soft, rows.quadratic * point.s + rows.linear - point.lam - point.nu, 0.0),
         violation=jnp.where(rows.soft, point.s * point.nu - tau, 0.0),
     )
+
+
+def conditioned(qp: LaneQP, rows: Rows, point: Point) -> Point:
+    """`point` with distances raised so that no Γ exceeds the Hessian's magnitude by more than 1/√ε of the number format.
+
+    Sensitivities of multipliers are differences of size Γ·ε, and what a finite Γ leaves of an active row's motion is of size H/Γ: this is
+    where the two errors are equal.
+    """
+    largest_barrier = along(jnp.maximum(largest(qp.H), 1.0) / jnp.sqrt(jnp.finfo(qp.H.dtype).eps), point.t)
+    t = jnp.where(rows.exists, jnp.maximum(point.t, point.lam / largest_barrier), point.t)
+    s = jnp.where(rows.soft, jnp.maximum(point.s, point.nu / largest_barrier), point.s)
+    return Point(point.z, point.pi, t, point.lam, s, point.nu)
 
 
 def factorise(qp: LaneQP, rows: Rows, point: Point) -> System:

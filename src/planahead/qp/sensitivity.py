@@ -47,6 +47,7 @@ def _adjoint_kernel(lanes, in_lanes, qp: LaneQP, point: Point, cotangent: Point,
     qp = neutral(qp, ~valid)
     cotangent = jax.tree.map(lambda value: jnp.where(along(valid, value), value, 0.0), cotangent)
     rows = Rows(qp)
+    point = newton.conditioned(qp, rows, point)
     return adjoint(qp, rows, newton.factorise(qp, rows, point), point, cotangent)
 
 

@@ -47,7 +47,7 @@ def solve_qp(qp: QP, *, solver: InteriorPoint = InteriorPoint()) -> QPSolution:
     if qp.B.ndim != 3:
         raise ValueError(f"solve_qp takes one QP, with B [N, nx, nu]; got B of shape {qp.B.shape}. Use jax.vmap for a batch.")
     packed = qp.pack()
-    answer = _solve(solver, packed)
+    answer: _Answer = _solve(solver, packed)  # pyright: ignore[reportAssignmentType]
     nu = packed.control_size
     z, s = answer.point.z, answer.point.s
     priced = jnp.isfinite(packed.linear) & jnp.isfinite(packed.quadratic)
