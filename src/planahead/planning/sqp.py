@@ -12,6 +12,7 @@ References: J. Nocedal, S. Wright, *Numerical Optimization*, 2nd ed., ch. 18; th
 Control 12 (2002).
 """
 
+import dataclasses
 from typing import Any
 
 import equinox as eqx
@@ -68,6 +69,25 @@ class Iterate(eqx.Module):
     violation: Float[Array, " B"]
 
 
+class _Loop(eqx.Module):
+    """The state of the iteration, lane by lane."""
+
+    z: Float[Array, "nodes nz B"]
+    point: Point
+    tau: Float[Array, " B"]
+    price: Float[Array, " B"]  # ρ
+    first_price: Float[Array, " B"]
+    weight: Float[Array, " B"]  # μ
+    status: Int[Array, " B"]
+    iterations: Int[Array, " B"]
+    residual: Float[Array, " B"]
+    violation: Float[Array, " B"]
+    relaxed: Bool[Array, " B"]  # still taking full steps
+    active: Bool[Array, " B"]
+    failures: Int[Array, " B"]
+    iteration: Int[Array, ""]
+
+
 _PRICE_RANGE = 1e5
 """Largest over first price of an elastic row."""
 
@@ -111,79 +131,101 @@ def solve(
     start = z
     full_steps = settings.globalisation.full_steps if isinstance(settings.globalisation, LineSearch) else 0
 
-    def iteration(carry):
-        z, point, tau, price, first_price, weight, status, iterations, residual, violation, relaxed, active, failures, k = carry
-        qp = linearised(z, point)
+    def iteration(loop: _Loop) -> _Loop:
+        """Look at where the lanes are, then move those that are not done."""
+        qp = linearised(loop.z, loop.point)
+        first = loop.iteration == 0
         usable = interior_point.valid(qp)
-        invalid = active & ~usable & (k == 0)
-        status, active = jnp.where(invalid, Status.INVALID_INPUT, status), active & ~invalid
-        price = jnp.where(k == 0, jnp.where(usable, 10 * jnp.maximum(largest(qp.g), 1.0), 1.0), price)
-        first_price = jnp.where(k == 0, price, first_price)
+        price = jnp.where(first, jnp.where(usable, 10 * jnp.maximum(largest(qp.g), 1.0), 1.0), loop.price)
+        first_price = jnp.where(first, price, loop.first_price)
         limit = _PRICE_RANGE * first_price
         qp = priced(qp, price)
-        error, left = error_of(qp, point, tau)
-        residual, violation = jnp.where(active, error, residual), jnp.where(active, left, violation)
-        optimal = active & (error <= tolerance) & (iterations > 0)
+        error, left = error_of(qp, loop.point, loop.tau)
+
+        invalid = loop.active & ~usable & first
+        active = loop.active & ~invalid
+        optimal = active & (error <= tolerance) & (loop.iterations > 0)
         solved = optimal & (left <= feasible)
         infeasible = optimal & ~solved & (price >= limit)
+        status = jnp.where(invalid, Status.INVALID_INPUT, loop.status)
         status = jnp.where(solved, Status.SOLVED, jnp.where(infeasible, Status.INFEASIBLE, status))
-        price = jnp.where(optimal & ~solved, jnp.minimum(10 * price, limit), price)
-        active = active & ~solved & ~infeasible & (iterations < settings.iterations)
-
-        def move(carry):
-            z, point, tau, price, weight, status, iterations, relaxed, active, failures = carry
-            outcome = interior_point.solve(qp, inner, active)
-            found = outcome.point
-            usable = active & (outcome.status != Status.INVALID_INPUT) & jnp.isfinite(outcome.residual)
-            if isinstance(settings.globalisation, LineSearch):
-                needed = 1.1 * largest(found.pi)
-                weight = jnp.where(usable, jnp.maximum(needed, 0.5 * (weight + needed)), weight)
-
-                def advance(alpha: Array) -> Array:
-                    return problems.advance(z, found.z, outcome.gain, qp.c, alpha, data.bound)
-
-                searching = usable & ~relaxed
-                z_new, alpha, accepted = search(
-                    settings.globalisation, problems.evaluate, advance, data.bound, qp, z, found.z, weight, searching
-                )
-                z_new = choose(relaxed, z + found.z, z_new)
-            else:
-                z_new, alpha, accepted = z + found.z, jnp.ones(lanes, dtype), usable
-            failures = jnp.where(usable & accepted, 0, failures + 1)
-            blend = jax.tree.map(lambda new, old: old + along(alpha, old) * (new - old), found, point)
-            point = choose(usable, blend, point)
-            z = choose(usable, z_new, z)
-            tau = jnp.where(usable, outcome.tau, tau)
-            remaining = jnp.max(jnp.where(elastic[:, None] & Rows(qp).exists, found.s, 0.0), (0, 1, 2), initial=0.0)
-            price = jnp.where(usable & (remaining > feasible), jnp.minimum(10 * price, limit), price)
-            stalled = active & (failures >= 3) & ~relaxed
-            beyond = (price >= limit) & (left > feasible)
-            status = jnp.where(stalled, jnp.where(beyond, Status.INFEASIBLE, Status.STALLED), status)
-            iterations = iterations + active
-            again = active & relaxed & (~usable | (iterations >= full_steps))
-            z, point, price = choose(again, (start, nothing, first_price), (z, point, price))
-            failures = jnp.where(again, 0, failures)
-            return z, point, tau, price, weight, status, iterations, relaxed & ~again, active & ~stalled, failures
-
+        loop = dataclasses.replace(
+            loop,
+            price=jnp.where(optimal & ~solved, jnp.minimum(10 * price, limit), price),
+            first_price=first_price,
+            status=status,
+            residual=jnp.where(active, error, loop.residual),
+            violation=jnp.where(active, left, loop.violation),
+            active=active & ~solved & ~infeasible & (loop.iterations < settings.iterations),
+            iteration=loop.iteration + 1,
+        )
         # When the last lane has just ended there is nothing left to move.
-        carried = (z, point, tau, price, weight, status, iterations, relaxed, active, failures)
-        carried = jax.lax.cond(jnp.any(active), move, lambda same: same, carried)
-        z, point, tau, price, weight, status, iterations, relaxed, active, failures = carried
-        return z, point, tau, price, first_price, weight, status, iterations, residual, violation, relaxed, active, failures, k + 1
+        return jax.lax.cond(jnp.any(loop.active), lambda loop: move(loop, qp, limit), lambda loop: loop, loop)
 
-    def unfinished(carry):
-        return jnp.any(carry[-3])
+    def move(loop: _Loop, qp: LaneQP, limit: Float[Array, " B"]) -> _Loop:
+        outcome = interior_point.solve(qp, inner, loop.active)
+        found = outcome.point
+        usable = loop.active & (outcome.status != Status.INVALID_INPUT) & jnp.isfinite(outcome.residual)
+        weight = loop.weight
+        if isinstance(settings.globalisation, LineSearch):
+            needed = 1.1 * largest(found.pi)
+            weight = jnp.where(usable, jnp.maximum(needed, 0.5 * (weight + needed)), weight)
 
-    zeros, ones = jnp.zeros(lanes, int), jnp.ones(lanes, dtype)
-    infinite, everyone = jnp.full(lanes, jnp.inf, dtype), jnp.ones(lanes, bool)
-    status = jnp.full(lanes, Status.ITERATION_LIMIT)
-    carry = (
-        z, nothing, ones, ones, ones, 0 * ones, status, zeros, infinite, infinite, everyone & (full_steps > 0), everyone, zeros,
-        jnp.zeros((), int),
-    )  # fmt: skip
-    carry = jax.lax.while_loop(unfinished, iteration, carry)
-    z, point, tau, _, _, _, status, iterations, residual, violation, *_ = carry
-    return Iterate(z, point, tau, status, iterations, residual, violation)
+            def advance(alpha: Array) -> Array:
+                return problems.advance(loop.z, found.z, outcome.gain, qp.c, alpha, data.bound)
+
+            searching = usable & ~loop.relaxed
+            z, alpha, accepted = search(
+                settings.globalisation, problems.evaluate, advance, data.bound, qp, loop.z, found.z, weight, searching
+            )
+            z = choose(loop.relaxed, loop.z + found.z, z)
+        else:
+            z, alpha, accepted = loop.z + found.z, jnp.ones(lanes, dtype), usable
+        point = jax.tree.map(lambda new, old: old + along(alpha, old) * (new - old), found, loop.point)
+        z, point = choose(usable, (z, point), (loop.z, loop.point))
+
+        remaining = jnp.max(jnp.where(elastic[:, None] & Rows(qp).exists, found.s, 0.0), (0, 1, 2), initial=0.0)
+        price = jnp.where(usable & (remaining > feasible), jnp.minimum(10 * loop.price, limit), loop.price)
+        failures = jnp.where(usable & accepted, 0, loop.failures + 1)
+        stalled = loop.active & (failures >= 3) & ~loop.relaxed
+        beyond = (price >= limit) & (loop.violation > feasible)
+        status = jnp.where(stalled, jnp.where(beyond, Status.INFEASIBLE, Status.STALLED), loop.status)
+        iterations = loop.iterations + loop.active
+        again = loop.active & loop.relaxed & (~usable | (iterations >= full_steps))
+        z, point, price = choose(again, (start, nothing, loop.first_price), (z, point, price))
+        return dataclasses.replace(
+            loop,
+            z=z,
+            point=point,
+            tau=jnp.where(usable, outcome.tau, loop.tau),
+            price=price,
+            weight=weight,
+            status=status,
+            iterations=iterations,
+            relaxed=loop.relaxed & ~again,
+            active=loop.active & ~stalled,
+            failures=jnp.where(again, 0, failures),
+        )
+
+    zeros, ones, everyone = jnp.zeros(lanes, int), jnp.ones(lanes, dtype), jnp.ones(lanes, bool)
+    loop = _Loop(
+        z=z,
+        point=nothing,
+        tau=ones,
+        price=ones,
+        first_price=ones,
+        weight=0 * ones,
+        status=jnp.full(lanes, Status.ITERATION_LIMIT),
+        iterations=zeros,
+        residual=jnp.inf * ones,
+        violation=jnp.inf * ones,
+        relaxed=everyone & (full_steps > 0),
+        active=everyone,
+        failures=zeros,
+        iteration=jnp.zeros((), int),
+    )
+    end = jax.lax.while_loop(lambda loop: jnp.any(loop.active), iteration, loop)
+    return Iterate(end.z, end.point, end.tau, end.status, end.iterations, end.residual, end.violation)
 
 
 def _elastic(data: RowData, nu: int) -> Bool[Array, "nodes m B"]:
