@@ -271,11 +271,14 @@ def discounted_tracking_oracle():
 
 def prices() -> np.ndarray:
     """What a unit of energy costs, stage by stage."""
-    return 0.3 + 0.2 * np.sin(0.8 * np.arange(13)) + 0.01 * np.arange(13)
+    return 0.4 + 0.3 * np.sin(1.1 * np.arange(13)) - 0.01 * np.arange(13)
 
 
 class Storage(pa.Problem):
-    """Buy low, sell high: ℓ = price (charge - discharge) has no curvature; losses both ways; hard contents [0, 2]."""
+    """Buy low, sell high: ℓ = price (charge - discharge) has no curvature; leaks and losses; hard contents.
+
+    The leak keeps contents at a limit from following from the stage before, which would make multipliers ambiguous.
+    """
 
     horizon: int = pa.static(12)
     state_size: int = pa.static(1)  # contents
@@ -285,7 +288,7 @@ class Storage(pa.Problem):
     capacity: pa.Array = pa.parameter(2.0, low=0.5, high=5.0)
 
     def dynamics(self, x, u):
-        return x + self.efficiency * u[:1] - u[1:] / self.efficiency
+        return 0.97 * x + self.efficiency * u[:1] - u[1:] / self.efficiency
 
     def stage_cost(self, x, u):
         return self.price * (u[0] - u[1])
@@ -297,7 +300,7 @@ class Storage(pa.Problem):
         return pa.Bounds(0.0, [0.7, 0.9])
 
     def state_bounds(self):
-        return pa.Bounds(0.0, self.capacity)
+        return pa.Bounds(0.2, self.capacity)
 
 
 def storage():
@@ -310,10 +313,10 @@ def storage_oracle():
         12,
         1,
         2,
-        dynamics=lambda x, u, k: x + 0.95 * u[0] - u[1] / 0.95,
+        dynamics=lambda x, u, k: 0.97 * x + 0.95 * u[0] - u[1] / 0.95,
         stage_cost=lambda x, u, k: price[k] * (u[0] - u[1]),
         terminal_cost=lambda x: -0.25 * x[0],
         control_lower=0.0,
         control_upper=[0.7, 0.9],
-        limits=tuple(Limit(lambda x, u, k: x[0], 0.0, 2.0, stages=stages) for stages in ("inner", "terminal")),
+        limits=tuple(Limit(lambda x, u, k: x[0], 0.2, 2.0, stages=stages) for stages in ("inner", "terminal")),
     )

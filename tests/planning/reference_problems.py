@@ -69,11 +69,11 @@ REFERENCES = (
     ),
     Reference(
         "storage", linear.storage, linear.storage_oracle, "linear cost, optimum in a vertex",
-        state=(0.5,), action=(0.2, 0.1), exact_hessian=True,
+        state=(1.4,), action=(0.2, 0.1), exact_hessian=True,
     ),
     Reference(
         "cart_pole_balance", nonlinear.CartPoleBalance, nonlinear.cart_pole_balance_oracle, "unstable dynamics",
-        state=(0.5, 0.3, 0.5, 0.5), action=(-5.0,), inactive=(0.05, 0.05, 0.0, 0.0),
+        state=(0.5, 0.3, 0.5, 0.5), action=(-14.0,), inactive=(0.05, 0.05, 0.0, 0.0),
         weak=(0.330701, 0.205945, 0.31189, 0.31189),
     ),
     Reference(

@@ -23,7 +23,7 @@ import planahead as pa
 from tests.planning.ipopt import Optimum
 from tests.planning.reference_problems import REFERENCES, Point, Reference
 
-STEP = 2e-4
+STEP, SMOOTHED_STEP = 2e-4, 1e-3
 OFFSETS = np.array([-2.0, -1.0, 1.0, 2.0])
 OUTPUTS = ("states", "controls", "cost", "multipliers")
 TOLERANCE = 1e-10
@@ -55,6 +55,7 @@ class Study:
     """Plans of one point and its neighbours. Lane 0 is the point; lanes 1 + 4i … 4 + 4i move input i."""
 
     plans: pa.Plan  # lanes first
+    step: float
     inputs: tuple[str, ...]
     directions: tuple[np.ndarray, ...]
     weights: dict[str, np.ndarray]
@@ -82,7 +83,7 @@ def study(
 
 
 def _study(reference: Reference, points: tuple[Point, ...], action: Point | None, tau: float | None):
-    random = np.random.default_rng(3)
+    random, step = np.random.default_rng(3), STEP if tau is None else SMOOTHED_STEP
     leaves, fixed = eqx.partition(reference.build(), eqx.is_inexact_array)
     example: dict[str, Any] = {"problem": leaves, "state": jnp.asarray(points[0], float)}
     if action is not None:
@@ -103,7 +104,7 @@ def _study(reference: Reference, points: tuple[Point, ...], action: Point | None
         batch = [np.stack([value] * lanes).astype(float) for value in values_at(point)]
         for i, direction in enumerate(directions):
             for j, offset in enumerate(OFFSETS):
-                batch[i][1 + len(OFFSETS) * i + j] += offset * STEP * direction
+                batch[i][1 + len(OFFSETS) * i + j] += offset * step * direction
         batches.append(batch)
     together = [np.concatenate(parts) for parts in zip(*batches, strict=True)]
     chosen = planner(reference, tolerance=TOLERANCE, tau=tau)
@@ -136,7 +137,7 @@ def _study(reference: Reference, points: tuple[Point, ...], action: Point | None
             name: tuple(leaf[first, row] for leaf in jax.tree.leaves(pulled)) for row, name in enumerate(OUTPUTS)
         }
         mine = jax.tree.map(lambda leaf, first=first: leaf[first : first + lanes], plans)
-        studies[point] = Study(mine, names, directions, weights, gradients)
+        studies[point] = Study(mine, step, names, directions, weights, gradients)
     return studies
 
 

@@ -12,9 +12,9 @@ points are studied with `tau`, which makes the plan smooth there on a scale of â
 import numpy as np
 
 from tests.planning.reference_problems import Reference
-from tests.planning.study import OUTPUTS, STEP, Study, best_plans, each_reference, pinned_plan, study
+from tests.planning.study import OUTPUTS, Study, best_plans, each_reference, pinned_plan, study
 
-STENCIL = np.array([1.0, -8.0, 8.0, -1.0]) / (12 * STEP)
+STENCIL = np.array([1.0, -8.0, 8.0, -1.0]) / 12
 RELATIVE_ERROR = 1e-5
 
 
@@ -25,7 +25,7 @@ def assert_all_pairs_agree(study: Study) -> None:
     for output in OUTPUTS:
         contracted = study.output(output) @ study.weights[output]
         for i, name in enumerate(study.inputs):
-            difference = STENCIL @ contracted[1 + 4 * i : 5 + 4 * i]
+            difference = STENCIL @ contracted[1 + 4 * i : 5 + 4 * i] / study.step
             adjoint = float(np.sum(study.gradients[output][i] * study.directions[i]))
             # What is much smaller than the weights is a cancellation of many terms, or a derivative that is zero.
             scale = max(abs(difference), 1e-2 * np.linalg.norm(study.weights[output]))
