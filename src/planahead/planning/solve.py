@@ -20,8 +20,8 @@ from planahead.qp.newton import net
 @eqx.filter_jit
 def solve(
     problem: Problem,
-    state: Float[Array, " nx"],
-    control: Float[Array, " nu"] | None = None,
+    state: Float[Array, "..."],
+    control: Float[Array, "..."] | None = None,
     *,
     guess: Guess | Plan | None = None,
     planner: SQP = SQP(),
@@ -61,7 +61,7 @@ def solve(
 
 @eqx.filter_jit
 def value(
-    problem: Problem, state: Float[Array, " nx"], *, guess: Guess | Plan | None = None, planner: SQP = SQP()
+    problem: Problem, state: Float[Array, "..."], *, guess: Guess | Plan | None = None, planner: SQP = SQP()
 ) -> Float[Array, ""]:
     """V(state): the optimal cost from `state`, to be minimised; NaN, with a zero gradient, where the solve failed.
 
@@ -81,8 +81,8 @@ def value(
 @eqx.filter_jit
 def action_value(
     problem: Problem,
-    state: Float[Array, " nx"],
-    action: Float[Array, " nu"],
+    state: Float[Array, "..."],
+    action: Float[Array, "..."],
     *,
     guess: Guess | Plan | None = None,
     planner: SQP = SQP(),

@@ -185,11 +185,12 @@ def solve(
         z, point = choose(usable, (z, point), (loop.z, loop.point))
 
         remaining = jnp.max(jnp.where(elastic[:, None] & Rows(qp).exists, found.s, 0.0), (0, 1, 2), initial=0.0)
-        price = jnp.where(usable & (remaining > feasible), jnp.minimum(10 * loop.price, limit), loop.price)
-        failures = jnp.where(usable & accepted, 0, loop.failures + 1)
-        stalled = loop.active & (failures >= 3) & ~loop.relaxed
-        beyond = (price >= limit) & (loop.violation > feasible)
-        status = jnp.where(stalled, jnp.where(beyond, Status.INFEASIBLE, Status.STALLED), loop.status)
+        failed, violated = ~(usable & accepted), loop.violation > feasible
+        costlier = (usable & (remaining > feasible)) | (failed & violated)
+        price = jnp.where(costlier, jnp.minimum(10 * loop.price, limit), loop.price)
+        failures = jnp.where(failed, loop.failures + 1, 0)
+        stalled = loop.active & (failures >= 3) & ~loop.relaxed & ~(violated & (loop.price < limit))
+        status = jnp.where(stalled, jnp.where(violated, Status.INFEASIBLE, Status.STALLED), loop.status)
         iterations = loop.iterations + loop.active
         again = loop.active & loop.relaxed & (~usable | (iterations >= full_steps))
         z, point, price = choose(again, (start, nothing, loop.first_price), (z, point, price))
