@@ -185,10 +185,10 @@ class TestWithTheStub:
         with pytest.raises(ZeroDivisionError):
             main(["list"])
 
-    def test_list(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    def test_list(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path):
         monkeypatch.undo()
-        assert main(["list", "--json", "names.json"]) == 0
-        names = json.loads(pathlib.Path("names.json").read_text())
+        assert main(["list", "--json", str(tmp_path / "names.json")]) == 0
+        names = json.loads((tmp_path / "names.json").read_text())
         assert {"cartpole", "mass-spring-damper"} <= set(names["tasks"])
         assert {"sac", "sac-zop", "sac-fop", "sac-foa"} <= set(names["algorithms"])
         text = capsys.readouterr().out
