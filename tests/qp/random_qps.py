@@ -1,5 +1,7 @@
 """Random stage QPs, and their optimality conditions written down once more, densely and in NumPy."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -16,7 +18,8 @@ def random_qp(seed: int, *, horizon=6, nx=3, nu=2, ng=2, scale=1.0, free_initial
         roots = random.normal(size=(count, n, n))
         return scale * (roots @ roots.transpose(0, 2, 1) + 0.1 * np.eye(n))
 
-    data = {
+    state = random.normal(size=nx)
+    data: dict[str, Any] = {
         "A": random.normal(size=(horizon, nx, nx)) / np.sqrt(nx),
         "B": random.normal(size=(horizon, nx, nu)),
         "c": 0.1 * random.normal(size=(horizon, nx)),
@@ -27,12 +30,12 @@ def random_qp(seed: int, *, horizon=6, nx=3, nu=2, ng=2, scale=1.0, free_initial
         "r": scale * random.normal(size=(horizon, nu)),
         "C": random.normal(size=(horizon + 1, ng, nx)),
         "D": random.normal(size=(horizon, ng, nu)),
-        "initial_state": None if free_initial_state else random.normal(size=nx),
+        "initial_state": None if free_initial_state else state,
     }
     soft = {"linear": np.full(nx, 0.5 * scale), "quadratic": np.full(nx, 3.0 * scale)}
     soft["linear"][-1] = np.inf
     return pa.QP(
-        **{name: None if value is None else jnp.asarray(value) for name, value in data.items()},
+        **jax.tree.map(jnp.asarray, data),
         control_bounds=pa.StageBounds(-0.6, 0.6),
         state_bounds=pa.StageBounds(np.array([-0.5] * (nx - 1) + [-1e3]), np.array([np.inf, *[0.5] * (nx - 2), 1e3]), **soft),
         constraint_bounds=pa.StageBounds(-np.inf, 0.6, linear=20.0 * scale, quadratic=scale),

@@ -78,7 +78,7 @@ def test_every_derivative_is_that_of_the_solution(tau):
 def test_bad_lanes_leave_their_neighbours_alone_bit_by_bit():
     good = [random_qp(seed) for seed in range(8)]
     bad = list(good)
-    bad[1] = eqx.tree_at(lambda qp: qp.q, good[1], good[1].q.at[2, 0].set(jnp.nan))
+    bad[1] = eqx.tree_at(lambda qp: qp.q, good[1], jnp.asarray(good[1].q).at[2, 0].set(jnp.nan))
     bad[4] = with_state(good[4], [0.0, 0.0, 1e6])  # the hard bound of the last state cannot be met
     bad[6] = eqx.tree_at(lambda qp: qp.control_bounds.lower, good[6], jnp.asarray(0.7))
     solve = jax.jit(jax.vmap(pa.solve_qp))
