@@ -112,6 +112,15 @@ def test_stored_transitions_are_those_of_the_world():
     assert 0 < rows.terminated.mean() < 0.5
 
 
+def test_the_last_observation_of_an_episode_is_stored_before_the_reset():
+    length = 4
+    task = ProbeTask(environment=probe(clock=1.0, length=length, truncates=1.0))
+    state, _ = LEARNER.advance(LEARNER.init(task, direct_policy(), jax.random.key(0)), jax.random.key(1))
+    rows = state.replay.sample(jax.random.key(0), 100)
+    np.testing.assert_allclose(rows.next_observation, rows.observation + 1 / length, rtol=1e-6)
+    assert rows.next_observation.max() == 1.0 and not rows.terminated.any()
+
+
 REFUSALS = [
     (dict(steps_per_chunk=1001), "steps_per_chunk=1001 is not a multiple of environments=16; use 992 or 1008"),
     (dict(environments=2), "environments=2 is not a multiple of steps_per_update=4; use 4"),
