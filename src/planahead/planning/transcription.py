@@ -149,7 +149,8 @@ def row_data(problem: Problem, size: int, dtype, *, pinned: bool) -> RowData:
         )
         rows = jnp.concatenate([controls, states, general], 1).astype(dtype)
         if field in ("linear", "quadratic"):
-            rows = jnp.where(jnp.isfinite(rows), rows * weights, rows)
+            finite = jnp.isfinite(rows)
+            rows = jnp.where(finite, jnp.where(finite, rows, 0.0) * weights, rows)
         gathered[field] = rows
     bound = jnp.stack([gathered["lower"], -gathered["upper"]], 1)
     hard = ~(jnp.isfinite(gathered["linear"]) & jnp.isfinite(gathered["quadratic"]))
