@@ -36,6 +36,8 @@ class Reference:
     """A start at which one constraint is about to become active, within 1e-5."""
     exact_hessian: bool = False
     """Whether Gauss-Newton has nothing to work with."""
+    step: float = 2e-4
+    """Of central differences, relative to what is moved: small beside `Optimum.strictness`, large beside the solver's error."""
     known_cost: float | None = None
     """An optimal cost somebody else published for `state`."""
 
@@ -90,8 +92,8 @@ REFERENCES = (
     ),
     Reference(
         "pendulum_swing_up", nonlinear.PendulumSwingUp, nonlinear.pendulum_swing_up_oracle, "published swing-up",
-        state=(0.0, np.pi, 0.0, 0.0), action=(60.0,), inactive=(0.1, 0.2, 0.0, 0.0), weak=(0.1, 0.284893, 0.0, 0.0),
-        known_cost=2242.8281406,
+        state=(0.0, np.pi, 0.0, 0.0), action=(75.0,), inactive=(0.1, 0.2, 0.0, 0.0), weak=(0.1, 0.284893, 0.0, 0.0),
+        known_cost=2242.8281406, step=1e-3,
     ),
     Reference(
         "quadrotor", nonlinear.Quadrotor, nonlinear.quadrotor_oracle, "published quadrotor, 13 states",

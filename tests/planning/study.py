@@ -23,9 +23,11 @@ import planahead as pa
 from tests.planning.ipopt import Optimum
 from tests.planning.reference_problems import REFERENCES, Point, Reference
 
-STEP, SMOOTHED_STEP = 2e-4, 1e-3
+SMOOTHED_STEP = 4e-4
 OFFSETS = np.array([-2.0, -1.0, 1.0, 2.0])
 OUTPUTS = ("states", "controls", "cost", "multipliers")
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+"""`jax.jit` for programs that run once: optimising the machine code would take more time than it saves."""
 TOLERANCE = 1e-10
 """Of the solves: far below what is asserted, since a difference over h amplifies errors by 1/h."""
 
@@ -74,16 +76,14 @@ class Study:
 
 
 @functools.cache
-def study(
-    reference: Reference, points: tuple[Point, ...], action: Point | None = None, tau: float | None = None
-) -> dict[Point, Study]:
+def study(reference: Reference, points: tuple[Point, ...], action: Point | None = None, tau: float | None = None) -> dict[Point, Study]:
     """Study `reference` at `points`, in float64; with an `action`, of the problem whose first control is pinned."""
     with jax.enable_x64(True):
         return _study(reference, points, action, tau)
 
 
 def _study(reference: Reference, points: tuple[Point, ...], action: Point | None, tau: float | None):
-    random, step = np.random.default_rng(3), STEP if tau is None else SMOOTHED_STEP
+    random, step = np.random.default_rng(3), reference.step if tau is None else SMOOTHED_STEP
     leaves, fixed = eqx.partition(reference.build(), eqx.is_inexact_array)
     example: dict[str, Any] = {"problem": leaves, "state": jnp.asarray(points[0], float)}
     if action is not None:
@@ -95,9 +95,7 @@ def _study(reference: Reference, points: tuple[Point, ...], action: Point | None
     def values_at(point: Point) -> list[np.ndarray]:
         return [np.asarray(point) if i == state_index else np.asarray(value) for i, (_, value) in enumerate(paths)]
 
-    directions = tuple(
-        random.normal(size=value.shape) * np.maximum(1.0, np.abs(value)) for value in values_at(points[0])
-    )
+    directions = tuple(random.normal(size=value.shape) * np.where(value == 0, 1.0, np.abs(value)) for value in values_at(points[0]))
     lanes = 1 + len(OFFSETS) * len(names)
     batches = []
     for point in points:
@@ -111,10 +109,7 @@ def _study(reference: Reference, points: tuple[Point, ...], action: Point | None
 
     def outputs(inputs):
         plan = pa.solve(eqx.combine(inputs["problem"], fixed), inputs["state"], inputs.get("control"), planner=chosen)
-        flat = {
-            name: jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(getattr(plan, name))])
-            for name in OUTPUTS
-        }
+        flat = {name: jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(getattr(plan, name))]) for name in OUTPUTS}
         return flat, plan
 
     sizes = {name: value.shape[0] for name, value in jax.eval_shape(outputs, example)[0].items()}
@@ -126,16 +121,13 @@ def _study(reference: Reference, points: tuple[Point, ...], action: Point | None
         _, pull, plan = jax.vjp(outputs, inputs, has_aux=True)
         return plan, jax.vmap(lambda row: pull(row)[0])(rows)
 
-    # Optimising the machine code longer would take more time than it saves.
-    compiled = jax.jit(jax.vmap(program), compiler_options={"xla_backend_optimization_level": 0})
-    plans, pulled = compiled(jax.tree.unflatten(structure, [jnp.asarray(value) for value in together]))
+    lanes_together = jax.tree.unflatten(structure, [jnp.asarray(value) for value in together])
+    plans, pulled = quick_jit(jax.vmap(program))(lanes_together)
     plans, pulled = jax.tree.map(np.asarray, (plans, pulled))
     studies = {}
     for index, point in enumerate(points):
         first = index * lanes
-        gradients = {
-            name: tuple(leaf[first, row] for leaf in jax.tree.leaves(pulled)) for row, name in enumerate(OUTPUTS)
-        }
+        gradients = {name: tuple(leaf[first, row] for leaf in jax.tree.leaves(pulled)) for row, name in enumerate(OUTPUTS)}
         mine = jax.tree.map(lambda leaf, first=first: leaf[first : first + lanes], plans)
         studies[point] = Study(mine, step, names, directions, weights, gradients)
     return studies

@@ -11,7 +11,9 @@ import pytest
 import planahead as pa
 from tests.planning.ipopt import Optimum
 from tests.planning.reference_problems import Reference
-from tests.planning.study import best_plans, each_reference, optimum, pinned_plan, planner
+from tests.planning.study import best_plans, each_reference, optimum, pinned_plan, planner, quick_jit
+
+pytestmark = pytest.mark.slow
 
 
 def assert_same(plan: pa.Plan, expected: Optimum, cost: float, controls: float) -> None:
@@ -27,9 +29,7 @@ def test_best_plan(reference: Reference):
     for point, study in best_plans(reference).items():
         expected = optimum(reference, point)
         assert_same(study.plan, expected, cost=1e-6, controls=1e-4)
-        np.testing.assert_allclose(
-            study.plan.states, expected.states, atol=1e-4 * max(1.0, np.abs(expected.states).max())
-        )
+        np.testing.assert_allclose(study.plan.states, expected.states, atol=1e-4 * max(1.0, np.abs(expected.states).max()))
     if reference.known_cost is not None:
         found = best_plans(reference)[reference.state].plan.cost
         assert float(found) == pytest.approx(reference.known_cost, rel=1e-7)
@@ -56,6 +56,7 @@ def test_cost_gradients_are_the_multipliers_of_ipopt(reference: Reference):
 
 @each_reference()
 def test_float32_solves_what_float64_solves(reference: Reference):
-    plan = pa.solve(reference.build(), jnp.asarray(reference.state, float), planner=planner(reference))
+    problem, chosen = reference.build(), planner(reference)
+    plan = quick_jit(lambda state: pa.solve(problem, state, planner=chosen))(jnp.asarray(reference.state, float))
     assert plan.controls.dtype == np.float32
     assert_same(plan, optimum(reference, reference.state), cost=1e-3, controls=2e-2)

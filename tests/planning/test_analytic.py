@@ -15,7 +15,7 @@ import scipy.optimize
 import planahead as pa
 from tests.planning.ipopt import Limit, Transcription
 from tests.planning.reference_problems import Reference
-from tests.planning.study import best_plans, each_reference, pinned_plan, planner
+from tests.planning.study import best_plans, each_reference, pinned_plan, planner, quick_jit
 
 # 1. Linear-quadratic control
 
@@ -54,10 +54,14 @@ def test_linear_quadratic_regulator_in_closed_form(x64):
     x, a = random.normal(size=3), random.normal(size=2)
     exact = pa.SQP(hessian=pa.Exact(), tolerance=1e-10)
 
-    plan = pa.solve(problem, jnp.array(x), planner=exact)
-    gain = jax.jacrev(lambda x: pa.solve(problem, x, planner=exact).controls[0])(jnp.array(x))
-    value, slope = jax.value_and_grad(lambda x: pa.value(problem, x, planner=exact))(jnp.array(x))
-    advantage = jax.grad(lambda a: pa.action_value(problem, jnp.array(x), a, planner=exact))(jnp.array(a))
+    @quick_jit
+    def everything(x, a):
+        plan = pa.solve(problem, x, planner=exact)
+        gain = jax.jacrev(lambda x: pa.solve(problem, x, planner=exact).controls[0])(x)
+        value = jax.value_and_grad(lambda x: pa.value(problem, x, planner=exact))(x)
+        return plan, gain, value, jax.grad(lambda a: pa.action_value(problem, x, a, planner=exact))(a)
+
+    plan, gain, (value, slope), advantage = everything(jnp.array(x), jnp.array(a))
 
     assert pa.Status(int(plan.status)) == pa.Status.SOLVED
     np.testing.assert_allclose(plan.controls, [-K @ state for state in plan.states[:-1]], rtol=1e-8, atol=1e-10)
@@ -97,7 +101,7 @@ def action_values(reference: Reference):
     def one(problem, state, action):
         return jax.value_and_grad(lambda a: pa.action_value(problem, state, a, planner=chosen))(action)
 
-    return eqx.filter_jit(jax.vmap(one, in_axes=(None, None, 0)))
+    return quick_jit(jax.vmap(one, in_axes=(None, None, 0)))
 
 
 @each_reference("soft_state_bound", "discounted_tracking", "obstacle", "network_dynamics")
@@ -116,7 +120,7 @@ def test_the_envelope_equals_the_derivative_through_the_plan(reference: Referenc
             return pa.action_value(problem, inputs["state"], inputs["control"], planner=chosen)
         return pa.value(problem, inputs["state"], planner=chosen)
 
-    envelope = jax.jit(jax.value_and_grad(value))
+    envelope = quick_jit(jax.value_and_grad(value))
     inputs = {"problem": leaves, "state": state}
     for given, study in (
         (inputs, best_plans(reference)[reference.state]),
@@ -172,12 +176,10 @@ def test_a_wrong_model_with_the_modified_cost_plans_optimally(horizon: int, x64)
     (a, b), (wrong_a, wrong_b), (p, K) = TRUE_MODEL, WRONG_MODEL, true_optimum()
     q_matrix = np.diag([STATE_PRICE, CONTROL_PRICE]) + DISCOUNT * p * np.outer([a, b], [a, b])
     modified = q_matrix - DISCOUNT * p * np.outer([wrong_a, wrong_b], [wrong_a, wrong_b])
-    problem = WrongModel(
-        horizon=horizon, cost_matrix=jnp.asarray(modified[[0, 0, 1], [0, 1, 1]]), terminal=jnp.asarray(p)
-    )
+    problem = WrongModel(horizon=horizon, cost_matrix=jnp.asarray(modified[[0, 0, 1], [0, 1, 1]]), terminal=jnp.asarray(p))
     exact, state, action = pa.SQP(hessian=pa.Exact(), tolerance=1e-11), 1.3, -0.4
-    plan = pa.solve(problem, jnp.array([state]), planner=exact)
-    cost = pa.action_value(problem, jnp.array([state]), jnp.array([action]), planner=exact)
+    plan = quick_jit(lambda x: pa.solve(problem, x, planner=exact))(jnp.array([state]))
+    cost = quick_jit(lambda x, a: pa.action_value(problem, x, a, planner=exact))(jnp.array([state]), jnp.array([action]))
     assert pa.Status(int(plan.status)) == pa.Status.SOLVED
     assert float(plan.controls[0, 0]) == pytest.approx(-K * state, rel=1e-9)
     assert float(plan.cost) == pytest.approx(p * state**2 / 2, rel=1e-9)
@@ -195,7 +197,7 @@ def test_q_learning_of_a_wrong_model_drives_the_temporal_difference_to_zero(x64)
     costs = (STATE_PRICE * states[:, 0] ** 2 + CONTROL_PRICE * actions[:, 0] ** 2) / 2
     following = a * states + b * actions
 
-    @eqx.filter_jit
+    @quick_jit
     def temporal_difference(problem):
         def action_value(state, action):
             return jax.value_and_grad(lambda p: pa.action_value(p, state, action, planner=exact))(problem)

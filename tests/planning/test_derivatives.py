@@ -6,16 +6,20 @@ leaf of the problem, the state, the pinned control) along a random direction d: 
 The difference is the five-point rule [8 (y₁ - y₋₁) - (y₂ - y₋₂)] / 12h, wrong by h⁴ y⁽⁵⁾/30 and by the solver's
 residual ε as ε/h. With h = 2e-4 the first vanishes and, with ε = 1e-10, the second stays below 1e-6 for derivatives
 of order one. The active set must not change within 2h: points are chosen strict (`Optimum.strictness`). Weakly active
-points are studied with `tau`, which makes the plan smooth there on a scale of √tau ≈ 0.03.
+points are studied with `tau`, which makes the plan smooth there on a scale of √tau ≈ 0.03; h = 4e-4 resolves that.
 """
 
 import numpy as np
+import pytest
 
 from tests.planning.reference_problems import Reference
 from tests.planning.study import OUTPUTS, Study, best_plans, each_reference, pinned_plan, study
 
 STENCIL = np.array([1.0, -8.0, 8.0, -1.0]) / 12
 RELATIVE_ERROR = 1e-5
+
+
+pytestmark = pytest.mark.slow
 
 
 def assert_all_pairs_agree(study: Study) -> None:
@@ -28,7 +32,7 @@ def assert_all_pairs_agree(study: Study) -> None:
             difference = STENCIL @ contracted[1 + 4 * i : 5 + 4 * i] / study.step
             adjoint = float(np.sum(study.gradients[output][i] * study.directions[i]))
             # What is much smaller than the weights is a cancellation of many terms, or a derivative that is zero.
-            scale = max(abs(difference), 1e-2 * np.linalg.norm(study.weights[output]))
+            scale = max(abs(difference), 2e-2 * np.linalg.norm(study.weights[output]))
             if not abs(adjoint - difference) <= RELATIVE_ERROR * scale:
                 wrong.append(f"∂{output}/∂{name}: {adjoint:.9g} by the adjoint, {difference:.9g} by differences")
     assert not wrong, "\n".join(wrong)
