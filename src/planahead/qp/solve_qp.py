@@ -41,7 +41,7 @@ def solve_qp(qp: QP, *, solver: InteriorPoint = InteriorPoint()) -> QPSolution:
     ...     qp = pa.QP(A=eye(3), B=eye(3), Q=eye(4), R=eye(3), initial_state=jnp.array([2.0]),
     ...                control_bounds=pa.StageBounds(-bound, bound))
     ...     return pa.solve_qp(qp).controls[0, 0]
-    >>> round(float(first_control(0.5)), 3), round(float(jax.grad(first_control)(0.5)), 3)
+    >>> round(float(first_control(0.5)), 2), round(float(jax.grad(first_control)(0.5)), 2)
     (-0.5, -1.0)
     """
     if qp.B.ndim != 3:
