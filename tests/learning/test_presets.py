@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+import equinox as eqx
 import jax
 import numpy as np
 import pytest
@@ -51,9 +52,7 @@ def test_unknown_names_list_the_known_ones(name, settings, message):
 @pytest.mark.parametrize("name", ["sac-zop", "sac-fop", pytest.param("sac-foa", marks=pytest.mark.slow)])
 def test_learns_through_a_planner(name):
     """The planner does what its parameter says, and the reward asks for half of what is observed."""
-    settings: dict[str, Any] = {
-        field.name: getattr(QUICK, field.name) for field in dataclasses.fields(QUICK) if field.name != "critic"
-    }
+    settings: dict[str, Any] = {field.name: getattr(QUICK, field.name) for field in dataclasses.fields(QUICK) if field.name != "critic"}
     policy, learner = make_algorithm(name, ProbeTask(environment=AIM_AT_HALF), jax.random.key(0), **settings)
     state, metrics = learner.init(ProbeTask(environment=AIM_AT_HALF), policy, jax.random.key(1)), {}
     for chunk in range(6):
@@ -62,3 +61,20 @@ def test_learns_through_a_planner(name):
     assert metrics["return"] > 0.98
     assert metrics["failed_solves"] == metrics["failed_updates"] == metrics["vanishing_gradients"] == 0.0
     np.testing.assert_allclose(metrics["smallest_singular_value"], 1.0, rtol=1e-2)
+
+
+def test_a_warm_start_travels_with_every_transition():
+    """The guesses at both ends are stored, so that an update plans from where the decision did. Traced, not compiled."""
+    task = make_task("cartpole")
+    policy, learner = make_algorithm("sac-fop", task, jax.random.key(0), warm_start=True, residual=True, hidden_units=8, replay_size=32)
+    state = learner.init(task, policy, jax.random.key(1))
+    plan_size = (5 + 1) * 4 + 5 * 1 + 1
+    assert state.replay.rows.shape == (32, 4 + 1 + 1 + 4 + 1 + 1 + 2 * plan_size)
+    after, metrics = eqx.filter_eval_shape(learner.advance, state, jax.random.key(2))
+    before = eqx.filter_eval_shape(lambda state: state, state)
+    assert jax.tree.leaves(eqx.filter(before, _is_shape)) == jax.tree.leaves(eqx.filter(after, _is_shape))
+    assert {"smallest_singular_value", "vanishing_gradients"} <= set(metrics)
+
+
+def _is_shape(leaf: Any) -> bool:
+    return isinstance(leaf, jax.ShapeDtypeStruct)

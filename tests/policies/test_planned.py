@@ -134,9 +134,11 @@ def test_a_warm_start_is_the_previous_plan_shifted(monkeypatch):
     second = policy.decide(OBSERVATION + 0.1, first.memory)
     np.testing.assert_array_equal(guesses[1].controls, first.plan.shift().controls)
     np.testing.assert_array_equal(guesses[1].states, first.plan.shift().states)
-    for decision in (first, second):
+    failed = policy.decide(jnp.array([jnp.nan]), second.memory)
+    assert failed.failed and not failed.memory.known
+    for decision in (first, second, failed):
         assert jax.tree.structure(decision.memory) == jax.tree.structure(policy.initial_memory())
-    assert planner_policy().decide(OBSERVATION).memory is None and guesses[2] is None
+    assert planner_policy().decide(OBSERVATION).memory is None and guesses[-1] is None
 
 
 def test_only_the_network_is_trained():

@@ -39,9 +39,7 @@ PRESETS = {
         True,
         "a network steers a planner; zeroth order: no derivative of the plan is needed",
     ),
-    "sac-fop": Preset(
-        "action", "parameters", True, "a network steers a planner; first order, exploring in the planner's parameters"
-    ),
+    "sac-fop": Preset("action", "parameters", True, "a network steers a planner; first order, exploring in the planner's parameters"),
     "sac-foa": Preset("action", "action", True, "a network steers a planner; first order, exploring in the action"),
 }
 

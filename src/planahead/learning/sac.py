@@ -138,9 +138,7 @@ class SAC(Learner[SACState]):
         value, unit = getattr(self, name), getattr(self, of)
         if value % unit != 0:
             below, above = value // unit * unit, (value // unit + 1) * unit
-            raise ValueError(
-                f"{name}={value} is not a multiple of {of}={unit}; use {f'{below} or ' if below else ''}{above}"
-            )
+            raise ValueError(f"{name}={value} is not a multiple of {of}={unit}; use {f'{below} or ' if below else ''}{above}")
 
     def check(self, policy: Policy) -> StochasticPolicy:
         """The policy, if this learner can train it. **Raises** `ValueError` that says what is missing otherwise."""
@@ -149,8 +147,7 @@ class SAC(Learner[SACState]):
             raise ValueError(f"SAC trains a StochasticPolicy, which knows the density of what it draws; got {kind}")
         if self.critic == "parameters" and not policy.plans:
             raise ValueError(
-                f"critic='parameters' judges the parameters of a planner and {kind} has none; "
-                "use critic='action', or a PlannerPolicy"
+                f"critic='parameters' judges the parameters of a planner and {kind} has none; use critic='action', or a PlannerPolicy"
             )
         if self.critic == "parameters" and policy.noise == "action":
             raise ValueError(
@@ -178,9 +175,7 @@ class SAC(Learner[SACState]):
         )
         stored_memory = memory if self.critic == "action" else None  # the updates of a critic over φ never plan
         no = jnp.array(False)
-        example = Experience(
-            lanes.observation[0], point, jnp.zeros(()), lanes.observation[0], no, no, stored_memory, stored_memory
-        )
+        example = Experience(lanes.observation[0], point, jnp.zeros(()), lanes.observation[0], no, no, stored_memory, stored_memory)
         log_temperature = jnp.log(jnp.asarray(self.initial_temperature, float))
         adam = self._adam()
         return SACState(

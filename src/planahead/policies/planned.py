@@ -40,7 +40,7 @@ class Remembered(eqx.Module):
 
     guess: Guess
     known: Bool[Array, ""]
-    """False before the first plan of an episode, where the solve starts cold."""
+    """False before the first plan of an episode and after a failed one; the solve then starts cold."""
 
 
 @final
@@ -143,6 +143,7 @@ class PlannerPolicy(StochasticPolicy):
         problem = self.space.insert(self.problem, parameters)
         state = self.planner_state(observation)
         plan = solve(problem, state, guess=self._guess(problem, state, memory), planner=self.planner)
+        failed = _failed(plan)
         action, log_probability = self.box.clip(plan.controls[0]), proposal.log_probability
         if proposal.action_log_std is not None and proposal.action_noise is not None:
             anchor = unsquash(self.box.to_unit(action), ANCHOR_MARGIN)
@@ -153,8 +154,8 @@ class PlannerPolicy(StochasticPolicy):
             log_probability=log_probability,
             parameters=parameters,
             plan=plan,
-            memory=Remembered(plan.shift(), jnp.array(True)) if self.warm_start else None,
-            failed=_failed(plan),
+            memory=Remembered(plan.shift(), ~failed) if self.warm_start else None,
+            failed=failed,
             gradient_valid=plan.gradient_valid,
         )
 
@@ -162,9 +163,7 @@ class PlannerPolicy(StochasticPolicy):
         if not self.warm_start or memory is None:
             return None
         controls, states = split(problem, cold_start(problem, state))
-        return jax.tree.map(
-            lambda warm, cold: jnp.where(memory.known, warm, cold), memory.guess, Guess(states, controls)
-        )
+        return jax.tree.map(lambda warm, cold: jnp.where(memory.known, warm, cold), memory.guess, Guess(states, controls))
 
     def trainable(self) -> PyTree[bool]:
         return mask_of(self, lambda policy: policy.network)

@@ -42,7 +42,5 @@ class Policy(eqx.Module):
         """What is remembered before the first decision of an episode."""
 
     @abc.abstractmethod
-    def decide(
-        self, observation: Float[Array, " observation"], memory: Any = None, key: PRNGKeyArray | None = None
-    ) -> Decision:
+    def decide(self, observation: Float[Array, " observation"], memory: Any = None, key: PRNGKeyArray | None = None) -> Decision:
         """Choose an action. Without a `key` the decision is deterministic."""
