@@ -2,18 +2,16 @@
 
 import dataclasses
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from planahead.experiments.episodes import evaluation_spread, has_single_start, run_episodes, with_spread
-from planahead.experiments.errors import UserError
 from planahead.experiments.evaluation import Evaluation, evaluate
 from planahead.experiments.statistics import wilson_interval
 from planahead.experiments.trajectory import Trajectory
-from tests.experiments.stubs import PointProblem, PointTask, Proportional
+from tests.experiments.stubs import PointTask, Proportional
 
 KEY = jax.random.key(0)
 
@@ -78,12 +76,6 @@ def test_spread_of_a_task_that_draws_its_own_starts():
     assert evaluation_spread(PointTask()) == 0.1 and has_single_start(PointTask())
     task = with_spread(PointTask(), 0.5)
     assert evaluation_spread(task) == 0.5 and not has_single_start(task)
-
-
-def test_an_environment_that_cannot_be_perturbed_is_named():
-    task = eqx.tree_at(lambda task: task.environment, PointTask(), PointProblem())
-    with pytest.raises(UserError, match=r"PointProblem has no leaf `start_spread`.* Add one to the environment"):
-        evaluation_spread(task)
 
 
 @pytest.mark.parametrize(("episodes", "spread"), [(0, 0.1), (3, -0.1), (3, float("nan"))])

@@ -42,6 +42,7 @@ class Probe(Environment[ProbeState]):
     length: Array = constant(1.0)
     truncates: Array = constant(0.0)
     """1 if an episode's end is a truncation, 0 if it is a termination."""
+    start_spread: Array = constant(0.0)
 
     observation_names: tuple[str, ...] = pa.static(("probe",))
     observation_low: tuple[float, ...] = pa.static((-1.0,))

@@ -80,7 +80,7 @@ def test_critic_actor_and_temperature_losses_by_hand():
     expected = (0.3 * drawn.log_probability - twin(batch.observation, drawn.unit).min(0)).mean()
     np.testing.assert_allclose(objective.actor_loss(draws.now, twin, TEMPERATURE, batch), expected, rtol=1e-5)
     expected = -0.5 * (drawn.log_probability - 1).mean()
-    np.testing.assert_allclose(objective.temperature_loss(jnp.array(0.5), draws.now, batch, 1), expected, rtol=1e-5)
+    np.testing.assert_allclose(objective.temperature_loss(jnp.array(0.5), draws.now, batch, -1.0), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("entropy", "sign"), [(-2.5, -1.0), (2.5, 1.0)])
@@ -88,7 +88,7 @@ def test_temperature_rises_when_the_entropy_is_below_its_target(entropy: float, 
     """A gradient below zero makes α rise; the target is -1."""
     yes = jnp.ones(ROWS, bool)
     now = Judged(jnp.zeros((ROWS, 1)), jnp.full(ROWS, -entropy), yes, yes)
-    assert jnp.sign(jax.grad(losses().temperature_loss)(jnp.array(0.0), now, experience(), 1)) == sign
+    assert jnp.sign(jax.grad(losses().temperature_loss)(jnp.array(0.0), now, experience(), -1.0)) == sign
 
 
 @pytest.mark.parametrize(("scale", "factor"), [(True, 0.25), (False, 1.0)])
@@ -133,7 +133,7 @@ def test_a_failed_solve_contributes_nothing(place, noise):
                 [
                     objective.critic_loss(twin, batch, targets),
                     objective.actor_loss(draws.now, twin, TEMPERATURE, batch),
-                    objective.temperature_loss(log_temperature, draws.now, batch, 1),
+                    objective.temperature_loss(log_temperature, draws.now, batch, -1.0),
                 ]
             )
 

@@ -105,7 +105,7 @@ def _study(reference: Reference, points: tuple[Point, ...], action: Point | None
                 batch[i][1 + len(OFFSETS) * i + j] += offset * step * direction
         batches.append(batch)
     together = [np.concatenate(parts) for parts in zip(*batches, strict=True)]
-    chosen = planner(reference, tolerance=TOLERANCE, tau=tau)
+    chosen = planner(reference, tolerance=TOLERANCE, tau=tau, iterations=400)  # Gauss-Newton steps shrink only linearly
 
     def outputs(inputs):
         plan = pa.solve(eqx.combine(inputs["problem"], fixed), inputs["state"], inputs.get("control"), planner=chosen)

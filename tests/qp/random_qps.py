@@ -54,6 +54,10 @@ def with_state(qp: pa.QP, state) -> pa.QP:
     return eqx.tree_at(lambda qp: qp.initial_state, qp, jnp.asarray(state))
 
 
+WEAK = 3e-5
+"""√τ: what λ t = τ leaves on both sides of a row that is only just active, for gradients up to 90 and τ = 1e-11 · |gradient|."""
+
+
 def dense_residual(qp: pa.QP, solution: pa.QPSolution) -> float:
     """The largest violation of the optimality conditions, with the violation of soft rows recomputed from the trajectory.
 
@@ -84,9 +88,8 @@ def dense_residual(qp: pa.QP, solution: pa.QPSolution) -> float:
     worst.append(np.maximum(-multipliers, 0).max())
     worst.append(np.minimum(np.abs(two_sided), multipliers)[hard].max(initial=0.0))
     # The multiplier of a soft row lies between the slopes of its price just inside and just outside.
-    slack = 1e-7
-    inside = np.where(two_sided > -slack, 0.0, linear + quadratic * violation)
-    outside = np.where(two_sided > slack, 0.0, linear + quadratic * violation)
+    inside = np.where(two_sided > -WEAK, 0.0, linear + quadratic * violation)
+    outside = np.where(two_sided > WEAK, 0.0, linear + quadratic * violation)
     beyond = np.maximum(np.maximum(inside - multipliers, multipliers - outside), 0.0)
     worst.append(beyond[soft].max(initial=0.0))
     return float(max(worst))

@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key, PRNGKeyArray
 
-from planahead.experiments.errors import UserError
 from planahead.policies import Policy
 from planahead.tasks import Task
 
@@ -79,29 +78,17 @@ def run_episodes(
 
 def with_spread(task: Task, spread: float) -> Task:
     """The task with starts within ±`spread` of the environment's own, in every state."""
-    leaf = _start_spread(task)
-    return eqx.tree_at(lambda task: task.environment.start_spread, task, jnp.full_like(leaf, spread))
+    return eqx.tree_at(lambda task: task.environment.start_spread, task, replace_fn=lambda leaf: jnp.full_like(leaf, spread))
 
 
 def evaluation_spread(task: Task) -> float:
     """The spread that evaluations use unless told: the task's own, and 0.1 where its own start is always the same."""
-    return float(_start_spread(task)) or PERTURBATION
+    return float(task.environment.start_spread) or PERTURBATION
 
 
 def has_single_start(task: Task) -> bool:
     """Whether the task by itself always starts from the same state."""
-    return float(_start_spread(task)) == 0.0
-
-
-def _start_spread(task: Task) -> Array:
-    try:
-        return getattr(task.environment, "start_spread")  # noqa: B009, not every environment promises it
-    except AttributeError as error:
-        raise UserError(
-            f"{type(task.environment).__name__} has no leaf `start_spread`, the half width of a uniform draw that is "
-            "added to every state at the start; evaluation perturbs starts with it. "
-            "Add one to the environment (0.0 for none)."
-        ) from error
+    return float(task.environment.start_spread) == 0.0
 
 
 @eqx.filter_jit

@@ -55,7 +55,6 @@ def train(experiment: Experiment, run: RunDirectory, console: Console) -> Traini
     state, info = _start(experiment, run)
     best = read_checkpoint_info(run.best_checkpoint) if run.best_checkpoint.exists() else None
     step, chunk = info.step, info.chunk
-    steps_per_chunk: int = getattr(learner, "steps_per_chunk")  # noqa: B009, every learner has it, the base does not say
     sitting = _Clock(info.seconds)
     title = f"{settings.algorithm} on {settings.task}"
 
@@ -72,7 +71,7 @@ def train(experiment: Experiment, run: RunDirectory, console: Console) -> Traini
         while step < settings.steps and not interrupted.is_set():
             state, metrics = _advance((learner, experiment.chunk_key(chunk)), state)
             metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
-            before, step, chunk = step, step + steps_per_chunk, chunk + 1
+            before, step, chunk = step, step + learner.steps_per_chunk, chunk + 1
             rate = sitting.lap(step - before)
             run.append("metrics", {"step": step, **dict(sorted(metrics.items()))})
             run.append("timing", {"step": step, "seconds": round(sitting.seconds, 3)})

@@ -6,7 +6,7 @@ r"""The losses of soft actor-critic, over actions or over the parameters of a pl
     target      y   = r + γ (1 - terminated) [ min_i Q̄_i(s', z') - α ρ log p' ]         no gradient
     critic      L_Q = ½ Σ_i E[ (Q_i(s, z) - y)² ]
     actor       L_π = E[ α ρ log p - min_i Q_i(s, z) ]                                   through the plan where z = u₀*
-    temperature L_α = -log α E[ ρ log p + H ],    H = -n_a
+    temperature L_α = -log α E[ ρ log p + H ],    H the entropy aimed at
 
     scale       ρ = n_a / n_drawn: hundreds of parameters then carry the entropy of n_a actions
 
@@ -125,9 +125,9 @@ class SoftLosses(eqx.Module):
         value = jnp.min(critic(batch.observation, now.point), axis=0)
         return mean_of_usable(temperature * now.log_probability - value, self.actor_usable(now, batch))
 
-    def temperature_loss(self, log_temperature: Float[Array, ""], now: Judged, batch: Experience, action_size: int) -> Float[Array, ""]:
-        """`action_size` is n_a."""
-        surplus = jax.lax.stop_gradient(now.log_probability) - action_size
+    def temperature_loss(self, log_temperature: Float[Array, ""], now: Judged, batch: Experience, target: float) -> Float[Array, ""]:
+        """`target` is H."""
+        surplus = jax.lax.stop_gradient(now.log_probability) + target
         return -log_temperature * mean_of_usable(surplus, self.actor_usable(now, batch))
 
     def actor_usable(self, now: Judged, batch: Experience) -> Bool[Array, " batch"]:

@@ -43,14 +43,15 @@ class FullStep(eqx.Module):
 
 
 class LineSearch(eqx.Module):
-    """Full steps first; lanes that these do not bring home start again from the guess, with backtracking on the merit above.
+    """Full steps as long as they lead home; lanes that they do not bring home start again from the guess, with backtracking on the
+    merit above, and where that finds no decrease, full steps are tried from there.
 
     Full steps between states that need not be connected converge in few iterations where they converge, and pass local optima that a
     sequence of true trajectories would stop at.
     """
 
     full_steps: int = eqx.field(static=True, default=12)
-    """Iterations with full steps before a lane starts again; 0 backtracks from the beginning."""
+    """Full steps without progress before a lane starts again; 0 backtracks from the beginning."""
     reduction: float = eqx.field(static=True, default=0.5)
     sufficient_decrease: float = eqx.field(static=True, default=1e-4)
     trials: int = eqx.field(static=True, default=16)

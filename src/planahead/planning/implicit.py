@@ -24,11 +24,10 @@ from planahead.planning.linearisation import Exact
 from planahead.planning.plan import Guess
 from planahead.planning.sqp import SQP
 from planahead.problem import Problem, scan_stages
-from planahead.qp import Status, interior_point, newton
+from planahead.qp import Status, interior_point, newton, sensitivity
 from planahead.qp.batching import over_lanes, spread
 from planahead.qp.lanes import along
 from planahead.qp.newton import Residuals, Rows, System, net
-from planahead.qp.sensitivity import adjoint
 from planahead.qp.types import LaneQP, Point
 
 
@@ -89,15 +88,13 @@ def solution(planner: SQP, rebuild: Callable[[Any], Problem], inputs: Inputs, gu
         valid = valid & interior_point.valid(qp)
         # Bad lanes are replaced before anything is factorised: a NaN times a zero mask would still be a NaN.
         qp = interior_point.neutral(qp, ~valid)
-        rows = Rows(qp)
-        near = newton.conditioned(qp, rows, point)
-        system = newton.factorise(qp, rows, near)
-        return _Linear(qp, near, system), valid & system.factor.definite
+        system = sensitivity.factorise(qp, Rows(qp), point)
+        return _Linear(qp, point, system), valid & system.factor.definite
 
     def back(lanes: int, in_lanes: Any, linear: _Linear, cotangent: Point, valid: Array) -> Residuals:
         linear, cotangent, valid = spread(lanes, in_lanes, (linear, cotangent, valid))
         cotangent = jax.tree.map(lambda value: jnp.where(along(valid, value), value, 0.0), cotangent)
-        return adjoint(linear.qp, Rows(linear.qp), linear.system, linear.point, cotangent)
+        return sensitivity.adjoint(linear.qp, Rows(linear.qp), linear.system, linear.point, cotangent)
 
     @jax.custom_vjp
     def solve(inputs: Inputs, guess: Guess | None) -> Answer:

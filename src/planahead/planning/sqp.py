@@ -82,14 +82,21 @@ class _Loop(eqx.Module):
     iterations: Int[Array, " B"]
     residual: Float[Array, " B"]
     violation: Float[Array, " B"]
-    relaxed: Bool[Array, " B"]  # still taking full steps
     active: Bool[Array, " B"]
-    failures: Int[Array, " B"]
+    relaxed: Bool[Array, " B"]  # taking full steps from `start`
+    start: Float[Array, "nodes nz B"]
+    best: Float[Array, " B"]  # smallest residual since
+    idle: Int[Array, " B"]  # full steps that did not lower it
+    failures: Int[Array, " B"]  # searches in a row that found nothing
     iteration: Int[Array, ""]
 
 
 _PRICE_RANGE = 1e5
 """Largest over first price of an elastic row."""
+_PROGRESS = 0.9
+"""A full step leads somewhere if it lowers the smallest residual so far by this factor."""
+_SEARCHES = 3
+"""A lane stalls after this many searches in a row that found nothing."""
 
 
 def solve(
@@ -128,7 +135,6 @@ def solve(
 
     blank = jnp.zeros_like(data.bound)
     nothing = Point(jnp.zeros_like(z), jnp.zeros((z.shape[0], *state.shape), dtype), blank + 1, blank, blank, blank)
-    start = z
     full_steps = settings.globalisation.full_steps if isinstance(settings.globalisation, LineSearch) else 0
 
     def iteration(loop: _Loop) -> _Loop:
@@ -136,7 +142,9 @@ def solve(
         qp = linearised(loop.z, loop.point)
         first = loop.iteration == 0
         usable = interior_point.valid(qp)
-        price = jnp.where(first, jnp.where(usable, 10 * jnp.maximum(largest(qp.g), 1.0), 1.0), loop.price)
+        # A power of ten: what is left of ρ in a smoothed plan must not move with the data, or derivatives would have to know.
+        magnitude = 10.0 ** jnp.ceil(jnp.log10(jnp.maximum(jnp.where(usable, largest(qp.g), 1.0), 1.0)))
+        price = jnp.where(first, 10 * magnitude, loop.price)
         first_price = jnp.where(first, price, loop.first_price)
         limit = _PRICE_RANGE * first_price
         qp = priced(qp, price)
@@ -155,6 +163,8 @@ def solve(
             first_price=first_price,
             status=status,
             residual=jnp.where(active, error, loop.residual),
+            best=jnp.minimum(loop.best, error),
+            idle=loop.idle + ~(error <= _PROGRESS * loop.best),
             violation=jnp.where(active, left, loop.violation),
             active=active & ~solved & ~infeasible & (loop.iterations < settings.iterations),
             iteration=loop.iteration + 1,
@@ -188,12 +198,15 @@ def solve(
         failed, violated = ~(usable & accepted), loop.violation > feasible
         costlier = (usable & (remaining > feasible)) | (failed & violated)
         price = jnp.where(costlier, jnp.minimum(10 * loop.price, limit), loop.price)
-        failures = jnp.where(failed, loop.failures + 1, 0)
-        stalled = loop.active & (failures >= 3) & ~loop.relaxed & ~(violated & (loop.price < limit))
+        searched = loop.active & ~loop.relaxed
+        failures = jnp.where(searched, jnp.where(failed, loop.failures + 1, 0), loop.failures)
+        stalled = searched & (failures >= _SEARCHES) & ~(violated & (loop.price < limit))
         status = jnp.where(stalled, jnp.where(violated, Status.INFEASIBLE, Status.STALLED), loop.status)
-        iterations = loop.iterations + loop.active
-        again = loop.active & loop.relaxed & (~usable | (iterations >= full_steps))
-        z, point, price = choose(again, (start, nothing, loop.first_price), (z, point, price))
+        # Full steps that lead nowhere are taken back; a search that finds nothing at a feasible point gives way
+        # to full steps from there, once.
+        lost = loop.active & loop.relaxed & (~usable | (loop.idle >= full_steps))
+        z, point, price = choose(lost, (loop.start, nothing, loop.first_price), (z, point, price))
+        free = searched & failed & (failures == 1) & ~violated & (full_steps > 0)
         return dataclasses.replace(
             loop,
             z=z,
@@ -202,10 +215,13 @@ def solve(
             price=price,
             weight=weight,
             status=status,
-            iterations=iterations,
-            relaxed=loop.relaxed & ~again,
+            iterations=loop.iterations + loop.active,
             active=loop.active & ~stalled,
-            failures=jnp.where(again, 0, failures),
+            relaxed=(loop.relaxed & ~lost) | free,
+            start=choose(free, z, loop.start),
+            best=jnp.where(free, jnp.inf, loop.best),
+            idle=jnp.where(free, 0, loop.idle),
+            failures=failures,
         )
 
     zeros, ones, everyone = jnp.zeros(lanes, int), jnp.ones(lanes, dtype), jnp.ones(lanes, bool)
@@ -220,8 +236,11 @@ def solve(
         iterations=zeros,
         residual=jnp.inf * ones,
         violation=jnp.inf * ones,
-        relaxed=everyone & (full_steps > 0),
         active=everyone,
+        relaxed=everyone & (full_steps > 0),
+        start=z,
+        best=jnp.inf * ones,
+        idle=zeros,
         failures=zeros,
         iteration=jnp.zeros((), int),
     )

@@ -218,9 +218,9 @@ def relative_error(qp: LaneQP, rows: Rows, point: Point, residual: Residuals, ta
     primal_scale = 1.0 + largest(point.z) + largest(qp.c)
     dual = jnp.maximum(largest(residual.stationarity), largest(residual.price)) / dual_scale
     primal = jnp.maximum(jnp.maximum(largest(residual.dynamics), largest(residual.initial)), largest(residual.row)) / primal_scale
-    # λt must meet τ itself, or the solution is not the smoothed one whose derivative is taken: to the tolerance, and to a tenth of τ.
+    # λt must meet τ itself, or the solution is not the smoothed one whose derivative is taken: to the tolerance, and to a hundredth of τ.
     miss = jnp.maximum(largest(residual.complementarity), largest(residual.violation))
-    return jnp.maximum(jnp.maximum(dual, primal), jnp.where(miss <= 0.1 * tau, miss / dual_scale, miss))
+    return jnp.maximum(jnp.maximum(dual, primal), jnp.where(miss <= 0.01 * tau, miss / dual_scale, miss))
 
 
 def valid(qp: LaneQP) -> Bool[Array, " B"]:

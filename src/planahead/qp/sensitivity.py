@@ -5,7 +5,8 @@ At a solution y = (v, π, λ, …) of the smoothed conditions R(y; data) = 0, a 
     (∂R/∂y)ᵀ w = ȳ,        cotangent of the data = -(∂R/∂data)ᵀ w
 
 The conditions are symmetric up to the signs of λ and s, so w is a Newton step whose right-hand sides are the cotangents, and the second
-product is one `vjp` of R with respect to the data.
+product is one `vjp` of R with respect to the data. The system is factorised at a nearby point where it is well conditioned
+(`newton.conditioned`), which leaves an error of √ε; one step of iterative refinement with the true system squares that.
 """
 
 import jax
@@ -20,9 +21,15 @@ from planahead.qp.newton import Residuals, Rows, System
 from planahead.qp.types import LaneQP, Point
 
 
+def factorise(qp: LaneQP, rows: Rows, point: Point) -> System:
+    """The system that `adjoint` solves with."""
+    return newton.factorise(qp, rows, newton.conditioned(qp, rows, point))
+
+
 def adjoint(qp: LaneQP, rows: Rows, system: System, point: Point, cotangent: Point) -> Residuals:
     """-w as cotangents of the residuals: `vjp(data -> residuals)` of what this returns is the cotangent of the data.
 
+    `system` comes from `factorise`.
     `cotangent.t` and `cotangent.nu` are ignored: distances and the violations' multipliers are not outputs.
     """
     zeros = jnp.zeros_like(point.t)
@@ -35,7 +42,12 @@ def adjoint(qp: LaneQP, rows: Rows, system: System, point: Point, cotangent: Poi
         price=jnp.where(rows.soft, -cotangent.s, 0.0),
         violation=zeros,
     )
-    w = newton.step(qp, rows, system, point, seeds)
+    near = newton.conditioned(qp, rows, point)
+    w = newton.step(qp, rows, system, near, seeds)
+    tau = jnp.zeros(zeros.shape[-1], zeros.dtype)
+    _, reached = jax.jvp(lambda point: newton.residuals(qp, rows, point, tau), (point,), (w,))
+    correction = newton.step(qp, rows, system, near, jax.tree.map(jnp.add, seeds, reached))
+    w = jax.tree.map(jnp.add, w, correction)
     return Residuals(
         stationarity=-w.z, dynamics=-w.pi[1:], initial=-w.pi[0], row=w.lam, complementarity=zeros, price=-w.s, violation=zeros
     )
@@ -47,8 +59,7 @@ def _adjoint_kernel(lanes, in_lanes, qp: LaneQP, point: Point, cotangent: Point,
     qp = neutral(qp, ~valid)
     cotangent = jax.tree.map(lambda value: jnp.where(along(valid, value), value, 0.0), cotangent)
     rows = Rows(qp)
-    point = newton.conditioned(qp, rows, point)
-    return adjoint(qp, rows, newton.factorise(qp, rows, point), point, cotangent)
+    return adjoint(qp, rows, factorise(qp, rows, point), point, cotangent)
 
 
 adjoint_of_lane = over_lanes(_adjoint_kernel)

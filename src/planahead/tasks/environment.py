@@ -89,6 +89,9 @@ class Environment(eqx.Module, Generic[State]):
     action_low: eqx.AbstractVar[tuple[float, ...]]
     """Lower end of every action, finite. `step` clips to the bounds."""
     action_high: eqx.AbstractVar[tuple[float, ...]]
+    start_spread: eqx.AbstractVar[Array]
+    """Half width of a uniform draw that `reset` adds to every state, in the state's unit; 0 for none. Evaluations
+    perturb starts with it."""
     time_step: eqx.AbstractVar[float]  # s
     episode_steps: eqx.AbstractVar[int]
     """Steps after which an episode is truncated."""
