@@ -78,3 +78,9 @@ def test_a_warm_start_travels_with_every_transition():
 
 def _is_shape(leaf: Any) -> bool:
     return isinstance(leaf, jax.ShapeDtypeStruct)
+
+
+def test_a_plan_that_ran_out_of_iterations_is_judged_by_its_residual():
+    policy, _ = make_algorithm("sac-fop", make_task("cartpole"), jax.random.key(0))
+    assert isinstance(policy, PlannerPolicy)
+    assert (policy.planner.iterations, policy.planner.gradient_tolerance) == (10, 1e-2)

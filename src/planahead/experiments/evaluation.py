@@ -4,7 +4,7 @@
     mean return    (1/n) Σ_i Σ_t r_{i,t}      undiscounted, to be maximised, with its bootstrap interval
     violations     per step:    (Σ_i v_i) / (Σ_i T_i)          v_i: steps of episode i that violate a constraint
                    per episode: (1/n) Σ_i 1[v_i > 0]           T_i: its length
-    failed solves  (Σ_i f_i) / (Σ_i T_i)      decisions whose solve did not end in `SOLVED`
+    failed solves  (Σ_i f_i) / (Σ_i T_i)      f_i: decisions of episode i whose solve failed, see `plan_failed`
 
 From a single start, spread 0, a hundred episodes of a deterministic world are one and are to be counted as one.
 """
@@ -37,7 +37,7 @@ class Evaluation:
     violations: np.ndarray
     """Steps that violate a constraint."""
     failed: np.ndarray
-    """Decisions whose solve failed."""
+    """Decisions whose solve failed, see `plan_failed`."""
     status: np.ndarray | None = None
     """The planner's `Status` at every decision of all episodes, in no order; `None` without a planner."""
     iterations: np.ndarray | None = None

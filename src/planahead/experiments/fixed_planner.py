@@ -12,8 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from planahead.planning import SQP, solve
-from planahead.policies import Decision, Policy
-from planahead.qp import Status
+from planahead.policies import Decision, Policy, plan_failed
 from planahead.tasks import Task
 
 
@@ -36,5 +35,5 @@ class FixedPlanner(Policy):
             action=plan.controls[0],
             log_probability=jnp.zeros((), plan.controls.dtype),
             plan=plan,
-            failed=plan.status != Status.SOLVED,
+            failed=plan_failed(plan, self.planner),
         )

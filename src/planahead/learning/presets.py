@@ -9,7 +9,6 @@ sac-foa   action          action            yes
 
 import dataclasses
 import inspect
-import math
 from typing import Any
 
 from jaxtyping import PRNGKeyArray
@@ -19,6 +18,10 @@ from planahead.learning.soft_losses import CriticPlace
 from planahead.planning import SQP
 from planahead.policies import ActionBox, DirectPolicy, NoisePlace, PlannerPolicy, StochasticPolicy
 from planahead.tasks import Task
+
+CONTENT = 1e-2
+"""The residual up to which a plan that ran out of iterations is used: a plan has not failed and has a derivative up to here. The
+residual is relative, so an action is then wrong by less than about a hundredth of the terms that it balances."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +63,7 @@ def make_algorithm(
     *,
     residual: bool = False,
     warm_start: bool = False,
-    planner_iterations: int = 5,
+    planner_iterations: int = 10,
     planner_tau: float | None = None,
     hidden_layers: int = 2,
     hidden_units: int = 256,
@@ -72,10 +75,9 @@ def make_algorithm(
 
     - `name`: one of `algorithm_names()`.
     - `residual`, `warm_start`: of the `PlannerPolicy`.
-    - `planner_iterations`: SQP iterations per plan, for which the planner is content with what it has. The action is a
-      deterministic function of observation and parameters after any fixed number; after five from a cold start, nine in
-      ten controls of the cart-pole are within 0.04 N of the converged ones, and a step of sixteen environments takes a
-      fraction of the time, since it does not wait for the slowest lane.
+    - `planner_iterations`: at most as many SQP iterations per plan, so that a step of many environments does not wait for
+      the slowest lane. From random states of the cart-pole and a cold start, 4 % of the plans reach the limit of ten, 0.9 %
+      fail (five: 30 % and 3 %), and 99 % of the rest begin with a control within 0.12 N of the converged one, of ±80.
     - `planner_tau`: smooths the plan across active-set changes, see `SQP`.
     - `hidden_layers`, `hidden_units`: of the networks of policy and critics.
     - `settings`: fields of `SAC`, e.g. `batch_size=256`.
@@ -114,7 +116,7 @@ def make_algorithm(
         environment.observation_scale,
         box,
         names=task.learned_parameters,
-        planner=SQP(iterations=planner_iterations, tau=planner_tau, gradient_tolerance=math.inf),
+        planner=SQP(iterations=planner_iterations, tau=planner_tau, gradient_tolerance=CONTENT),
         noise=preset.noise,
         residual=residual,
         warm_start=warm_start,

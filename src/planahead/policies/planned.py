@@ -19,15 +19,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
-from planahead.planning import SQP, Guess, Plan, solve
+from planahead.planning import SQP, Guess, solve
 from planahead.planning.implicit import cold_start
 from planahead.planning.transcription import split
 from planahead.policies.distributions import SquashedGaussian, unsquash
+from planahead.policies.failure import plan_failed
 from planahead.policies.network import Network
 from planahead.policies.policy import Decision
 from planahead.policies.stochastic import POLICY_GAIN, ActionBox, NoisePlace, Proposal, StochasticPolicy, mask_of
 from planahead.problem import ParameterSpace, Problem
-from planahead.qp import Status
 
 ANCHOR_MARGIN = 1e-2
 """Distance from ±1 at which an anchor is held, where tanh has slope 0.02. Closer, a learned offset from a default at
@@ -143,7 +143,7 @@ class PlannerPolicy(StochasticPolicy):
         problem = self.space.insert(self.problem, parameters)
         state = self.planner_state(observation)
         plan = solve(problem, state, guess=self._guess(problem, state, memory), planner=self.planner)
-        failed = _failed(plan)
+        failed = plan_failed(plan, self.planner)
         action, log_probability = self.box.clip(plan.controls[0]), proposal.log_probability
         if proposal.action_log_std is not None and proposal.action_noise is not None:
             anchor = unsquash(self.box.to_unit(action), ANCHOR_MARGIN)
@@ -167,9 +167,3 @@ class PlannerPolicy(StochasticPolicy):
 
     def trainable(self) -> PyTree[bool]:
         return mask_of(self, lambda policy: policy.network)
-
-
-def _failed(plan: Plan) -> Bool[Array, ""]:
-    """A planner that is content with few iterations (`SQP.real_time()`) has not failed when it reaches their number."""
-    content = (plan.status == Status.ITERATION_LIMIT) & plan.gradient_valid
-    return (plan.status != Status.SOLVED) & ~content

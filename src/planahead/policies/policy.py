@@ -29,7 +29,7 @@ class Decision(eqx.Module):
     memory: Any = None
     """What the next decision starts from (the warm start); `None` where nothing is remembered."""
     failed: Bool[Array, ""] | bool = False
-    """Whether the solve behind the action failed: neither solved, nor as close as the planner is content with."""
+    """Whether the solve behind the action failed, see `plan_failed`."""
     gradient_valid: Bool[Array, ""] | bool = True
     """Whether the action has a derivative; where it has none, the one that is returned is zero."""
 
