@@ -11,6 +11,9 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 WORKERS ?= 2
 PYTEST_ARGUMENTS ?=
 
+# What an installation is made of, beside the Python files, which it reads in place.
+SOURCES := pyproject.toml native/CMakeLists.txt $(wildcard native/src/*)
+
 BIN := .venv/bin
 # pyright runs on node: the one on PATH, else one that comes as a wheel.
 NODE := $(if $(shell command -v node 2>/dev/null),,pyright[nodejs])
@@ -40,12 +43,12 @@ test-slow: .venv/.installed-dev
 	$(PYTHON) -m venv .venv
 	@touch $@
 
-.venv/.installed: pyproject.toml | .venv/.created
+.venv/.installed: $(SOURCES) | .venv/.created
 	@echo "Installing planahead into .venv (once, about a minute)"
 	$(INSTALL) --editable .
 	@touch $@
 
-.venv/.installed-dev: pyproject.toml | .venv/.created
+.venv/.installed-dev: $(SOURCES) | .venv/.created
 	@echo "Installing planahead and its test tools into .venv (once, about two minutes)"
 	$(INSTALL) --editable '.[dev]' $(if $(NODE),'$(NODE)')
 	@touch .venv/.installed $@

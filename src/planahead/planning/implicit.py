@@ -5,8 +5,8 @@ control, a cotangent ȳ gives (∂R/∂y)ᵀ w = ȳ and the cotangent of p as -�
 
     ⟨∇_z L(z, π, λ; p), w_z⟩ + ⟨f(z) - x₊, w_π⟩ + ⟨state - x_0, w_π0⟩ + ⟨σ h(z) - b, w_λ⟩ + ⟨Z s + z_l, w_s⟩
 
-whose first term is a directional derivative of the Lagrangian. One factorisation with the exact Hessian (made in the forward pass, where
-it also tells whether the solution is a strict local minimum), one back-solve, one reverse pass; no Jacobian is formed.
+whose first term is a directional derivative of the Lagrangian. One factorisation with the exact Hessian (in the forward pass it tells
+whether the solution is a strict local minimum), one back-solve, one reverse pass; no Jacobian is formed.
 Reference: J. Frey et al., *Differentiable Nonlinear Model Predictive Control*, arXiv 2505.01353.
 """
 
@@ -16,23 +16,24 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import CustomVJPPrimal
 from jaxtyping import Array, Bool, Float, Int
 
 from planahead.planning import sqp, transcription
+from planahead.planning.derivatives import first_order, numbers, refuse, zero_unless
 from planahead.planning.lanes import Lanes
 from planahead.planning.linearisation import Exact
 from planahead.planning.plan import Guess
 from planahead.planning.sqp import SQP
 from planahead.problem import Problem, scan_stages
-from planahead.qp import Status, interior_point, newton, sensitivity
+from planahead.qp import Status, backend, interior_point, newton
 from planahead.qp.batching import over_lanes, spread
-from planahead.qp.lanes import along
-from planahead.qp.newton import Residuals, Rows, System, net
+from planahead.qp.newton import Residuals, net
 from planahead.qp.types import LaneQP, Point
 
 
 class Inputs(eqx.Module):
-    """What the solution depends on and is differentiated with respect to."""
+    """What the solution depends on: every array of the problem, the state and the pinned control. Floating-point ones are differentiated."""
 
     leaves: list[Array]
     state: Float[Array, " nx"]
@@ -48,14 +49,6 @@ class Answer(eqx.Module):
     iterations: Int[Array, "*B"]
     residual: Float[Array, "*B"]
     violation: Float[Array, "*B"]
-
-
-class _Linear(eqx.Module):
-    """The exact QP at the solution and its factorisation, kept for the backward pass."""
-
-    qp: LaneQP
-    point: Point
-    system: System
 
 
 def solution(planner: SQP, rebuild: Callable[[Any], Problem], inputs: Inputs, guess: Guess | None) -> Answer:
@@ -78,7 +71,7 @@ def solution(planner: SQP, rebuild: Callable[[Any], Problem], inputs: Inputs, gu
         point = eqx.tree_at(lambda point: point.z, end.point, end.z)
         return Answer(point, end.status, valid, end.iterations, end.residual, end.violation)
 
-    def differentiate(lanes: int, in_lanes: Any, inputs: Inputs, point: Point, valid: Array) -> tuple[_Linear, Array]:
+    def differentiate(lanes: int, in_lanes: Any, inputs: Inputs, point: Point, valid: Array) -> tuple[LaneQP, Array]:
         problems, state, control = lanes_of(in_lanes[0], inputs, lanes)
         point, valid = spread(lanes, in_lanes[1:], (point, valid))
         pinned = control is not None
@@ -86,39 +79,39 @@ def solution(planner: SQP, rebuild: Callable[[Any], Problem], inputs: Inputs, gu
         exact = Exact(convexify="none")
         qp = problems.linearise(state, point.z, point.pi, net(point.lam), data, exact, pinned)
         valid = valid & interior_point.valid(qp)
-        # Bad lanes are replaced before anything is factorised: a NaN times a zero mask would still be a NaN.
-        qp = interior_point.neutral(qp, ~valid)
-        system = sensitivity.factorise(qp, Rows(qp), point)
-        return _Linear(qp, point, system), valid & system.factor.definite
+        return qp, backend.definite(planner.backend, qp, backend.everywhere(qp), point, valid)
 
-    def back(lanes: int, in_lanes: Any, linear: _Linear, cotangent: Point, valid: Array) -> Residuals:
-        linear, cotangent, valid = spread(lanes, in_lanes, (linear, cotangent, valid))
-        cotangent = jax.tree.map(lambda value: jnp.where(along(valid, value), value, 0.0), cotangent)
-        return sensitivity.adjoint(linear.qp, Rows(linear.qp), linear.system, linear.point, cotangent)
+    def back(lanes: int, in_lanes: Any, qp: LaneQP, point: Point, cotangent: Point, valid: Array) -> Residuals:
+        point, cotangent, valid = spread(lanes, in_lanes[1:], (point, cotangent, valid))
+        return backend.adjoint(planner.backend, qp, in_lanes[0], point, cotangent, valid)
 
     @jax.custom_vjp
     def solve(inputs: Inputs, guess: Guess | None) -> Answer:
         return over_lanes(run)(inputs, guess)
 
-    def forward(inputs: Inputs, guess: Guess | None):
+    def forward(inputs: Any, guess: Any):
+        given = jax.tree.map(lambda leaf: leaf.value, (inputs, guess), is_leaf=lambda leaf: isinstance(leaf, CustomVJPPrimal))
+        inputs, guess = first_order(given)
         answer = over_lanes(run)(inputs, guess)
-        linear, valid = over_lanes(differentiate)(inputs, answer.point, answer.gradient_valid)
+        qp, valid = over_lanes(differentiate)(inputs, answer.point, answer.gradient_valid)
         answer = eqx.tree_at(lambda answer: answer.gradient_valid, answer, valid)
-        return answer, (inputs, answer.point, linear, valid)
+        return answer, (inputs, answer.point, qp, valid)
 
     def backward(kept, cotangent: Answer):
-        inputs, point, linear, valid = kept
-        seeds = _without_pinned(inputs.control, cotangent.point)
-        weights = over_lanes(back)(linear, seeds, valid)
-        (result,) = jax.vjp(lambda inputs: _conditions(rebuild, inputs, point, weights), inputs)[1](
-            jnp.ones((), inputs.state.dtype)
-        )
+        refuse("residual", cotangent.residual)
+        refuse("violation", cotangent.violation)
+        inputs, point, qp, valid = kept
+        cotangent_of_point = numbers(cotangent.point)
+        seeds = _without_pinned(inputs.control, cotangent_of_point)
+        weights = over_lanes(back)(qp, point, seeds, valid)
+        floating, rest = eqx.partition(inputs, eqx.is_inexact_array)
+        result = jax.grad(lambda floating: _conditions(rebuild, eqx.combine(floating, rest), point, weights))(floating)
         if inputs.control is not None:
-            direct = cotangent.point.z[0, : inputs.control.shape[0]]
+            direct = cotangent_of_point.z[0, : inputs.control.shape[0]]
             result = eqx.tree_at(lambda inputs: inputs.control, result, result.control + direct)
-        return jax.tree.map(lambda leaf: jnp.where(valid, leaf, 0.0), result), None
+        return zero_unless(valid, result), None
 
-    solve.defvjp(forward, backward)
+    solve.defvjp(forward, backward, symbolic_zeros=True)
     return solve(inputs, guess)
 
 
@@ -132,11 +125,11 @@ def cold_start(problem: Problem, state: Float[Array, " nx"]) -> Float[Array, "no
 
 
 def problem_control_bounds(problem: Problem) -> tuple[Float[Array, "N nu"], Float[Array, "N nu"]]:
-    """Lower and upper control bounds of all stages; a NaN is taken as no bound."""
+    """Lower and upper control bounds of all stages; what no number can keep (NaN, a lower bound of +inf) is taken as no bound."""
     data = transcription.row_data(problem, transcription.general_size(problem), jnp.result_type(float), pinned=False)
     nu = problem.control_size
     lower, upper = data.bound[:-1, 0, :nu], -data.bound[:-1, 1, :nu]
-    return jnp.where(jnp.isnan(lower), -jnp.inf, lower), jnp.where(jnp.isnan(upper), jnp.inf, upper)
+    return jnp.where(lower < jnp.inf, lower, -jnp.inf), jnp.where(upper > -jnp.inf, upper, jnp.inf)
 
 
 def rollout(problem: Problem, state: Float[Array, " nx"], controls: Float[Array, "N nu"]) -> Float[Array, "nodes nx"]:

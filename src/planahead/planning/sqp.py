@@ -24,7 +24,8 @@ from planahead.planning.globalisation import FullStep, Globalisation, LineSearch
 from planahead.planning.lanes import Lanes
 from planahead.planning.linearisation import GaussNewton, Hessian
 from planahead.planning.transcription import RowData
-from planahead.qp import InteriorPoint, Status, interior_point, newton
+from planahead.qp import InteriorPoint, Status, backend, interior_point, newton
+from planahead.qp.interior_point import Backend
 from planahead.qp.lanes import along, choose, largest
 from planahead.qp.newton import Rows, net
 from planahead.qp.types import LaneQP, Point
@@ -43,6 +44,9 @@ class SQP(eqx.Module):
     iterations: int = eqx.field(static=True, default=100)
     gradient_tolerance: float | None = eqx.field(static=True, default=None)
     """Derivatives are kept up to this residual; by default the tolerance, so that only solved lanes have them."""
+
+    backend: Backend = eqx.field(static=True, default="auto")
+    """Who solves the QPs; see `InteriorPoint`."""
 
     @classmethod
     def real_time(cls, *, iterations: int = 1, gradient_tolerance: float = jnp.inf, **settings: Any) -> "SQP":
@@ -117,7 +121,7 @@ def solve(
         z = jnp.concatenate([jnp.concatenate([control[None], z[:1, nu:]], 1), z[1:]])
     data = problems.row_data(dtype, pinned)
     elastic = _elastic(data, nu)
-    inner = InteriorPoint(tau=settings.tau, tolerance=0.1 * tolerance)
+    inner = InteriorPoint(tau=settings.tau, tolerance=0.1 * tolerance, backend=settings.backend)
 
     def linearised(z: Array, point: Point) -> LaneQP:
         return problems.linearise(state, z, point.pi, net(point.lam), data, settings.hessian, pinned)
@@ -173,7 +177,7 @@ def solve(
         return jax.lax.cond(jnp.any(loop.active), lambda loop: move(loop, qp, limit), lambda loop: loop, loop)
 
     def move(loop: _Loop, qp: LaneQP, limit: Float[Array, " B"]) -> _Loop:
-        outcome = interior_point.solve(qp, inner, loop.active)
+        outcome = backend.solve(qp, backend.everywhere(qp), inner, loop.active)
         found = outcome.point
         usable = loop.active & (outcome.status != Status.INVALID_INPUT) & jnp.isfinite(outcome.residual)
         weight = loop.weight

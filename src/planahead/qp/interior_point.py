@@ -12,6 +12,8 @@ References: S. Mehrotra, SIAM J. Optim. 2 (1992); G. Frison, M. Diehl, HPIPM, IF
 Fails, and says so, where the reduced Hessian is not positive definite, or where the numbers span more than the format holds.
 """
 
+from typing import Literal
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -29,6 +31,9 @@ _RECENTRE = 0.1
 """After a short step, pairs below this share of the mean complementarity are raised to it."""
 
 
+Backend = Literal["auto", "native", "portable"]
+
+
 class InteriorPoint(eqx.Module):
     """Settings of the solver. `None` means: chosen from the number format."""
 
@@ -38,6 +43,8 @@ class InteriorPoint(eqx.Module):
     """The barrier at the solution, in units of cost: λ t = τ. Larger values smooth active-set changes. By default a small multiple
     (1e-11 in float64, 1e-6 in float32) of the gradient's magnitude, so that active bounds are met to about the format's precision."""
     iterations: int = eqx.field(static=True, default=60)
+    backend: Backend = eqx.field(static=True, default="auto")
+    """Who computes: the native kernel, this portable solver, or ("auto") the native one wherever it can."""
 
     def resolved_tolerance(self, dtype) -> float:
         return self.tolerance if self.tolerance is not None else (1e-9 if dtype == jnp.float64 else 2e-5)
@@ -45,7 +52,11 @@ class InteriorPoint(eqx.Module):
     def resolved_tau(self, magnitude: Float[Array, " B"]) -> Float[Array, " B"]:
         if self.tau is not None:
             return jnp.full_like(magnitude, self.tau)
-        return (1e-11 if magnitude.dtype == jnp.float64 else 1e-6) * jnp.maximum(magnitude, 1e-3)
+        return self.relative_tau(magnitude.dtype) * jnp.maximum(magnitude, 1e-3)
+
+    def relative_tau(self, dtype) -> float:
+        """The default τ as a multiple of the gradient's magnitude."""
+        return 1e-11 if dtype == jnp.float64 else 1e-6
 
 
 class Outcome(eqx.Module):
@@ -68,7 +79,7 @@ def solve(qp: LaneQP, settings: InteriorPoint, active: Bool[Array, " B"]) -> Out
     rows = Rows(qp)
     dtype = qp.H.dtype
     tolerance = settings.resolved_tolerance(dtype)
-    start, tau = _start(qp, rows, settings)
+    start, tau, gain = _start(qp, rows, settings)
     count = jnp.sum(rows.exists, (0, 1, 2)) + jnp.sum(rows.soft, (0, 1, 2))
     count = jnp.maximum(count, 1).astype(dtype)
 
@@ -111,7 +122,7 @@ def solve(qp: LaneQP, settings: InteriorPoint, active: Bool[Array, " B"]) -> Out
         boost = jnp.where(alpha < 0.1, 1.0, jnp.where(alpha < 0.3, 0.3, 0.0))
         iterations = iterations + active
         solved = accept & (error <= tolerance)
-        stalled = active & ~solved & (~finite | (stuck >= 8))
+        stalled = active & ~solved & (~finite | (stuck >= 16))
         status = jnp.where(solved, Status.SOLVED, jnp.where(stalled, Status.STALLED, status))
         return point, residual, gain, active & ~solved & ~stalled, status, iterations, error, stuck, boost, k + 1
 
@@ -120,17 +131,19 @@ def solve(qp: LaneQP, settings: InteriorPoint, active: Bool[Array, " B"]) -> Out
 
     first = newton.residuals(qp, rows, start, tau)
     error = relative_error(qp, rows, start, first, tau)
-    status = jnp.where(active, Status.ITERATION_LIMIT, Status.INVALID_INPUT)
+    done = error <= tolerance
+    status = jnp.where(done, Status.SOLVED, Status.ITERATION_LIMIT)
+    status = jnp.where(active, status, Status.INVALID_INPUT)
     zeros = jnp.zeros(active.shape, int)
-    gain = jnp.zeros((*qp.F.shape[:1], qp.control_size, qp.state_size, qp.F.shape[-1]), dtype)
-    carry = (start, first, gain, active, status, zeros, error, zeros, jnp.zeros(active.shape, dtype), jnp.zeros((), int))
+    carry = (start, first, gain, active & ~done, status, zeros, error, zeros, jnp.zeros(active.shape, dtype), jnp.zeros((), int))
     point, _, gain, _, status, iterations, error, *_ = jax.lax.while_loop(unfinished, body, carry)
     status = jnp.where(active & (status != Status.SOLVED) & _infeasible(qp, rows, point), Status.INFEASIBLE, status)
     return Outcome(point, status, iterations, error, tau, gain)
 
 
-def _start(qp: LaneQP, rows: Rows, settings: InteriorPoint) -> tuple[Point, Float[Array, " B"]]:
-    """Start from the solution without rows: where it keeps all of them, it is the answer. Also τ, in the units of the cost.
+def _start(qp: LaneQP, rows: Rows, settings: InteriorPoint) -> tuple[Point, Float[Array, " B"], Float[Array, "N nu nx B"]]:
+    """Start from the solution without rows: where it keeps all of them, it is the answer. Also τ, in the units of the cost, and the
+    feedback of that solution.
 
     Elsewhere bounded entries are moved inside, distances are at least a tenth, and λ t = μ₀ with μ₀ from the cost's magnitude.
     """
@@ -175,7 +188,7 @@ def _start(qp: LaneQP, rows: Rows, settings: InteriorPoint) -> tuple[Point, Floa
     balanced = mu0 / jnp.maximum(force, jnp.sqrt(mu0 * jnp.maximum(rows.quadratic, 1e-12)))
     s = jnp.where(rows.soft, jnp.maximum(short, balanced), 0.0)
     nu_s = jnp.maximum(mu0 / jnp.where(rows.soft, s, 1.0), jnp.where(every, 0.0, force - lam))
-    return Point(z, free.pi, t, lam, s, jnp.where(rows.soft, nu_s, 0.0)), tau
+    return Point(z, free.pi, t, lam, s, jnp.where(rows.soft, nu_s, 0.0)), tau, system.factor.K
 
 
 def _longest(rows: Rows, point: Point, direction: Point) -> Float[Array, " B"]:

@@ -11,12 +11,8 @@ product is one `vjp` of R with respect to the data. The system is factorised at 
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
 
 from planahead.qp import newton
-from planahead.qp.batching import over_lanes, spread
-from planahead.qp.interior_point import neutral
-from planahead.qp.lanes import along
 from planahead.qp.newton import Residuals, Rows, System
 from planahead.qp.types import LaneQP, Point
 
@@ -51,19 +47,6 @@ def adjoint(qp: LaneQP, rows: Rows, system: System, point: Point, cotangent: Poi
     return Residuals(
         stationarity=-w.z, dynamics=-w.pi[1:], initial=-w.pi[0], row=w.lam, complementarity=zeros, price=-w.s, violation=zeros
     )
-
-
-def _adjoint_kernel(lanes, in_lanes, qp: LaneQP, point: Point, cotangent: Point, valid: Array) -> Residuals:
-    qp, point, cotangent, valid = spread(lanes, in_lanes, (qp, point, cotangent, valid))
-    # Bad lanes are replaced before the solve: a NaN times a zero mask would still be a NaN.
-    qp = neutral(qp, ~valid)
-    cotangent = jax.tree.map(lambda value: jnp.where(along(valid, value), value, 0.0), cotangent)
-    rows = Rows(qp)
-    return adjoint(qp, rows, factorise(qp, rows, point), point, cotangent)
-
-
-adjoint_of_lane = over_lanes(_adjoint_kernel)
-"""`(qp, point, cotangent, valid) -> cotangents of the residuals` for one lane, batched natively; zero where not `valid`."""
 
 
 def data_residuals(qp: LaneQP, point: Point) -> Residuals:

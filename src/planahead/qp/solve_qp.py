@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from planahead.qp import interior_point
+from planahead.qp import backend
 from planahead.qp.batching import over_lanes, spread
 from planahead.qp.interior_point import InteriorPoint
-from planahead.qp.sensitivity import adjoint_of_lane, data_residuals
+from planahead.qp.newton import Residuals
+from planahead.qp.sensitivity import data_residuals
 from planahead.qp.status import Status
 from planahead.qp.types import QP, LaneQP, Point, QPSolution
 
@@ -69,28 +70,34 @@ def solve_qp(qp: QP, *, solver: InteriorPoint = InteriorPoint()) -> QPSolution:
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _solve(solver: InteriorPoint, qp: LaneQP) -> _Answer:
-    return _solver(solver)(qp)
+    return _solver(solver, rows=False)(qp)
 
 
-def _solver(solver: InteriorPoint):
+def _solver(solver: InteriorPoint, *, rows: bool):
     def kernel(lanes, in_lanes, qp: LaneQP) -> _Answer:
-        qp = spread(lanes, in_lanes[0], qp)
-        outcome = interior_point.solve(qp, solver, jnp.ones(lanes, bool))
+        outcome = backend.solve(qp, in_lanes[0], solver, jnp.ones(lanes, bool), rows=rows)
         return _Answer(outcome.point, outcome.status, outcome.iterations, outcome.residual)
 
     return over_lanes(kernel)
 
 
+def _adjoint(solver: InteriorPoint):
+    def kernel(lanes, in_lanes, qp: LaneQP, point: Point, cotangent: Point, valid: Array) -> Residuals:
+        point, cotangent, valid = spread(lanes, in_lanes[1:], (point, cotangent, valid))
+        return backend.adjoint(solver.backend, qp, in_lanes[0], point, cotangent, valid)
+
+    return over_lanes(kernel)
+
+
 def _forward(solver: InteriorPoint, qp: LaneQP) -> tuple[_Answer, tuple[LaneQP, _Answer]]:
-    answer = _solver(solver)(qp)
+    answer = _solver(solver, rows=True)(qp)
     return answer, (qp, answer)
 
 
 def _backward(solver: InteriorPoint, kept: tuple[LaneQP, _Answer], cotangent: Any) -> tuple[LaneQP]:
-    del solver
     qp, answer = kept
     valid = answer.status == Status.SOLVED
-    weights = adjoint_of_lane(qp, answer.point, cotangent.point, valid)
+    weights = _adjoint(solver)(qp, answer.point, cotangent.point, valid)
     _, pull = jax.vjp(lambda data: data_residuals(data, answer.point), qp)
     (data_cotangent,) = pull(weights)
     return (jax.tree.map(lambda leaf: jnp.where(valid, leaf, 0.0), data_cotangent),)

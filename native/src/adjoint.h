@@ -1,0 +1,180 @@
+// Cotangents of the data from cotangents of a solution: one factorisation, one back-solve, one refinement; the mathematics:
+// src/planahead/qp/sensitivity.py.
+#pragma once
+
+#include "batch.h"
+
+namespace planahead {
+namespace PLANAHEAD_ISA {
+
+template <typename T>
+class Adjoint {
+ public:
+  Adjoint(const Shape& shape, const Pattern& pattern, const Problem<T>& problem, const AdjointInputs<T>& inputs,
+          const AdjointOutputs<T>& outputs, Queue& queue, Workspace& w)
+      : shape_(shape), pattern_(pattern), problem_(problem), inputs_(inputs), outputs_(outputs), queue_(queue), w_(w),
+        newton_(shape, pattern, w), shared_valid_(load_shared(shape, problem, w)) {}
+
+  void run() {
+    const int64_t count = queue_.problems.size();
+    for (;;) {
+      const int64_t place = queue_.next.fetch_add(W);
+      if (place >= count) return;
+      const int used = int(std::min<int64_t>(W, count - place));
+      const int64_t* problems = queue_.problems.data() + place;
+      M lanes = none();
+      if (!shared_valid_) {
+      } else if (used == W && problems[W - 1] == problems[0] + W - 1) {
+        lanes = load_problem(shape_, pattern_, problem_, w_, problems[0], -1);
+        Loader<T> load(shape_.lanes, problems[0], -1);
+        load_point(load);
+        lanes &= load.bad == 0;
+      } else {
+        for (int i = 0; i < used; i++) {
+          Loader<T> load(shape_.lanes, problems[i], i);
+          lanes |= load_problem(shape_, pattern_, problem_, w_, problems[i], i);
+          load_point(load);
+          lanes &= ~(lane_mask(i) & (load.bad != 0));
+        }
+      }
+      const M definite = any(lanes) ? pull() : none();
+      for (int i = 0; i < used; i++) store(i, problems[i], lanes[i] && definite[i]);
+    }
+  }
+
+ private:
+  static constexpr double kRootEpsilon = 1.4901161193847656e-8;
+
+  void load_point(Loader<T>& load) {
+    const int64_t nodes = shape_.nodes(), nx = shape_.nx, nz = shape_.nz();
+    Residual& seeds = w_.residual;
+    auto all = [&](const Array<const T>& from, V* to, int64_t count, int64_t offset) {
+      for (int64_t e = 0; e < count; e++) {
+        load.put(to[e], from, offset + e);
+        load.bad += 0.0 * to[e];
+      }
+    };
+    all(inputs_.bar_z, seeds.stationarity, nodes * nz, 0);
+    all(inputs_.bar_pi, seeds.dynamics, (nodes - 1) * nx, nx);
+    all(inputs_.bar_pi, seeds.initial, nx, 0);
+    for (int k = 0; k < nodes; k++)
+      for (int e = pattern_.begin[k]; e < pattern_.begin[k + 1]; e++) {
+        const int64_t at = side_index(shape_, k, pattern_.sides[e]);
+        load.put(w_.point.t[e], inputs_.t, at);
+        load.put(w_.point.lam[e], inputs_.lam, at);
+        load.put(w_.point.s[e], inputs_.s, at);
+        load.put(w_.point.nu[e], inputs_.nu, at);
+        load.put(seeds.row[e], inputs_.bar_lam, at);
+        load.put(seeds.price[e], inputs_.bar_s, at);
+      }
+  }
+
+  M pull() {
+    const int nodes = shape_.nodes(), nx = shape_.nx, nz = shape_.nz(), sides = int(pattern_.sides.size());
+    Residual& r = w_.residual;
+    for (int i = 0; i < nodes * nz; i++) r.stationarity[i] = -r.stationarity[i];
+    for (int i = 0; i < shape_.N * nx; i++) r.dynamics[i] = -r.dynamics[i];
+    for (int i = 0; i < nx; i++) r.initial[i] = -r.initial[i];
+    // No barrier above 1/sqrt(epsilon) of the Hessian's magnitude: see newton.conditioned in Python.
+    V most = splat(1.0);
+    for (int i = 0; i < nodes * nz * nz; i++) raise(most, w_.H[i]);
+    const V smallest = kRootEpsilon / most;
+    for (int e = 0; e < sides; e++) {
+      const M exists = w_.exists[e], soft = w_.soft[e];
+      w_.point.t[e] = select(exists, w_.point.t[e], splat(1.0));
+      r.row[e] = keep(exists, r.row[e]);
+      r.price[e] = -keep(soft, r.price[e]);
+      r.complementarity[e] = r.violation[e] = V{};
+      w_.next.t[e] = select(exists, larger(w_.point.t[e], w_.point.lam[e] * smallest), w_.point.t[e]);
+      w_.next.lam[e] = w_.point.lam[e];
+      w_.next.s[e] = select(soft, larger(w_.point.s[e], w_.point.nu[e] * smallest), w_.point.s[e]);
+      w_.next.nu[e] = w_.point.nu[e];
+    }
+    const M definite = newton_.factorise(w_.next, none());
+    if (outputs_.stationarity == nullptr) return definite;  // only asked for
+    newton_.step(w_.next, r, false);
+    Iterate &d = w_.step, &total = w_.total;
+    auto add = [&](bool first) {
+      for (int i = 0; i < nodes * nz; i++) total.z[i] = first ? d.z[i] : total.z[i] + d.z[i];
+      for (int i = 0; i < nodes * nx; i++) total.pi[i] = first ? d.pi[i] : total.pi[i] + d.pi[i];
+      for (int e = 0; e < sides; e++) {
+        total.lam[e] = first ? d.lam[e] : total.lam[e] + d.lam[e];
+        total.s[e] = first ? d.s[e] : total.s[e] + d.s[e];
+      }
+    };
+    add(true);
+    add_reached();
+    newton_.step(w_.next, r, false);
+    add(false);
+    return definite;
+  }
+
+  // What the step leaves of the seeds in the true system, at w.point.
+  void add_reached() {
+    const int N = shape_.N, nx = shape_.nx, nu = shape_.nu, nz = shape_.nz();
+    Residual& r = w_.residual;
+    const Iterate &p = w_.point, &d = w_.step;
+    for (int k = 0; k <= N; k++) {
+      const V *dz = d.z + k * nz, *dpi = d.pi + k * nx;
+      V* stationarity = r.stationarity + k * nz;
+      times(w_.H + k * nz * nz, nz, dz, stationarity, stationarity, nz, nz);
+      if (k < N) {
+        add_transposed(w_.F + k * nx * nz, nz, dpi + nx, stationarity, nx, nz);
+        V* dynamics = r.dynamics + k * nx;
+        times(w_.F + k * nx * nz, nz, dz, dynamics, dynamics, nx, nz);
+        for (int i = 0; i < nx; i++) dynamics[i] -= dz[nz + nu + i];
+      }
+      for (int i = 0; i < nx; i++) stationarity[nu + i] -= dpi[i];
+      if (!newton_.has_sides(k)) continue;
+      newton_.row_values(k, dz);
+      newton_.clear_net();
+      for (int e = pattern_.begin[k]; e < pattern_.begin[k + 1]; e++) {
+        const Side& side = pattern_.sides[e];
+        const M exists = w_.exists[e], soft = w_.soft[e];
+        const double sign = side.sign;
+        w_.net[side.row] += sign * d.lam[e];
+        V row = sign * w_.values[side.row] - d.t[e];
+        if (side.soft) {
+          row += d.s[e];
+          r.price[e] += keep(soft, w_.quadratic[e] * d.s[e] - d.lam[e] - d.nu[e]);
+          r.violation[e] += keep(soft, p.s[e] * d.nu[e] + p.nu[e] * d.s[e]);
+        }
+        r.row[e] += keep(exists, row);
+        r.complementarity[e] += keep(exists, p.lam[e] * d.t[e] + p.t[e] * d.lam[e]);
+      }
+      newton_.pull_net(k, stationarity, -1.0);
+    }
+    if (!shape_.free_initial_state)
+      for (int i = 0; i < nx; i++) r.initial[i] -= d.z[nu + i];
+  }
+
+  void store(int slot, int64_t lane, bool good) {
+    const int64_t lanes = shape_.lanes, nodes = shape_.nodes(), nz = shape_.nz(), nx = shape_.nx;
+    const Iterate& d = w_.total;
+    outputs_.definite[lane] = good;
+    if (!good || outputs_.stationarity == nullptr) return;
+    auto put = [&](T* to, int64_t index, V value, double sign) { to[index * lanes + lane] = T(sign * value[slot]); };
+    for (int64_t e = 0; e < nodes * nz; e++) put(outputs_.stationarity, e, d.z[e], -1);
+    for (int64_t e = 0; e < (nodes - 1) * nx; e++) put(outputs_.dynamics, e, d.pi[nx + e], -1);
+    for (int64_t e = 0; e < nx; e++) put(outputs_.initial, e, d.pi[e], -1);
+    for (int k = 0; k < nodes; k++)
+      for (int e = pattern_.begin[k]; e < pattern_.begin[k + 1]; e++) {
+        const int64_t at = side_index(shape_, k, pattern_.sides[e]);
+        put(outputs_.row, at, d.lam[e], 1);
+        put(outputs_.price, at, d.s[e], -1);
+      }
+  }
+
+  const Shape& shape_;
+  const Pattern& pattern_;
+  const Problem<T>& problem_;
+  const AdjointInputs<T>& inputs_;
+  const AdjointOutputs<T>& outputs_;
+  Queue& queue_;
+  Workspace& w_;
+  Newton newton_;
+  const bool shared_valid_;
+};
+
+}  // namespace PLANAHEAD_ISA
+}  // namespace planahead

@@ -1,0 +1,338 @@
+// A primal-dual interior-point method with a fixed smallest barrier tau, W problems at a time; the method and its references:
+// src/planahead/qp/interior_point.py.
+//
+// A group holds one problem in each lane of a vector. A problem that ends is written out and the next one takes its lane: it starts
+// with the same factorisation as its neighbours' next iteration, so no vector waits for its slowest problem.
+#pragma once
+
+#include <utility>
+
+#include "newton.h"
+
+namespace planahead {
+namespace PLANAHEAD_ISA {
+
+// Where the group gets its problems and leaves its answers.
+struct Tasks {
+  // The next problem for lane `slot`, or -1.
+  virtual int64_t load(int slot) = 0;
+  // Try to fill all lanes with neighbouring problems at once; the mask of those filled.
+  virtual M load_all(int64_t* problems) = 0;
+  virtual void store(int slot, int64_t problem, const Iterate& p, int32_t status, int32_t iterations, double residual, double tau) = 0;
+  virtual ~Tasks() = default;
+};
+
+class InteriorPoint {
+ public:
+  InteriorPoint(const Shape& shape, const Pattern& pattern, const Settings& settings, Workspace& w, Tasks& tasks)
+      : shape_(shape), pattern_(pattern), settings_(settings), w_(w), tasks_(tasks), newton_(shape, pattern, w),
+        sides_(pattern.sides.size()), nodes_(shape.nodes()), nz_(shape.nz()) {}
+
+  // Solve problems until there are none left.
+  void run() {
+    for (int i = 0; i < W; i++) problem_[i] = -1;
+    begin(tasks_.load_all(problem_));
+    for (;;) {
+      M fresh = none();
+      for (int i = 0; i < W; i++)
+        if (problem_[i] < 0 && (problem_[i] = tasks_.load(i)) >= 0) fresh[i] = -1;
+      begin(fresh);
+      if (!any(active_)) return;
+      iterate();
+      if (!any(active_)) begin(tasks_.load_all(problem_));
+    }
+  }
+
+ private:
+  static constexpr double kMargin = 0.1, kRecentre = 0.1;
+
+  // Put lanes at the point from which one full step leads to the solution without rows.
+  void begin(M lanes) {
+    if (!any(lanes)) return;
+    active_ |= lanes;
+    starting_ |= lanes;
+    newton_.residuals(blank(lanes), keep(~lanes, tau_));
+    V data{}, offsets{};
+    for (int i = 0; i < nodes_ * nz_; i++) raise(data, w_.g[i]);
+    for (int i = 0; i < shape_.N * shape_.nx; i++) raise(offsets, w_.c[i]);
+    largest_g_ = select(lanes, data, largest_g_);
+    largest_c_ = select(lanes, offsets, largest_c_);
+    V count{};
+    for (int e = 0; e < sides_; e++) count += keep(w_.exists[e], splat(1.0)) + keep(w_.soft[e], splat(1.0));
+    count_ = larger(count, splat(1.0));
+    iterations_ = keep(~lanes, iterations_);
+    stuck_ = keep(~lanes, stuck_);
+    boost_ = keep(~lanes, boost_);
+  }
+
+  const Iterate& blank(M lanes) {
+    Iterate& p = w_.point;
+    for (int i = 0; i < nodes_ * nz_; i++) p.z[i] = keep(~lanes, p.z[i]);
+    for (int i = 0; i < nodes_ * shape_.nx; i++) p.pi[i] = keep(~lanes, p.pi[i]);
+    if (!shape_.free_initial_state)
+      for (int i = 0; i < shape_.nx; i++) p.z[shape_.nu + i] = select(lanes, w_.x0[i], p.z[shape_.nu + i]);
+    for (int e = 0; e < sides_; e++) {
+      p.t[e] = select(lanes, splat(1.0), p.t[e]);
+      p.lam[e] = keep(~lanes, p.lam[e]);
+      p.s[e] = select(lanes, keep(w_.soft[e], splat(1.0)), p.s[e]);
+      p.nu[e] = select(lanes, keep(w_.soft[e], splat(1.0)), p.nu[e]);
+    }
+    return p;
+  }
+
+  void iterate() {
+    const M starting = starting_, moving = active_ & ~starting_;
+    M definite = newton_.factorise(w_.point, starting);
+    newton_.step(w_.point, w_.residual, false);
+    if (any(starting)) start(starting, definite);
+    V alpha = splat(1.0);
+    if (any(moving)) {
+      correct();
+      alpha = smaller(splat(1.0), 0.995 * longest());
+      move(moving, alpha);
+    }
+    keep_idle();
+    Largest most = newton_.residuals(w_.next, tau_);
+    V error = relative_error(most);
+    conclude(starting, moving, definite, alpha, error);
+  }
+
+  // The step of `starting` lanes led to the solution without rows. Where it keeps all of them it is the answer, but for tau;
+  // elsewhere bounded entries are moved inside, distances are at least a tenth, and all multipliers mu_0.
+  void start(M lanes, M definite) {
+    const int nx = shape_.nx;
+    Iterate &p = w_.point, &d = w_.step, &q = w_.next;
+    V most{};
+    for (int i = 0; i < nodes_ * nz_; i++) raise(most, p.z[i] + d.z[i]);
+    for (int i = 0; i < nodes_ * nx; i++) raise(most, d.pi[i]);
+    const M usable = definite & finite(most);
+    for (int i = 0; i < nodes_ * nz_; i++) q.z[i] = select(lanes, p.z[i] + keep(usable, d.z[i]), q.z[i]);
+    for (int i = 0; i < nodes_ * nx; i++) q.pi[i] = select(lanes, keep(usable, d.pi[i]), q.pi[i]);
+    V slope{};
+    for (int k = 0; k < nodes_; k++) {
+      times(w_.H + k * nz_ * nz_, nz_, q.z + k * nz_, w_.g + k * nz_, w_.gradient, nz_, nz_);
+      for (int i = 0; i < nz_; i++) raise(slope, w_.gradient[i]);
+    }
+    const V relative = settings_.relative_tau * larger(slope, splat(1e-3));
+    const V tau = settings_.tau >= 0 ? splat(settings_.tau) : relative;
+    tau_ = select(lanes, tau, tau_);
+    const V mu = larger(slope, splat(1.0));
+    M inside = usable;
+    for (int k = 0; k < nodes_; k++) {
+      if (!newton_.has_sides(k)) continue;
+      newton_.row_values(k, q.z + k * nz_);
+      for (int e = pattern_.begin[k]; e < pattern_.begin[k + 1]; e++)
+        inside &= (distance(e) > 0) | ~w_.exists[e];
+    }
+    const V mu0 = select(inside, tau, mu);
+    for (int k = 0; k < nodes_; k++) {
+      if (!newton_.has_sides(k)) continue;
+      V* z = q.z + k * nz_;
+      for (int e = pattern_.begin[k]; e < pattern_.begin[k + 1]; e++) {
+        const Side& side = pattern_.sides[e];
+        if (side.row >= nz_) continue;
+        V edge = double(side.sign) * (w_.bound[e] + margin(e)), now = z[side.row];
+        V clipped = side.sign > 0 ? larger(now, edge) : smaller(now, edge);
+        z[side.row] = select(lanes & ~inside & w_.exists[e], clipped, now);
+      }
+      newton_.row_values(k, z);
+      for (int e = pattern_.begin[k]; e < pattern_.begin[k + 1]; e++) {
+        const M exists = w_.exists[e], soft = w_.soft[e];
+        const V away = distance(e), lack = larger(-away, V{}), room = margin(e);
+        const V least = keep(~inside, select(soft, room, larger(room, 0.5 * lack)));
+        const V t = select(exists, larger(away, least), splat(1.0));
+        V lam = keep(exists, mu0 / select(inside, t, splat(1.0)));
+        // A soft row starts without a row residual: its violation is what is missing, and its price is shared.
+        const V force = w_.linear[e] + w_.quadratic[e] * lack;
+        lam = select(soft & ~inside, smaller(lam, 0.5 * force), lam);
+        const V balanced = mu0 / larger(force, root(mu0 * larger(w_.quadratic[e], splat(1e-12))));
+        const V s = larger(lack, balanced);
+        const V nu = larger(mu0 / s, keep(~inside, force - lam));
+        q.t[e] = select(lanes, t, q.t[e]);
+        q.lam[e] = select(lanes, lam, q.lam[e]);
+        q.s[e] = select(lanes, keep(soft, s), q.s[e]);
+        q.nu[e] = select(lanes, keep(soft, nu), q.nu[e]);
+      }
+    }
+  }
+
+  V distance(int e) const {
+    const Side& side = pattern_.sides[e];
+    return double(side.sign) * w_.values[side.row] - w_.bound[e];
+  }
+
+  V margin(int e) const {
+    const Side& side = pattern_.sides[e];
+    V size = larger(splat(1.0), magnitude(w_.bound[e]));
+    if (side.opposite >= 0)
+      size = select(w_.exists[side.opposite], smaller(size, -(w_.bound[e] + w_.bound[side.opposite])), size);
+    return kMargin * size;
+  }
+
+  // From the predictor in w.step to the corrector.
+  void correct() {
+    const Iterate &p = w_.point, &d = w_.step;
+    const V alpha = longest();
+    V now{}, affine{};
+    for (int e = 0; e < sides_; e++) {
+      now += keep(w_.exists[e], p.lam[e] * p.t[e]);
+      affine += keep(w_.exists[e], (p.lam[e] + alpha * d.lam[e]) * (p.t[e] + alpha * d.t[e]));
+      if (!pattern_.sides[e].soft) continue;
+      now += p.s[e] * p.nu[e];
+      affine += (p.s[e] + alpha * d.s[e]) * (p.nu[e] + alpha * d.nu[e]);
+    }
+    const V ratio = smaller(larger(affine / now, V{}), splat(1.0)), mu = now / count_;
+    const V target = larger(mu * larger(ratio * ratio * ratio, boost_), tau_);
+    const V second = select(boost_ > 0, V{}, splat(1.0));
+    for (int e = 0; e < sides_; e++) {
+      V product = p.lam[e] * p.t[e] + second * d.lam[e] * d.t[e] - target;
+      w_.corrected.complementarity[e] = keep(w_.exists[e], product);
+      if (!pattern_.sides[e].soft) continue;
+      w_.corrected.violation[e] = keep(w_.soft[e], p.s[e] * p.nu[e] + second * d.s[e] * d.nu[e] - target);
+    }
+    newton_.step(p, w_.corrected, true);
+  }
+
+  // The longest step up to 1 at which no distance, multiplier or violation becomes negative.
+  V longest() const {
+    const Iterate &p = w_.point, &d = w_.step;
+    V most = splat(1.0);  // of -change / value
+    for (int e = 0; e < sides_; e++) {
+      most = larger(-d.t[e] * w_.inverse_t[e], most);
+      most = larger(keep(w_.exists[e], -d.lam[e] / p.lam[e]), most);
+      if (!pattern_.sides[e].soft) continue;
+      most = larger(-d.s[e] * w_.inverse_s[e], most);
+      most = larger(keep(w_.soft[e], -d.nu[e] / p.nu[e]), most);
+    }
+    return splat(1.0) / most;
+  }
+
+  void move(M lanes, V alpha) {
+    const Iterate &p = w_.point, &d = w_.step;
+    Iterate& q = w_.next;
+    for (int i = 0; i < nodes_ * nz_; i++) q.z[i] = select(lanes, p.z[i] + alpha * d.z[i], q.z[i]);
+    for (int i = 0; i < nodes_ * shape_.nx; i++) q.pi[i] = select(lanes, p.pi[i] + alpha * d.pi[i], q.pi[i]);
+    V mu{};
+    for (int e = 0; e < sides_; e++) {
+      V t = p.t[e] + alpha * d.t[e], lam = p.lam[e] + alpha * d.lam[e];
+      q.t[e] = select(lanes, t, q.t[e]);
+      q.lam[e] = select(lanes, lam, q.lam[e]);
+      mu += keep(w_.exists[e], t * lam);
+      if (!pattern_.sides[e].soft) continue;
+      V s = p.s[e] + alpha * d.s[e], nu = p.nu[e] + alpha * d.nu[e];
+      q.s[e] = select(lanes, s, q.s[e]);
+      q.nu[e] = select(lanes, nu, q.nu[e]);
+      mu += keep(w_.soft[e], s * nu);
+    }
+    // Pairs far below the mean are raised, those of a short step more; neither factor by more than the root.
+    const V least = select(alpha < 0.3, splat(kRecentre), splat(1e-3 * kRecentre)) * mu / count_, bottom = root(least);
+    for (int e = 0; e < sides_; e++) {
+      recentre(q.t[e], q.lam[e], lanes & w_.exists[e], least, bottom);
+      if (pattern_.sides[e].soft) recentre(q.s[e], q.nu[e], lanes & w_.soft[e], least, bottom);
+    }
+  }
+
+  static void recentre(V& a, V& b, M where, V least, V bottom) {
+    if (!any(where & (a * b < least))) return;
+    a = select(where, larger(a, least / larger(b, bottom)), a);
+    b = select(where, larger(b, least / larger(a, bottom)), b);
+  }
+
+  // Lanes without a problem stay where they are.
+  void keep_idle() {
+    if (!any(~active_)) return;
+    copy(~active_);
+  }
+
+  void copy(M lanes) {
+    const Iterate& p = w_.point;
+    Iterate& q = w_.next;
+    for (int i = 0; i < nodes_ * nz_; i++) q.z[i] = select(lanes, p.z[i], q.z[i]);
+    for (int i = 0; i < nodes_ * shape_.nx; i++) q.pi[i] = select(lanes, p.pi[i], q.pi[i]);
+    for (int e = 0; e < sides_; e++) {
+      q.t[e] = select(lanes, p.t[e], q.t[e]);
+      q.lam[e] = select(lanes, p.lam[e], q.lam[e]);
+      q.s[e] = select(lanes, p.s[e], q.s[e]);
+      q.nu[e] = select(lanes, p.nu[e], q.nu[e]);
+    }
+  }
+
+  V relative_error(const Largest& most) const {
+    const V dual_scale = 1.0 + largest_g_ + most.pi + most.lam, primal_scale = 1.0 + most.z + largest_c_;
+    V error = V{};
+    raise(error, most.stationarity / dual_scale);
+    raise(error, most.price / dual_scale);
+    raise(error, most.primal / primal_scale);
+    raise(error, select(most.miss <= 0.01 * tau_, most.miss / dual_scale, most.miss));
+    return error;
+  }
+
+  void conclude(M starting, M moving, M definite, V alpha, V error) {
+    const M sound = finite(error), accepted = (moving & sound & definite) | (starting & sound);
+    const M refused = active_ & ~accepted;
+    if (any(refused)) copy(refused);
+    const M progress = error < 0.9 * error_;
+    stuck_ = select(moving, select(accepted & (progress | (alpha > 0.1)), V{}, stuck_ + 1.0), stuck_);
+    boost_ = select(moving, select(alpha < 0.1, splat(1.0), select(alpha < 0.3, splat(0.3), V{})), boost_);
+    error_ = select(accepted, error, select(starting, splat(kInfinity), error_));
+    iterations_ += keep(moving, splat(1.0));
+    const M solved = accepted & (error_ <= settings_.tolerance);
+    const M stalled = active_ & ~solved & (refused | (stuck_ >= 16.0));
+    const M ended = solved | stalled | (active_ & (iterations_ >= double(settings_.iterations)));
+    if (any(ended)) {
+      const M failed = ended & ~solved;
+      const M contradiction = any(failed) ? infeasible(w_.next) : none();
+      for (int i = 0; i < W; i++) {
+        if (!ended[i]) continue;
+        Status status = solved[i] ? kSolved : contradiction[i] ? kInfeasible : stalled[i] ? kStalled : kIterationLimit;
+        tasks_.store(i, problem_[i], w_.next, status, int32_t(iterations_[i]), error_[i], tau_[i]);
+        problem_[i] = -1;
+      }
+    }
+    active_ &= ~ended;
+    starting_ = none();
+    std::swap(w_.point, w_.next);
+  }
+
+  // Whether the multipliers prove that the hard rows contradict the dynamics (Farkas).
+  M infeasible(const Iterate& p) {
+    const int N = shape_.N, nx = shape_.nx, nu = shape_.nu;
+    V mismatch{}, gap{};
+    for (int k = 0; k <= N; k++) {
+      V* pulled = w_.gradient;
+      for (int i = 0; i < nz_; i++) pulled[i] = V{};
+      if (k < N) add_transposed(w_.F + k * nx * nz_, nz_, p.pi + (k + 1) * nx, pulled, nx, nz_);
+      for (int i = 0; i < nx; i++) pulled[nu + i] -= p.pi[k * nx + i];
+      if (newton_.has_sides(k)) {
+        newton_.clear_net();
+        for (int e = pattern_.begin[k]; e < pattern_.begin[k + 1]; e++) {
+          V lam = keep(w_.exists[e] & ~w_.soft[e], p.lam[e]);
+          w_.net[pattern_.sides[e].row] += double(pattern_.sides[e].sign) * lam;
+          gap += lam * w_.bound[e];
+        }
+        newton_.pull_net(k, pulled, -1.0);
+      }
+      for (int i = 0; i < nz_; i++) raise(mismatch, pulled[i]);
+      if (k < N)
+        for (int i = 0; i < nx; i++) gap += p.pi[(k + 1) * nx + i] * w_.c[k * nx + i];
+    }
+    if (!shape_.free_initial_state)
+      for (int i = 0; i < nx; i++) gap += p.pi[i] * w_.x0[i];
+    return (gap > 0) & (mismatch <= 1e-6 * gap);
+  }
+
+  const Shape& shape_;
+  const Pattern& pattern_;
+  const Settings& settings_;
+  Workspace& w_;
+  Tasks& tasks_;
+  Newton newton_;
+  const int sides_, nodes_, nz_;
+
+  int64_t problem_[W];
+  M active_{}, starting_{};
+  V tau_{}, error_{}, iterations_{}, stuck_{}, boost_{}, count_{}, largest_g_{}, largest_c_{};
+};
+
+}  // namespace PLANAHEAD_ISA
+}  // namespace planahead

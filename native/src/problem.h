@@ -1,0 +1,65 @@
+// What a batch of stage QPs is, as the caller lays it out: every array [stage][entry][lane], lanes last.
+//
+//   minimise    sum_k 1/2 z_k' H_k z_k + g_k' z_k + prices(s)            z_k = (u_k, x_k), k = 0..N
+//   subject to  x_{k+1} = F_k z_k + c_k,   x_0 given or free
+//               sigma (G z)_r - bound + s >= 0 for both sides of all rows r;  rows = (entries of z, general rows)
+//
+// `src/planahead/qp/types.py` (LaneQP) holds the same in Python, with the shapes and the meaning of infinities.
+#pragma once
+
+#include <cstdint>
+
+namespace planahead {
+
+enum Status : int32_t { kSolved = 0, kIterationLimit = 1, kStalled = 2, kInfeasible = 3, kInvalidInput = 4 };
+
+struct Shape {
+  int N = 0, nx = 0, nu = 0, ng = 0;
+  int64_t lanes = 0;
+  bool free_initial_state = false;
+
+  int nodes() const { return N + 1; }
+  int nz() const { return nu + nx; }
+  int m() const { return nu + nx + ng; }
+};
+
+// An array whose lanes are `stride` apart within an entry (1), or shared by all lanes (0).
+template <typename T>
+struct Array {
+  T* data = nullptr;
+  bool shared = false;
+};
+
+template <typename T>
+struct Problem {
+  Array<const T> H, g, F, c, G, bound, linear, quadratic, initial_state;
+};
+
+struct Settings {
+  double tolerance;        // largest relative residual of a solved lane
+  double tau;              // smallest barrier, or
+  double relative_tau;     // where tau < 0: the smallest barrier as a multiple of the gradient's magnitude
+  int iterations;
+};
+
+// Outputs that are not wanted are null.
+template <typename T>
+struct Solution {
+  T *z = nullptr, *pi = nullptr, *t = nullptr, *lam = nullptr, *s = nullptr, *nu = nullptr;
+  int32_t *status = nullptr, *iterations = nullptr;
+  T *residual = nullptr, *tau = nullptr, *gain = nullptr;
+};
+
+// A primal-dual point and a cotangent of it; what the adjoint returns are cotangents of the residuals.
+template <typename T>
+struct AdjointInputs {
+  Array<const T> z, pi, t, lam, s, nu, bar_z, bar_pi, bar_lam, bar_s;
+};
+
+template <typename T>
+struct AdjointOutputs {
+  T *stationarity = nullptr, *dynamics = nullptr, *initial = nullptr, *row = nullptr, *price = nullptr;
+  uint8_t* definite = nullptr;
+};
+
+}  // namespace planahead

@@ -1,0 +1,52 @@
+// One vector holds the same number of W problems ("lanes"). Lanes never mix, so an answer does not depend on its neighbours.
+// Compiled once per instruction set: PLANAHEAD_ISA names the namespace, PLANAHEAD_WIDTH the number of doubles in a vector.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+namespace planahead {
+namespace PLANAHEAD_ISA {
+
+constexpr int W = PLANAHEAD_WIDTH;
+typedef double V __attribute__((vector_size(W * sizeof(double))));
+typedef decltype(V{} < V{}) M;  // all bits of a lane set, or none
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+static inline V splat(double a) {
+  V v;
+  for (int i = 0; i < W; i++) v[i] = a;
+  return v;
+}
+static inline V select(M where, V a, V b) { return where ? a : b; }
+static inline V keep(M where, V a) { return where ? a : V{}; }
+static inline V smaller(V a, V b) { return a < b ? a : b; }
+static inline V larger(V a, V b) { return a > b ? a : b; }
+static inline V magnitude(V a) { return a < 0 ? -a : a; }
+static inline V root(V a) {
+  V v;
+  for (int i = 0; i < W; i++) v[i] = std::sqrt(a[i]);
+  return v;
+}
+static inline M finite(V a) { return magnitude(a) < kInfinity; }
+// The largest magnitude so far; a NaN stays.
+static inline void raise(V& most, V a) {
+  a = magnitude(a);
+  most = ((a > most) | (a != a)) ? a : most;
+}
+static inline bool any(M where) {
+  int64_t bits = 0;
+  for (int i = 0; i < W; i++) bits |= where[i];
+  return bits != 0;
+}
+static inline M none() { return M{}; }
+static inline M lane_mask(int lane) {
+  M m{};
+  m[lane] = -1;
+  return m;
+}
+
+}  // namespace PLANAHEAD_ISA
+}  // namespace planahead

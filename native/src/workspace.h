@@ -1,0 +1,94 @@
+// What a thread keeps of the W problems it is solving: their data, two iterates, residuals, a step and the factorisation.
+//
+// Rows that exist in no lane of the call are left out: the sides of rows that exist are listed stage by stage (`Side`).
+#pragma once
+
+#include <cstdlib>
+#include <cstring>
+
+#include "queue.h"
+#include "riccati.h"
+
+namespace planahead {
+
+namespace PLANAHEAD_ISA {
+
+struct Iterate {
+  V *z, *pi, *t, *lam, *s, *nu;
+};
+
+struct Residual {
+  V *stationarity, *dynamics, *initial, *row, *complementarity, *price, *violation;
+};
+
+struct Workspace {
+  V *H, *g, *F, *c, *G, *x0;
+  V *bound, *linear, *quadratic;  // one entry a side
+  M *exists, *soft;
+  Iterate point, next, step;
+  Residual residual, corrected;
+  V *inverse_t, *inverse_s, *barrier, *share, *w, *toward, *rho;  // one entry a side; `toward`: toward_price + toward_row
+  V *gradient, *values, *net;                                     // [nodes, nz], [m], [ng]
+  Riccati riccati;
+  Iterate total;  // of the adjoint's refinement
+};
+
+// Lay the workspace out in memory that the thread keeps from call to call.
+class Memory {
+ public:
+  ~Memory() { std::free(base_); }
+
+  Workspace layout(const Shape& shape, size_t sides) {
+    Workspace w;
+    size_t count = place(w, shape, sides, nullptr);
+    if (count > size_) {
+      std::free(base_);
+      base_ = static_cast<V*>(std::aligned_alloc(sizeof(V) > 64 ? sizeof(V) : 64, (count * sizeof(V) + 63) / 64 * 64));
+      if (base_ == nullptr) std::abort();
+      size_ = count;
+    }
+    std::memset(static_cast<void*>(base_), 0, count * sizeof(V));
+    place(w, shape, sides, base_);
+    return w;
+  }
+
+ private:
+  static size_t place(Workspace& w, const Shape& shape, size_t sides, V* base) {
+    const size_t N = shape.N, nodes = N + 1, nx = shape.nx, nu = shape.nu, nz = nx + nu, ng = shape.ng;
+    size_t used = 0;
+    auto take = [&](V*& array, size_t count) {
+      array = base ? base + used : nullptr;
+      used += count;
+    };
+    auto take_mask = [&](M*& array, size_t count) {
+      array = base ? reinterpret_cast<M*>(base + used) : nullptr;
+      used += count;
+    };
+    auto take_point = [&](Iterate& p) {
+      take(p.z, nodes * nz), take(p.pi, nodes * nx);
+      for (V** a : {&p.t, &p.lam, &p.s, &p.nu}) take(*a, sides);
+    };
+    take(w.H, nodes * nz * nz), take(w.g, nodes * nz), take(w.F, N * nx * nz), take(w.c, N * nx);
+    take(w.G, nodes * ng * nz), take(w.x0, nx);
+    for (V** a : {&w.bound, &w.linear, &w.quadratic}) take(*a, sides);
+    take_mask(w.exists, sides), take_mask(w.soft, sides);
+    take_point(w.point), take_point(w.next), take_point(w.step), take_point(w.total);
+    Residual& r = w.residual;
+    take(r.stationarity, nodes * nz), take(r.dynamics, N * nx), take(r.initial, nx);
+    for (V** a : {&r.row, &r.complementarity, &r.price, &r.violation}) take(*a, sides);
+    w.corrected = r;
+    take(w.corrected.complementarity, sides), take(w.corrected.violation, sides);
+    for (V** a : {&w.inverse_t, &w.inverse_s, &w.barrier, &w.share, &w.w, &w.toward, &w.rho}) take(*a, sides);
+    take(w.gradient, nodes * nz), take(w.values, nz + ng), take(w.net, nz + ng);
+    Riccati& f = w.riccati;
+    take(f.P, nodes * nx * nx), take(f.L, N * nu * nu), take(f.Y, N * nu * nx), take(f.p, nodes * nx), take(f.l, N * nu);
+    take(f.Pe, N * nx), take(f.first, nx * nx), take(f.M, nz * nz), take(f.PF, nx * nz), take(f.h, nz), take(f.v, nx);
+    return used;
+  }
+
+  V* base_ = nullptr;
+  size_t size_ = 0;
+};
+
+}  // namespace PLANAHEAD_ISA
+}  // namespace planahead
