@@ -1,5 +1,6 @@
 """`solve`, `value` and `action_value`: a planning problem as a function."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from planahead.planning import transcription
+from planahead.planning.derivatives import where_valid
 from planahead.planning.implicit import Answer, Inputs, problem_control_bounds, solution
 from planahead.planning.plan import Guess, Multipliers, Plan
 from planahead.planning.sqp import SQP
@@ -56,7 +58,8 @@ def solve(
     """
     inputs, rebuild, guess = _prepare(problem, state, control, guess)
     answer = solution(planner, rebuild, inputs, guess)
-    return _plan(rebuild(inputs.leaves), inputs, answer)
+    given = where_valid(answer.gradient_valid, inputs)
+    return _plan(rebuild(given.leaves), given, answer)
 
 
 @eqx.filter_jit
@@ -103,10 +106,9 @@ def action_value(
 
 def _value(problem, state, action, guess, planner: SQP) -> Float[Array, ""]:
     inputs, rebuild, guess = _prepare(problem, state, action, guess)
-    planner = SQP(
-        planner.hessian, planner.globalisation, None, planner.tolerance, planner.iterations, planner.gradient_tolerance
-    )
-    answer = jax.lax.stop_gradient(solution(planner, rebuild, jax.lax.stop_gradient(inputs), guess))
+    planner = dataclasses.replace(planner, tau=None)
+    answer = solution(planner, rebuild, jax.lax.stop_gradient(inputs), guess)
+    inputs = where_valid(answer.status == Status.SOLVED, inputs)
     current = rebuild(inputs.leaves)
     z = transcription.pin(inputs.control, answer.point.z)
     pinned = inputs.control is not None
@@ -123,7 +125,7 @@ def _value(problem, state, action, guess, planner: SQP) -> Float[Array, ""]:
 
 
 def _prepare(problem: Problem, state, control, guess) -> tuple[Inputs, Callable[[Any], Problem], Guess | None]:
-    """Check shapes, and part the problem into differentiable leaves and the rest."""
+    """Check shapes, and part the problem into its arrays and the rest."""
     name = type(problem).__name__
     dtype = jnp.result_type(float)
     state = _vector(state, problem.state_size, "state", f"{name}.state_size", dtype)
@@ -138,8 +140,8 @@ def _prepare(problem: Problem, state, control, guess) -> tuple[Inputs, Callable[
                 f"{name} with horizon {problem.horizon} expects {expected[0]} and {expected[1]}."
             )
         guess = jax.lax.stop_gradient(jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), guess))
-    differentiable, rest = eqx.partition(problem, eqx.is_inexact_array)
-    leaves, structure = jax.tree.flatten(differentiable)
+    arrays, rest = eqx.partition(problem, eqx.is_array)
+    leaves, structure = jax.tree.flatten(arrays)
 
     def rebuild(leaves):
         return eqx.combine(structure.unflatten(leaves), rest)
@@ -206,9 +208,8 @@ def _plan(problem: Problem, inputs: Inputs, answer: Answer) -> Plan:
 
 
 def _admissible(problem: Problem, u: Float[Array, "N nu"], control: Array | None) -> Float[Array, "N nu"]:
-    """Controls without NaN and inside their bounds. Inside them already, so the derivative is that of u itself."""
-    lower, upper = jax.lax.stop_gradient(problem_control_bounds(problem))
-    inside = jnp.clip(jnp.where(jnp.isfinite(u), u, 0.0), lower, jnp.maximum(lower, upper))
-    inside = u + jax.lax.stop_gradient(jnp.where(inside == u, 0.0, inside - jnp.where(jnp.isfinite(u), u, 0.0)))
-    inside = jnp.where(jnp.isfinite(u), inside, 0.0)
+    """Controls without NaN and inside their bounds. A solution's are inside but for rounding, so the derivative is that of u itself."""
+    lower, upper = problem_control_bounds(problem)
+    safe = jnp.where(jnp.isfinite(u), u, 0.0)
+    inside = jax.lax.stop_gradient(jnp.clip(safe, lower, jnp.maximum(lower, upper))) + (safe - jax.lax.stop_gradient(safe))
     return inside if control is None else jnp.concatenate([control[None], inside[1:]])

@@ -1,0 +1,82 @@
+"""Which derivatives of a plan exist, and what happens to the others.
+
+A solve is differentiated by the implicit function theorem, once, and only in lanes that reached a solution. What has no derivative
+raises, in words, where JAX would hand back a zero; what has none in one lane of a batch is zero in that lane and counted
+(`Plan.gradient_valid`).
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
+from jaxtyping import Array, Bool
+
+_NO_SECOND = (
+    "planahead: second derivatives of a plan are not available (the derivative of `solve`, `value` and `action_value` is implicit and "
+    "is not differentiated again); use finite differences of the gradient, or jax.lax.stop_gradient where it is a constant."
+)
+
+
+@jax.custom_jvp
+def _given(leaf: Array) -> Array:
+    return leaf
+
+
+@_given.defjvp
+def _differentiated(primals: Any, tangents: Any) -> Any:
+    raise TypeError(_NO_SECOND)
+
+
+def first_order(tree: Any) -> Any:
+    """`tree` as the forward pass of a derivative takes it: differentiating that pass once more raises `TypeError`."""
+    return jax.tree.map(lambda leaf: _given(leaf) if eqx.is_inexact_array(leaf) else leaf, tree)
+
+
+@jax.custom_vjp
+def where_valid(valid: Bool[Array, ""], tree: Any) -> Any:
+    """`tree` itself, whose derivative is zero where not `valid`.
+
+    Whatever is computed from it may be NaN, and so may its derivatives: they come through here last, and are replaced, not multiplied.
+    """
+    return _one_in_each_lane(valid, tree)
+
+
+def _one_in_each_lane(valid: Array, tree: Any) -> Any:
+    """What all lanes share is given to every lane for itself, or cotangents would be summed over lanes before they are looked at."""
+    return jax.tree.map(lambda leaf: jnp.where(valid, leaf, leaf) if eqx.is_inexact_array(leaf) else leaf, tree)
+
+
+def _forward(valid: Array, tree: Any) -> tuple[Any, Array]:
+    return _one_in_each_lane(valid, first_order(tree)), valid
+
+
+def _backward(valid: Array, cotangent: Any) -> tuple[None, Any]:
+    return None, zero_unless(valid, cotangent)
+
+
+where_valid.defvjp(_forward, _backward)
+
+
+def zero_unless(valid: Bool[Array, ""], cotangent: Any) -> Any:
+    """Cotangents of one lane, zero where not `valid`. Those of integers are of no type that numbers have, and stay."""
+    return jax.tree.map(lambda leaf: jnp.where(valid, leaf, 0.0) if eqx.is_inexact_array(leaf) else leaf, cotangent)
+
+
+def refuse(name: str, cotangent: Any) -> None:
+    """Raise where a derivative of `Plan.name` is asked for."""
+    if not isinstance(cotangent, SymbolicZero):
+        raise TypeError(
+            f"planahead: Plan.{name} has no derivative (it says how the solve ended, and is not a function of the problem); take "
+            f"jax.lax.stop_gradient(plan.{name}) where it enters a loss or the carry of a scan."
+        )
+
+
+def numbers(cotangent: Any) -> Any:
+    """A tree of cotangents with zeros in the place of symbols for them."""
+    return jax.tree.map(
+        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype) if isinstance(leaf, SymbolicZero) else leaf,
+        cotangent,
+        is_leaf=lambda leaf: isinstance(leaf, SymbolicZero),
+    )
