@@ -27,7 +27,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from planahead.problem import Bounds, Problem, Slack, angle_difference, parameter, rk4, static
-from planahead.tasks.environment import Environment, StepInfo, Transition, constant
+from planahead.tasks.environment import Environment, StepInfo, Transition, check_constants, constant
 from planahead.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class CartPole(Environment[CartPoleState]):
     observation_names: tuple[str, ...] = static(STATE_NAMES)
     observation_low: tuple[float, ...] = static((-math.inf, -2 * math.pi, -math.inf, -math.inf))
     observation_high: tuple[float, ...] = static((math.inf, 2 * math.pi, math.inf, math.inf))
-    observation_scale: tuple[float, ...] = static((2.4, 2 * math.pi, 10.0, 10.0))
+    observation_scale: tuple[float, ...] = static((POSITION_LIMIT, 2 * math.pi, 10.0, 10.0))
     action_names: tuple[str, ...] = static(("force [N]",))
     action_low: tuple[float, ...] = static((-FORCE_LIMIT,))
     action_high: tuple[float, ...] = static((FORCE_LIMIT,))
@@ -182,9 +182,12 @@ class CartPoleProblem(Problem):
     force_weight: Array = constant(2e-1)  # 1/N²
     track_weight: Array = constant(1e3)  # 1/m², for leaving the track
     gravity: Array = constant(GRAVITY)  # m/s²
-    cart_mass: Array = constant(CART_MASS)  # kg
-    pole_mass: Array = constant(POLE_MASS)  # kg
-    pole_length: Array = constant(POLE_LENGTH)  # m
+    cart_mass: Array = constant(CART_MASS, positive=True)  # kg
+    pole_mass: Array = constant(POLE_MASS, positive=True)  # kg
+    pole_length: Array = constant(POLE_LENGTH, positive=True)  # m
+
+    def __check_init__(self):
+        check_constants(self)
 
     def ode(self, x: Float[Array, " 4"], u: Float[Array, " 1"]) -> Float[Array, " 4"]:
         return cart_pole_ode(self, x, u)

@@ -31,7 +31,8 @@ State = TypeVar("State")
 def constant(default: float, *, positive: bool = False) -> Any:
     """A field that is an array leaf: it can be swept, batched and differentiated, but is nothing that a policy learns.
 
-    A value that is not finite, or not positive where it has to be, raises `ValueError` when an `Environment` is built.
+    A value that is not finite, or not positive where it has to be, raises `ValueError` where `check_constants` is called,
+    as every `Environment` does when it is built.
     """
     return eqx.field(default=default, converter=_as_array, kw_only=True, metadata={"positive": positive})
 
@@ -40,6 +41,17 @@ def _constants(module: eqx.Module) -> dict[str, bool]:
     return {
         field.name: field.metadata["positive"] for field in dataclasses.fields(module) if "positive" in field.metadata
     }
+
+
+def check_constants(module: eqx.Module) -> None:
+    """Raises `ValueError` for a `constant()` that is not finite, or not positive where it has to be."""
+    for name, positive in _constants(module).items():
+        value = getattr(module, name)
+        if isinstance(value, Tracer):
+            continue
+        if not np.all(np.isfinite(value) & ((np.asarray(value) > 0) | (not positive))):
+            expected = "a finite number above 0" if positive else "a finite number"
+            raise ValueError(f"{type(module).__name__} got {name}={value}; expected {expected}.")
 
 
 def _as_array(value: ArrayLike) -> Array:
@@ -97,13 +109,7 @@ class Environment(eqx.Module, Generic[State]):
     """Steps after which an episode is truncated."""
 
     def __check_init__(self):
-        for name, positive in _constants(self).items():
-            value = getattr(self, name)
-            if isinstance(value, Tracer):
-                continue
-            if not np.all(np.isfinite(value) & ((np.asarray(value) > 0) | (not positive))):
-                expected = "a finite number above 0" if positive else "a finite number"
-                raise ValueError(f"{type(self).__name__} got {name}={value}; expected {expected}.")
+        check_constants(self)
 
     @abc.abstractmethod
     def reset(self, key: PRNGKeyArray) -> State:

@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from planahead.problem import Bounds, Problem, Slack, euler, parameter, static
-from planahead.tasks.environment import Environment, StepInfo, Transition, constant
+from planahead.tasks.environment import Environment, StepInfo, Transition, check_constants, constant
 from planahead.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -164,6 +164,9 @@ class MassSpringDamperProblem(Problem):
     terminal_weight_root: Array = parameter(np.sqrt([5.0, 0.5]), low=np.sqrt([1.0, 0.1]), high=np.sqrt([10.0, 1.0]))
     terminal_coupling: Array = constant(0.0)
     limit_weight: Array = constant(1e3)  # for exceeding the state limits
+
+    def __check_init__(self):
+        check_constants(self)
 
     @classmethod
     def matched(cls, environment: MassSpringDamper, horizon: int = 20) -> "MassSpringDamperProblem":

@@ -41,7 +41,7 @@ class Plan(Command):
 
     def run(self, console: "Console") -> Mapping[str, Any]:
         from planahead.experiments import figures
-        from planahead.experiments.errors import at_least
+        from planahead.experiments.errors import UserError, at_least
         from planahead.experiments.evaluated_run import evaluate_policy
         from planahead.experiments.experiment import Stream, make_known_task, stream_key
         from planahead.experiments.fixed_planner import FixedPlanner
@@ -53,7 +53,12 @@ class Plan(Command):
         task = self.with_problem(make_known_task(self.task))
         policy, key = FixedPlanner(task), stream_key(self.seed, Stream.EVALUATION)
         console.print(f"planning {self.task} in closed loop …", style="dim")
-        rows, trajectory = evaluate_policy(task, policy, "untrained planner", key, self.episodes)
+        try:
+            rows, trajectory = evaluate_policy(task, policy, "untrained planner", key, self.episodes)
+        except ValueError as error:
+            if not self.problem:
+                raise
+            raise UserError(f"--problem {' '.join(self.problem)}: {error}") from error
         figures.save(figures.closed_loop(task, {f"{self.task}, the planner as it comes": trajectory}), picture)
         console.print(evaluation_table(rows, first="policy"))
         console.print(f"picture: {picture}", highlight=False, soft_wrap=True)
@@ -75,8 +80,32 @@ class Plan(Command):
                 )
         if not named:
             return task
+        for name, value in named.items():
+            _require_like(name, value, getattr(task.problem, name))
         try:
             problem = dataclasses.replace(task.problem, **named)
-        except (TypeError, ValueError) as error:
+        except ValueError as error:
             raise UserError(f"--problem {' '.join(self.problem)}: {error}") from error
         return eqx.tree_at(lambda task: task.problem, task, problem)
+
+
+def _require_like(name: str, value: Any, default: Any) -> None:
+    """Refuse a value that cannot take the place of `default` in a problem."""
+    import numpy as np
+
+    from planahead.experiments.errors import UserError
+
+    flag = f"--problem {name}={value}"
+    if name in ("state_size", "control_size"):
+        raise UserError(f"{flag}: the equations of the problem fix it at {default}; leave it out.")
+    if np.ndim(default) > 0:
+        raise UserError(f"{flag}: it has the shape {np.shape(default)}, and a single number came; set it in Python instead.")
+    kind = bool if isinstance(default, bool) else int if isinstance(default, int) else float
+    accepted = {bool: (bool,), int: (int,), float: (int, float)}[kind]
+    if type(value) not in accepted or not np.isfinite(value):
+        words = {bool: "true or false", int: "a whole number", float: "a finite number"}[kind]
+        raise UserError(f"{flag}: {words} was expected, e.g. {name}={default}.")
+    if name == "horizon" and value < 1:
+        raise UserError(f"{flag}: at least 1 was expected, e.g. {name}={default}.")
+    if name == "time_step" and value <= 0:
+        raise UserError(f"{flag}: a number above 0 was expected, e.g. {name}={default}.")
