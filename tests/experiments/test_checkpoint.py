@@ -1,5 +1,6 @@
 """A checkpoint comes back bit for bit, or not at all and with a reason."""
 
+import json
 import pathlib
 import pickle
 
@@ -54,10 +55,21 @@ def test_truncated_file(tmp_path: pathlib.Path):
     content = path.read_bytes()
     path.write_bytes(content[:-5])
     assert "is damaged" in refused(path) and "Restore the file from a copy, or start a new run" in refused(path)
-    path.write_bytes(content[:20])
-    assert 'is not a checkpoint of planahead: it begins with b\'{"format": "planahea\'' in refused(path)
+    for length in (1, 20, 300):
+        path.write_bytes(content[:length])
+        assert f"is truncated: it ends after {length} bytes, within its first line. Restore the file" in refused(path)
     path.write_bytes(b"")
-    assert "is not a checkpoint of planahead" in refused(path)
+    assert "is not a checkpoint of planahead: it begins with b''" in refused(path)
+
+
+@pytest.mark.parametrize("key", ["step", "seconds", "sha256", "leaves"])
+def test_a_first_line_that_lacks_a_key(tmp_path: pathlib.Path, key: str):
+    path = tmp_path / "last"
+    save_checkpoint(path, state(), INFO)
+    line, _, numbers = path.read_bytes().partition(b"\n")
+    header = {name: value for name, value in json.loads(line).items() if name != key}
+    path.write_bytes(json.dumps(header).encode() + b"\n" + numbers)
+    assert f"is damaged: its first line lacks «{key}». Restore the file from a copy" in refused(path)
 
 
 def test_one_flipped_bit(tmp_path: pathlib.Path):

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import equinox as eqx
 import jax
 
-from planahead.experiments.errors import UserError
+from planahead.experiments.errors import UserError, known_names
 from planahead.experiments.files import plain, write_bytes
 
 FORMAT = "planahead checkpoint 1"
@@ -43,6 +43,12 @@ class CheckpointInfo:
     success_rate: float | None = None
     """Of the validation at this step."""
     mean_return: float | None = None
+
+
+_HEADER = ("format", *(field.name for field in dataclasses.fields(CheckpointInfo)), "bytes", "sha256", "leaves")
+_RESTORE = (
+    "Restore the file from a copy, or start a new run; the other checkpoint of the run is not affected and can be evaluated."
+)
 
 
 def save_checkpoint(path: pathlib.Path, tree: Any, info: CheckpointInfo) -> None:
@@ -79,8 +85,7 @@ def load_checkpoint(path: pathlib.Path, template: Tree, info: CheckpointInfo) ->
     if len(numbers) != header["bytes"] or hashlib.sha256(numbers).hexdigest() != header["sha256"]:
         raise UserError(
             f"checkpoint «{path}» is damaged: {len(numbers)} bytes of numbers came, {header['bytes']} with "
-            f"SHA-256 {header['sha256'][:12]}… were written. Restore the file from a copy, or start a new run; "
-            "the other checkpoint of the run is not affected."
+            f"SHA-256 {header['sha256'][:12]}… were written. {_RESTORE}"
         )
     here, there = _leaves(template), header["leaves"]
     if here != there:
@@ -97,7 +102,13 @@ def _open(path: pathlib.Path) -> tuple[dict[str, Any], bytes]:
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"cannot read checkpoint «{path}»: {error.strerror or error}.") from error
-    line, _, numbers = content.partition(b"\n")
+    line, end, numbers = content.partition(b"\n")
+    start = b'{"format": "' + FORMAT.encode()
+    if not end and line and (line.startswith(start) or start.startswith(line)):
+        raise UserError(
+            f"checkpoint «{path}» is truncated: it ends after {len(content)} bytes, within its first line. "
+            f"{_RESTORE}"
+        )
     try:
         header = json.loads(line)
     except ValueError:
@@ -107,6 +118,9 @@ def _open(path: pathlib.Path) -> tuple[dict[str, Any], bytes]:
             f"«{path}» is not a checkpoint of planahead: it begins with {line[:40]!r}, "
             f"a line of JSON with the format «{FORMAT}» was expected."
         )
+    missing = [name for name in _HEADER if name not in header]
+    if missing:
+        raise UserError(f"checkpoint «{path}» is damaged: its first line lacks {known_names(missing)}. {_RESTORE}")
     return header, numbers
 
 

@@ -5,7 +5,7 @@ a programming error keeps its traceback.
 """
 
 import dataclasses
-import os
+import shutil
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, Union
@@ -24,7 +24,7 @@ from planahead.experiments.commands.plan import Plan
 from planahead.experiments.commands.report import Report
 from planahead.experiments.commands.train import Train
 from planahead.experiments.errors import UserError
-from planahead.experiments.files import write_json
+from planahead.experiments.files import require_writable, write_json
 
 COMMANDS: tuple[type[Command], ...] = (Demo, Train, Evaluate, Report, Plan, List, Bench, Doctor)
 DESCRIPTION = (
@@ -37,13 +37,11 @@ LOG_WIDTH = 120  # where the output is no terminal; tables then keep their colum
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a subcommand; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    console = Console() if sys.stdout.isatty() else Console(width=int(os.environ.get("COLUMNS", LOG_WIDTH)))
+    console = Console() if sys.stdout.isatty() else Console(width=shutil.get_terminal_size((LOG_WIDTH, 0)).columns)
     try:
         command = parse(arguments)
-        if command.json is not None and not command.json.parent.is_dir():
-            raise UserError(
-                f"--json {command.json}: the folder «{command.json.parent}» does not exist; create it first."
-            )
+        if command.json is not None:
+            require_writable(command.json, "--json")  # before the work, not after it
         result = command.run(console)
         if command.json is not None:
             write_json(command.json, result)

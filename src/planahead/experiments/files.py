@@ -11,6 +11,7 @@ import json
 import math
 import os
 import pathlib
+import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -54,6 +55,22 @@ def read_json(path: pathlib.Path, what: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{what} «{path}» holds a {type(content).__name__}; an object {{...}} was expected.")
     return content
+
+
+def require_writable(path: pathlib.Path, flag: str) -> None:
+    """Refuse a file that could not be written later; `flag` is what the user typed before its name."""
+    if path.is_dir():
+        raise UserError(f"{flag} {path}: that is a folder; name a file in it, e.g. {path / 'result.json'}.")
+    if not path.parent.is_dir():
+        raise UserError(f"{flag} {path}: the folder «{path.parent}» does not exist; create it first.")
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"{flag} {path}: cannot write into «{path.parent}»: {error.strerror or error}. "
+            "Choose a folder that you may write to."
+        ) from error
 
 
 def make_folder(path: pathlib.Path) -> None:
