@@ -42,6 +42,9 @@ class SteeredPolicy(StochasticPolicy):
         self.garbage = jnp.array(garbage)
         self.parameters, self.has_derivative = parameters, has_derivative
 
+    def settings(self) -> dict:
+        return {}
+
     @property
     def plans(self) -> bool:
         return True

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from planahead.learning import algorithm_names, make_algorithm
+from planahead.learning.presets import check_settings
 from planahead.policies import DirectPolicy, PlannerPolicy
 from planahead.tasks import make_task
 from tests.learning.probes import AIM_AT_HALF, QUICK, ProbeTask, actions
@@ -41,7 +42,7 @@ def test_every_preset_is_tested():
             {"batchsize": 3},
             "algorithm 'sac' has no setting 'batchsize'; the known ones are: batch_size, discount,",
         ),
-        ("sac", {"residual": True}, "algorithm 'sac' has no planner"),
+        ("sac", {"residual": True}, "algorithm 'sac' has no planner, so no setting 'residual'; leave it out, or use sac-zop"),
     ],
 )
 def test_unknown_names_list_the_known_ones(name, settings, message):
@@ -84,3 +85,44 @@ def test_a_plan_that_ran_out_of_iterations_is_judged_by_its_residual():
     policy, _ = make_algorithm("sac-fop", make_task("cartpole"), jax.random.key(0))
     assert isinstance(policy, PlannerPolicy)
     assert (policy.planner.iterations, policy.planner.gradient_tolerance) == (10, 1e-2)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "expected"),
+    [
+        ("warm_start", "no", "warm_start='no': true or false was expected, e.g. warm_start=False"),
+        ("tune_temperature", 1, "tune_temperature=1: true or false was expected, e.g. tune_temperature=True"),
+        ("planner_iterations", 2.5, "planner_iterations=2.5: a whole number, at least 1 was expected, e.g. planner_iterations=10"),
+        ("planner_iterations", 0, "planner_iterations=0: a whole number, at least 1 was expected"),
+        ("hidden_units", True, "hidden_units=True: a whole number, at least 1 was expected, e.g. hidden_units=256"),
+        ("planner_tau", -1, "planner_tau=-1: a finite number above 0 was expected, e.g. planner_tau=0.001"),
+        ("planner_tau", "soft", "planner_tau='soft': a finite number above 0 was expected"),
+        ("discount", "nan", "discount='nan': a finite number was expected, e.g. discount=0.99"),
+        ("discount", float("nan"), "discount=nan: a finite number was expected, e.g. discount=0.99"),
+        ("key", 3, "algorithm 'sac-zop' has no setting 'key'; the known ones are: batch_size, discount,"),
+        ("critic", "action", "algorithm 'sac-zop' has no setting 'critic'; the known ones are"),
+    ],
+)
+def test_settings_are_of_their_type(setting: str, value: Any, expected: str):
+    with pytest.raises(ValueError) as error:
+        check_settings("sac-zop", {setting: value})
+    assert str(error.value).startswith(expected)
+
+
+def test_every_default_is_a_setting():
+    policy, learner = make_algorithm("sac-zop", make_task("cartpole"), jax.random.key(0), hidden_units=8)
+    check_settings("sac-zop", {f.name: getattr(learner, f.name) for f in dataclasses.fields(learner) if f.name != "critic"})
+    check_settings("sac-zop", {"planner_tau": None, "planner_iterations": 3, "residual": True, "warm_start": False})
+    assert isinstance(policy, PlannerPolicy)
+
+
+def test_a_policy_says_what_decides_it():
+    policy, _ = make_algorithm("sac-foa", make_task("cartpole"), jax.random.key(0), hidden_units=8, planner_tau=1e-3, warm_start=True)
+    expected = {
+        "hidden": "(8, 8)", "parameters": "angle_reference", "noise": "action", "residual": False, "warm_start": True,
+        "planner": "SQP", "planner_iterations": 10, "planner_tau": 1e-3, "planner_gradient_tolerance": 1e-2,
+        "planner_hessian": "GaussNewton", "planner_globalisation": "LineSearch", "planner_globalisation_full_steps": 12,
+    }  # fmt: skip
+    assert {name: policy.settings()[name] for name in expected} == expected
+    network, _ = make_algorithm("sac", make_task("cartpole"), jax.random.key(0), hidden_units=8, hidden_layers=3)
+    assert network.settings() == {"hidden": "(8, 8, 8)"}

@@ -146,6 +146,9 @@ class SilentPolicy(Policy):
     def initial_memory(self) -> None:
         return None
 
+    def settings(self) -> dict:
+        return {}
+
     def decide(self, observation, memory=None, key=None) -> Decision:
         return Decision(observation, jnp.zeros(()))
 

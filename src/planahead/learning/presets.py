@@ -9,6 +9,9 @@ sac-foa   action          action            yes
 
 import dataclasses
 import inspect
+import math
+import typing
+from collections.abc import Mapping
 from typing import Any
 
 from jaxtyping import PRNGKeyArray
@@ -93,23 +96,21 @@ def make_algorithm(
     if name not in PRESETS:
         raise ValueError(f"there is no algorithm '{name}'; the known ones are: {', '.join(algorithm_names())}")
     preset = PRESETS[name]
-    known = [parameter for parameter in inspect.signature(SAC).parameters if parameter != "critic"]
-    unknown = [setting for setting in settings if setting not in known]
-    if unknown:
-        planning = ("planner_iterations", "planner_tau", "residual", "warm_start") if preset.plans else ()
-        raise ValueError(
-            f"algorithm '{name}' has no setting {', '.join(map(repr, unknown))}; "
-            f"the known ones are: {', '.join(sorted((*known, *planning)))}"
-        )
+    planning = {
+        "residual": residual,
+        "warm_start": warm_start,
+        "planner_iterations": planner_iterations,
+        "planner_tau": planner_tau,
+    }
+    networks = {"hidden_layers": hidden_layers, "hidden_units": hidden_units}
+    # What is left at its default need not be known to an algorithm without a planner.
+    changed = {setting: value for setting, value in planning.items() if value != _SETTINGS[setting].default}
+    check_settings(name, {**changed, **networks, **settings})
     learner = SAC(critic=preset.critic, hidden_layers=hidden_layers, hidden_units=hidden_units, **settings)
     environment, hidden = task.environment, (hidden_units,) * hidden_layers
     box = ActionBox(environment.action_low, environment.action_high)
     if not preset.plans:
-        if residual or warm_start or planner_tau is not None:
-            raise ValueError(f"algorithm '{name}' has no planner; leave its settings out, or use sac-zop")
         return DirectPolicy(environment.observation_scale, box, hidden=hidden, key=key), learner
-    if planner_iterations < 1:
-        raise ValueError(f"planner_iterations={planner_iterations}; at least 1 was expected")
     policy = PlannerPolicy(
         task.problem,
         task.planner_state,
@@ -124,3 +125,70 @@ def make_algorithm(
         key=key,
     )
     return policy, learner
+
+
+@dataclasses.dataclass(frozen=True)
+class _Setting:
+    """What a setting may be."""
+
+    kind: type
+    default: Any
+    least: float = -math.inf
+    positive: bool = False
+    planner: bool = False
+
+    def accepts(self, value: Any) -> bool:
+        if value is None:
+            return self.default is None
+        if type(value) is not self.kind and not (self.kind is float and type(value) is int):
+            return False
+        return self.kind in (bool, str) or (math.isfinite(value) and value >= self.least and (value > 0 or not self.positive))
+
+    def words(self) -> str:
+        words = {bool: "true or false", int: "a whole number", float: "a finite number", str: "a word"}[self.kind]
+        if self.positive:
+            words += " above 0"
+        return words if self.least == -math.inf else f"{words}, at least {self.least:g}"
+
+
+def _settings() -> dict[str, _Setting]:
+    """All settings of `make_algorithm`, those of `SAC` included, from the two signatures."""
+    known: dict[str, _Setting] = {}
+    hints = typing.get_type_hints(SAC)
+    for field in dataclasses.fields(SAC):
+        if field.name != "critic":
+            known[field.name] = _Setting(hints[field.name], field.default)
+    hints = typing.get_type_hints(make_algorithm)
+    for parameter in inspect.signature(make_algorithm).parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            kinds = [kind for kind in (*typing.get_args(hints[parameter.name]), hints[parameter.name]) if isinstance(kind, type)]
+            known[parameter.name] = _Setting(kinds[0], parameter.default, planner=not parameter.name.startswith("hidden"))
+    for name in ("planner_iterations", "hidden_layers", "hidden_units"):
+        known[name] = dataclasses.replace(known[name], least=1.0)
+    known["planner_tau"] = dataclasses.replace(known["planner_tau"], positive=True)
+    return known
+
+
+_SETTINGS = _settings()
+
+
+def check_settings(name: str, settings: Mapping[str, Any]) -> None:
+    """Whether `make_algorithm(name, ..., **settings)` knows the settings, and each is of its type.
+
+    **Raises:** `ValueError` that says what came, what was expected and what to do.
+
+    >>> check_settings("sac-zop", {"warm_start": "no"})
+    Traceback (most recent call last):
+    ValueError: warm_start='no': true or false was expected, e.g. warm_start=False
+    """
+    plans = PRESETS[name].plans
+    known = sorted(setting for setting, about in _SETTINGS.items() if plans or not about.planner)
+    for setting, value in settings.items():
+        about = _SETTINGS.get(setting)
+        if about is None:
+            raise ValueError(f"algorithm '{name}' has no setting '{setting}'; the known ones are: {', '.join(known)}")
+        if setting not in known:
+            raise ValueError(f"algorithm '{name}' has no planner, so no setting '{setting}'; leave it out, or use sac-zop")
+        if not about.accepts(value):
+            example = 1e-3 if about.default is None else about.default
+            raise ValueError(f"{setting}={value!r}: {about.words()} was expected, e.g. {setting}={example}")

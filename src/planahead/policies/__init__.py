@@ -5,7 +5,7 @@ from planahead.policies.distributions import Sample as Sample, SquashedGaussian 
 from planahead.policies.failure import plan_failed as plan_failed
 from planahead.policies.network import Network as Network
 from planahead.policies.planned import PlannerPolicy as PlannerPolicy
-from planahead.policies.policy import Decision as Decision, Policy as Policy
+from planahead.policies.policy import Decision as Decision, Policy as Policy, Setting as Setting
 from planahead.policies.sensitivity import (
     Sensitivity as Sensitivity,
     control_jacobian as control_jacobian,

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from planahead.policies.distributions import SquashedGaussian
 from planahead.policies.network import Network
-from planahead.policies.policy import Decision
+from planahead.policies.policy import Decision, Setting
 from planahead.policies.stochastic import POLICY_GAIN, ActionBox, NoisePlace, Proposal, StochasticPolicy, mask_of
 
 
@@ -56,6 +56,9 @@ class DirectPolicy(StochasticPolicy):
 
     def initial_memory(self) -> None:
         return None
+
+    def settings(self) -> dict[str, Setting]:
+        return {"hidden": str(self.network.hidden)}
 
     def propose(self, observation: Float[Array, " observation"], key: PRNGKeyArray | None = None) -> Proposal:
         return Proposal.draw(SquashedGaussian(*jnp.split(self.network(observation), 2)), key)

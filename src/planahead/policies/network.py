@@ -67,6 +67,11 @@ class Network(eqx.Module):
         self.layers = tuple(Layer(inputs, outputs, gain, k) for inputs, outputs, gain, k in shapes)
         self.scale = tuple(float(s) for s in scale)
 
+    @property
+    def hidden(self) -> tuple[int, ...]:
+        """Units of every hidden layer."""
+        return tuple(layer.bias.shape[-1] for layer in self.layers[:-1])
+
     def __call__(self, x: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
         h = x / jnp.asarray(self.scale, x.dtype)
         for layer in self.layers[:-1]:

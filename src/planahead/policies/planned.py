@@ -11,6 +11,7 @@ critic over (s, φ) presumes: with a warm start it depends on the previous plan 
 minima.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, final
 
@@ -25,7 +26,7 @@ from planahead.planning.transcription import split
 from planahead.policies.distributions import SquashedGaussian, unsquash
 from planahead.policies.failure import plan_failed
 from planahead.policies.network import Network
-from planahead.policies.policy import Decision
+from planahead.policies.policy import Decision, Setting
 from planahead.policies.stochastic import POLICY_GAIN, ActionBox, NoisePlace, Proposal, StochasticPolicy, mask_of
 from planahead.problem import ParameterSpace, Problem
 
@@ -128,6 +129,16 @@ class PlannerPolicy(StochasticPolicy):
         N, nx, nu = self.problem.horizon, self.problem.state_size, self.problem.control_size
         return Remembered(Guess(jnp.zeros((N + 1, nx)), jnp.zeros((N, nu))), jnp.array(False))
 
+    def settings(self) -> dict[str, Setting]:
+        return {
+            "hidden": str(self.network.hidden),
+            "parameters": ", ".join(self.space.names),
+            "noise": self.noise,
+            "residual": self.residual,
+            "warm_start": self.warm_start,
+            **_flat("planner", self.planner),
+        }
+
     def propose(self, observation: Float[Array, " observation"], key: PRNGKeyArray | None = None) -> Proposal:
         outputs = self.network(observation)
         mean, log_std = outputs[: self.space.size], outputs[self.space.size :]
@@ -167,3 +178,15 @@ class PlannerPolicy(StochasticPolicy):
 
     def trainable(self) -> PyTree[bool]:
         return mask_of(self, lambda policy: policy.network)
+
+
+def _flat(name: str, value: Any) -> dict[str, Setting]:
+    """Settings within settings, each under its path: `planner_globalisation_trials`."""
+    if isinstance(value, bool | int | float | str | None):
+        return {name: value}
+    if not dataclasses.is_dataclass(value):
+        return {name: repr(value)}
+    flat: dict[str, Setting] = {name: type(value).__name__}
+    for field in dataclasses.fields(value):
+        flat |= _flat(f"{name}_{field.name}", getattr(value, field.name))
+    return flat

@@ -13,6 +13,8 @@ from typing import Any
 import equinox as eqx
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+Setting = bool | int | float | str | None
+
 
 class Decision(eqx.Module):
     """One action and where it came from."""
@@ -40,6 +42,10 @@ class Policy(eqx.Module):
     @abc.abstractmethod
     def initial_memory(self) -> Any:
         """What is remembered before the first decision of an episode."""
+
+    @abc.abstractmethod
+    def settings(self) -> dict[str, Setting]:
+        """What decides the policy beside its numbers, by name, so that a run can tell whether it meets the same policy."""
 
     @abc.abstractmethod
     def decide(self, observation: Float[Array, " observation"], memory: Any = None, key: PRNGKeyArray | None = None) -> Decision:
