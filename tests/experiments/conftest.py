@@ -18,6 +18,12 @@ def stub_names(monkeypatch: pytest.MonkeyPatch) -> None:
         assert name == "stub"
         return Proportional(jnp.zeros(())), Raising(**settings)
 
+    def check(name: str, settings: dict[str, Any]) -> None:
+        for setting, value in settings.items():
+            if setting != "rate" or not isinstance(value, float):
+                raise ValueError(f"{setting}={value!r}: a number was expected for rate")
+
     monkeypatch.setitem(registry.TASKS, "point", PointTask)
     monkeypatch.setattr(experiment, "algorithm_names", lambda: ("stub",))
     monkeypatch.setattr(experiment, "make_algorithm", make)
+    monkeypatch.setattr(experiment, "check_settings", check)

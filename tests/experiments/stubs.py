@@ -13,7 +13,7 @@ from jaxtyping import Array, PRNGKeyArray
 from planahead.experiments.experiment import Experiment
 from planahead.experiments.settings import TrainSettings
 from planahead.learning import Learner, Metrics
-from planahead.policies import Decision, Policy
+from planahead.policies import Decision, Policy, Setting
 from planahead.problem import Problem, parameter, static
 from planahead.tasks import Environment, StepInfo, Task, Transition, constant
 
@@ -94,6 +94,9 @@ class Proportional(Policy):
 
     def initial_memory(self) -> Array:
         return jnp.array(0)
+
+    def settings(self) -> dict[str, Setting]:
+        return {"law": "proportional"}
 
     def decide(self, observation: Array, memory: Any = None, key: PRNGKeyArray | None = None) -> Decision:
         return Decision(-self.gain * observation, jnp.zeros(()), memory=memory + 1, failed=memory >= 2)

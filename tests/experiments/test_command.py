@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 from typing import Any
@@ -84,7 +85,7 @@ MISTAKES = [
     ("evaluate nowhere", "«nowhere» is not a folder. Make a run there with: planahead train ALGORITHM TASK"),
     ("report .", "«.» holds no run (it has no config.json)"),
     ("train stub point --resume --run nowhere", "«nowhere» is not a folder"),
-    ("train stub point --options rate=fast", "--options rate=fast: a number was expected, e.g. 0.1"),
+    ("train stub point --options rate=fast", "--options rate=fast: rate='fast': a number was expected"),
     ("train stub point --options speed=1", "--options speed=1:"),
     ("train stub point --steps 0", "steps is 0; at least 1 was expected"),
     ("train stub point --episodes 0", "--episodes is 0; at least 1 was expected"),
@@ -94,7 +95,29 @@ MISTAKES = [
     ("plan point --problem horizn=3", "the problem of «point» has no field «horizn»; the known ones are «discount»"),
     ("plan point --problem horizon", "--problem got «horizon»; name=value was expected, e.g. --problem horizon=20"),
     ("plan point --picture plan.xyz", "cannot draw «plan.xyz»: its ending names no known format; use .png, .svg"),
+    ("plan cartpole --problem horizon=2.5", "--problem horizon=2.5: a whole number was expected, e.g. horizon=5."),
+    ("plan cartpole --problem horizon=abc", "--problem horizon=abc: a whole number was expected, e.g. horizon=5."),
+    ("plan cartpole --problem horizon=0", "--problem horizon=0: at least 1 was expected, e.g. horizon=5."),
+    (
+        "plan cartpole --problem angle_reference=abc",
+        "--problem angle_reference=abc: a finite number was expected, e.g. angle_reference=0.0.",
+    ),
+    ("plan cartpole --problem angle_weight=1e999", "--problem angle_weight=inf: a finite number was expected"),
+    (
+        "plan cartpole --problem state_size=7",
+        "--problem state_size=7: the equations of the problem fix it at 4; leave it out.",
+    ),
+    (
+        "plan cartpole --problem time_step=-1",
+        "--problem time_step=-1: a number above 0 was expected, e.g. time_step=0.05.",
+    ),
+    ("plan cartpole --problem pole_mass=-1", "CartPoleProblem got pole_mass=-1.0; expected a finite number above 0."),
+    (
+        "plan mass-spring-damper --problem state_weight_root=1",
+        "--problem state_weight_root=1: it has the shape (2,), and a single number came; set it in Python instead.",
+    ),
     ("list --json nowhere/x.json", "the folder «nowhere» does not exist; create it first"),
+    ("list --json .", "--json .: that is a folder; name a file in it, e.g. result.json."),
 ]
 
 
@@ -117,6 +140,41 @@ class TestWithTheStub:
         pathlib.Path("run/report.html").unlink()
         assert main(["report", "run", "--episodes", "2"]) == 0
         assert pathlib.Path("run/report.html").exists()
+        assert json.loads(pathlib.Path("run/evaluation.json").read_text()) == again  # it is the user's
+
+    def test_an_evaluation_is_shown_before_it_is_written(self, capsys: pytest.CaptureFixture[str]):
+        main([*TRAIN, "--run", "run"])
+        path = pathlib.Path("run/evaluation.json")
+        path.unlink()
+        path.mkdir()  # root may write everywhere, but nobody can put a file over a folder
+        capsys.readouterr()
+        assert main(["evaluate", "run", "--episodes", "3"]) == 2
+        captured = capsys.readouterr()
+        assert "stub on point" in captured.out
+        assert "cannot write «run/evaluation.json»: Is a directory" in captured.err
+        assert "The table above is the evaluation; --json FILE keeps it elsewhere." in captured.err
+        assert main(["evaluate", "run", "--episodes", "3", "--json", "kept.json"]) == 0
+        assert "not kept in the run: cannot write «run/evaluation.json»" in capsys.readouterr().out
+        assert json.loads(pathlib.Path("kept.json").read_text())["episodes"] == 3
+
+    def test_a_policy_that_would_be_another_is_neither_resumed_nor_evaluated(self, capsys: pytest.CaptureFixture[str]):
+        main([*TRAIN, "--run", "run"])
+        config = pathlib.Path("run/config.json")
+        config.write_text(config.read_text().replace('"law": "proportional"', '"law": "bang-bang"'))
+        capsys.readouterr()
+        for command in (["train", "stub", "point", "--run", "run", "--resume"], ["evaluate", "run"]):
+            said = refused(capsys, *command)
+            assert "other settings of the policy: law is 'bang-bang' there, 'proportional' came" in said
+
+    def test_two_processes_never_train_the_same_run(self, capsys: pytest.CaptureFixture[str]):
+        main([*TRAIN, "--run", "run"])
+        lock = pathlib.Path("run/lock")
+        lock.write_text(json.dumps({"pid": os.getppid(), "host": socket.gethostname()}))
+        before = pathlib.Path("run/config.json").read_bytes()
+        capsys.readouterr()
+        said = refused(capsys, "train", "stub", "point", "--run", "run", "--resume", "--steps", "900")
+        assert "the run «run» is in use: its lock «run/lock» is held by process" in said
+        assert pathlib.Path("run/config.json").read_bytes() == before
 
     def test_resume_takes_the_stored_settings_and_may_raise_the_goal(self, capsys: pytest.CaptureFixture[str]):
         assert main([*TRAIN, "--seed", "4", "--run", "run", "--options", "rate=0.2"]) == 0
@@ -148,8 +206,27 @@ class TestWithTheStub:
         path = pathlib.Path("run/checkpoints/last")
         path.write_bytes(path.read_bytes()[:-7])
         capsys.readouterr()
-        assert "checkpoint «run/checkpoints/last» is damaged" in refused(capsys, "evaluate", "run")
         assert "is damaged" in refused(capsys, "train", "stub", "point", "--run", "run", "--resume", "--steps", "900")
+
+    @pytest.mark.parametrize(("damaged", "whole"), [("last", "best"), ("best", "last")])
+    def test_the_other_checkpoint_is_evaluated(self, capsys: pytest.CaptureFixture[str], damaged: str, whole: str):
+        main([*TRAIN, "--run", "run"])
+        path = pathlib.Path("run/checkpoints") / damaged
+        path.write_bytes(path.read_bytes()[:-7])
+        capsys.readouterr()
+        reason = f"checkpoint «run/checkpoints/{damaged}» is damaged"
+        assert main(["evaluate", "run", "--episodes", "3", "--json", "result.json"]) == 0
+        assert f"left out: {reason}" in capsys.readouterr().out
+        result = json.loads(pathlib.Path("result.json").read_text())
+        assert [row["policy"] for row in result["rows"]] == [whole, whole]
+        assert result["policy"] == whole and result["steps"][damaged] is None and reason in result["unreadable"][0]
+        assert main(["report", "run", "--episodes", "3"]) == 0
+        assert f"left out: {reason}" in capsys.readouterr().out
+        assert f"<b>Left out:</b> {reason}" in pathlib.Path("run/report.html").read_text()
+        other = pathlib.Path("run/checkpoints") / whole
+        other.write_bytes(b"")
+        said = refused(capsys, "evaluate", "run")
+        assert reason in said and f"«run/checkpoints/{whole}» is not a checkpoint" in said
 
     @pytest.mark.parametrize(("arguments", "message"), MISTAKES)
     def test_mistakes(self, capsys: pytest.CaptureFixture[str], arguments: str, message: str):
@@ -213,6 +290,12 @@ class TestWithTheStub:
         assert pathlib.Path("out/learning.png").stat().st_size > 10_000
         assert main([*arguments, "--seeds", "0"]) == 0  # finished: nothing is trained again
         assert pathlib.Path("out/results.csv").read_text().splitlines() == lines
+
+
+@pytest.mark.parametrize("columns", ["wide", "-3", "0"])
+def test_a_width_that_is_no_width(monkeypatch: pytest.MonkeyPatch, columns: str):
+    monkeypatch.setenv("COLUMNS", columns)
+    assert main(["list"]) == 0
 
 
 def test_plan_draws_the_untrained_planner():

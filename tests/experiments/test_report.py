@@ -34,7 +34,7 @@ from tests.experiments.stubs import stub_experiment
 def evaluated(tmp_path_factory: pytest.TempPathFactory) -> EvaluatedRun:
     experiment = stub_experiment()
     path = tmp_path_factory.mktemp("runs") / "run"
-    run = RunDirectory.create(path, experiment.settings, experiment.learner_settings(), versions())
+    run = RunDirectory.create(path, experiment.settings, {}, experiment.learner_settings(), versions())
     train(experiment, run, Console(file=io.StringIO()))
     return evaluate_run(run, 30, experiment=experiment)
 

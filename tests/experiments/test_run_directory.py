@@ -12,7 +12,7 @@ SETTINGS = TrainSettings("sac", "cartpole", steps=100)
 
 
 def create(path: pathlib.Path) -> RunDirectory:
-    return RunDirectory.create(path, SETTINGS, {"batch_size": 64}, {"python": "3"})
+    return RunDirectory.create(path, SETTINGS, {"noise": "action"}, {"batch_size": 64}, {"python": "3"})
 
 
 def test_configuration_comes_back(tmp_path: pathlib.Path):
@@ -20,6 +20,7 @@ def test_configuration_comes_back(tmp_path: pathlib.Path):
     run = RunDirectory.open(tmp_path / "run")
     assert run.settings() == SETTINGS
     assert run.config()["learner"] == {"batch_size": 64}
+    assert run.config()["policy"] == {"noise": "action"}
     assert run.versions() == {"python": "3"}
 
 
@@ -64,6 +65,23 @@ def test_configuration_that_is_no_json(tmp_path: pathlib.Path):
     run.config_path.write_text("[]")
     with pytest.raises(UserError, match="holds a list"):
         run.settings()
+
+
+def test_configuration_without_a_part(tmp_path: pathlib.Path):
+    run = create(tmp_path / "run")
+    run.config_path.write_text('{"settings": {}, "learner": {}}')
+    said = r"has the keys «settings», «learner»; the objects «settings», «policy», «learner» were expected. Restore the file"
+    with pytest.raises(UserError, match=said):
+        run.settings()
+
+
+def test_a_damaged_table_is_not_cut(tmp_path: pathlib.Path):
+    run = create(tmp_path / "run")
+    path = run.table_path("metrics")
+    path.write_text("step,return\n100,0.5\nxyz,0.6\n")
+    with pytest.raises(UserError, match=r"metrics.csv» is damaged: .*'xyz'; a step was expected at the start of every row"):
+        run.cut(100)
+    assert "xyz" in path.read_text()
 
 
 def test_tables_grow_by_whole_rows_and_are_cut_back(tmp_path: pathlib.Path):

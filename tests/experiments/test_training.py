@@ -1,5 +1,6 @@
 """A run is decided by its settings: interrupted, killed or left alone, it gives the same bytes."""
 
+import dataclasses
 import io
 import os
 import pathlib
@@ -23,7 +24,7 @@ TABLES = ("metrics", "validations")
 
 def start(path: pathlib.Path, **settings: int) -> tuple:
     experiment = stub_experiment(**settings)
-    return experiment, RunDirectory.create(path, experiment.settings, {}, {})
+    return experiment, RunDirectory.create(path, experiment.settings, {}, {}, {})
 
 
 def silent() -> Console:
@@ -140,6 +141,55 @@ def test_steps_may_be_raised_later(tmp_path: pathlib.Path, whole: RunDirectory):
     before = contents(run)
     assert train(stub_experiment(), run, silent()).finished  # nothing is left to do
     assert contents(run) == before
+
+
+def test_without_its_best_checkpoint_a_run_keeps_its_tables(tmp_path: pathlib.Path, whole: RunDirectory):
+    experiment, run = start(tmp_path / "short", steps=600)
+    train(experiment, run, silent())
+    run.best_checkpoint.unlink()
+    log = io.StringIO()
+    assert train(stub_experiment(), run, Console(file=log, width=120)).finished
+    assert "checkpoints/best is missing; the policy at 600 steps takes its place" in log.getvalue()
+    assert contents(run) == contents(whole)
+
+
+def test_without_its_last_checkpoint_a_run_starts_anew_to_the_same_numbers(tmp_path: pathlib.Path, whole: RunDirectory):
+    experiment, run = start(tmp_path / "short", steps=600)
+    train(experiment, run, silent())
+    run.last_checkpoint.unlink()
+    train(stub_experiment(), run, silent())
+    assert contents(run) == contents(whole)
+
+
+@pytest.mark.parametrize("checkpoint", ["last", "best"])
+def test_nothing_is_cut_where_a_checkpoint_is_damaged(tmp_path: pathlib.Path, checkpoint: str):
+    experiment, run = start(tmp_path / "run", steps=600)
+    train(experiment, run, silent())
+    path = run.path / "checkpoints" / checkpoint
+    path.write_bytes(path.read_bytes()[:-3])
+    run.append("metrics", {"step": 700, "failed_solves": 0.0, "return": 0.0})
+    before = contents(run)
+    with pytest.raises(UserError, match=f"checkpoints/{checkpoint}» is damaged"):
+        train(stub_experiment(), run, silent())
+    assert contents(run) == before
+
+
+@pytest.mark.parametrize("worst", [float("nan"), float("inf"), -float("inf"), None])
+def test_a_return_that_is_no_number_is_the_worst_before_and_after_a_resume(worst: float | None):
+    def score(mean_return: float | None) -> tuple[float, float]:
+        info = stub_experiment().info("policy")
+        return training._score(dataclasses.replace(info, success_rate=0.0, mean_return=mean_return))
+
+    assert score(worst) < score(-1e30)
+    assert score(worst) == score(None)  # as a file brings it back
+
+
+def test_two_processes_never_train_the_same_run(tmp_path: pathlib.Path):
+    experiment, run = start(tmp_path / "run", steps=300)
+    with run.locked(), pytest.raises(UserError, match=r"the run «.*» is in use: its lock «.*lock» is held by process"):
+        train(experiment, run, silent())
+    assert train(experiment, run, silent()).finished
+    assert not (run.path / "lock").exists()
 
 
 def test_another_seed_gives_other_numbers(tmp_path: pathlib.Path, whole: RunDirectory):

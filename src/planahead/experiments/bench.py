@@ -3,7 +3,8 @@ with.
 
 OUT/ALGORITHM-SEED/     an ordinary run, with its report
 OUT/results.csv         a row per finished cell, added as soon as it is
-OUT/learning.png        success over environment steps, all cells
+OUT/learning.png        success over environment steps, all cells of the table
+OUT/results.lock        while a process writes these two
 """
 
 import csv
@@ -18,14 +19,16 @@ from rich.console import Console
 
 from planahead.experiments import figures
 from planahead.experiments.errors import UserError
-from planahead.experiments.evaluated_run import EvaluatedRun, evaluate_run
+from planahead.experiments.evaluated_run import EvaluatedRun, evaluate_run, write_evaluation
+from planahead.experiments.evaluation import GOAL
 from planahead.experiments.files import make_folder, write_text
+from planahead.experiments.lock import locked
 from planahead.experiments.report import first_step_at, write_report
 from planahead.experiments.run_directory import RunDirectory
 from planahead.experiments.settings import TrainSettings
 from planahead.experiments.training import prepare, train
 
-GOAL = 0.95  # validated success that counts as having learned the task
+SECONDS_FOR_RESULTS = 120.0  # to wait for another process that writes table and picture, which takes it seconds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Cell:
     algorithm: str
     seed: int
     steps_to_goal: int | None
-    """Environment steps at the first validation with 95 % success; `None` where none had it."""
+    """Environment steps at the first validation with a success of `GOAL`; `None` where none had it."""
     seconds_to_goal: float | None
     """Wall time to that validation, compilation included."""
     seconds: float
@@ -57,6 +60,8 @@ class Cell:
 
 def cell_of(evaluated: EvaluatedRun) -> Cell:
     """What a finished run says."""
+    if evaluated.unreadable or evaluated.best_step is None:
+        raise UserError(" ".join(evaluated.unreadable))
     validations, timing = evaluated.run.read("validations"), evaluated.run.read("timing")
     goal = first_step_at(validations, GOAL)
     at_goal = [row["seconds"] for row in timing if goal is not None and row["step"] >= goal]
@@ -92,10 +97,12 @@ def bench(
     episodes: int,
     console: Console,
 ) -> list[Cell]:
-    """Train and evaluate every cell; finished ones are only evaluated again."""
+    """Train and evaluate every cell; finished ones are only evaluated again.
+
+    Several processes may share `out`, each with algorithms or seeds of its own.
+    """
     make_folder(out)
     cells: list[Cell] = []
-    curves: dict[str, list[list[dict[str, float]]]] = {}
     for number, (algorithm, seed) in enumerate([(a, s) for s in seeds for a in algorithms], start=1):
         console.rule(f"{algorithm}, seed {seed} ({number} of {len(algorithms) * len(seeds)})", style="dim")
         path = out / f"{algorithm}-{seed}"
@@ -106,33 +113,55 @@ def bench(
             console.print("stopped; the same command goes on where this one left off")
             raise KeyboardInterrupt
         evaluated = evaluate_run(run, episodes, experiment=experiment)
+        if not _is_evaluated(run):  # what `planahead evaluate` wrote stays
+            write_evaluation(evaluated)
         write_report(evaluated)
         cells.append(cell_of(evaluated))
-        curves.setdefault(algorithm, []).append(run.read("validations"))
-        add_rows(out / "results.csv", cells)
-        figures.save(figures.learning_curves(curves), out / "learning.png")
+        publish(out, cells[-1])
         jax.clear_caches()  # compiled programs of finished cells would only pile up
     return cells
 
 
-def add_rows(path: pathlib.Path, cells: Sequence[Cell]) -> None:
-    """Put the cells into the table at `path`, in place of older lines of the same algorithm and seed; all other lines
-    stay.
+def _is_evaluated(run: RunDirectory) -> bool:
+    """Whether the run was evaluated after its last step."""
+    kept, trained = run.evaluation_path, run.last_checkpoint
+    return kept.exists() and kept.stat().st_mtime >= trained.stat().st_mtime
+
+
+def publish(out: pathlib.Path, cell: Cell) -> None:
+    """Put a finished cell into the table and the picture of the benchmark, beside what other processes put there."""
+    with locked(out / "results.lock", f"the benchmark «{out}»", SECONDS_FOR_RESULTS):
+        finished = add_row(out / "results.csv", cell)
+        curves: dict[str, list[list[dict[str, float]]]] = {}
+        for algorithm, seed in finished:
+            rows = RunDirectory(out / f"{algorithm}-{seed}").read("validations")
+            if rows:  # the folder of an older cell may have been moved away
+                curves.setdefault(algorithm, []).append(rows)
+        figures.save(figures.learning_curves(curves), out / "learning.png")
+
+
+def add_row(path: pathlib.Path, cell: Cell) -> list[tuple[str, int]]:
+    """Put the cell into the table at `path`, in place of an older line of the same algorithm and seed; all other lines
+    stay. Returns algorithm and seed of every line.
     """
     names = [field.name for field in dataclasses.fields(Cell)]
-    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    rows: dict[tuple[str, int], dict[str, Any]] = {}
     if path.exists():
         with open(path, newline="") as file:
             reader = csv.DictReader(file)
             if reader.fieldnames != names:
                 raise UserError(f"«{path}» has the columns {reader.fieldnames}; {names} were expected. Move it away.")
-            rows = {(row["algorithm"], row["seed"]): row for row in reader}
-    rows.update({(cell.algorithm, str(cell.seed)): dataclasses.asdict(cell) for cell in cells})
+            try:
+                rows = {(row["algorithm"], int(row["seed"])): row for row in reader}
+            except (TypeError, ValueError) as error:
+                raise UserError(f"«{path}» is damaged: {error}; a seed was expected. Move it away.") from error
+    rows[cell.algorithm, cell.seed] = dataclasses.asdict(cell)
     text = io.StringIO()
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows[key] for key in sorted(rows, key=lambda key: (key[0], int(key[1]))))
+    writer.writerows(rows[key] for key in sorted(rows))
     write_text(path, text.getvalue())
+    return sorted(rows)
 
 
 def benchmark_task(name: str) -> str:

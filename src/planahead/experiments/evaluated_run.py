@@ -5,6 +5,7 @@ from typing import Any
 
 from jaxtyping import PRNGKeyArray
 
+from planahead.experiments.checkpoint import CheckpointInfo
 from planahead.experiments.episodes import has_single_start, run_episodes
 from planahead.experiments.errors import UserError
 from planahead.experiments.evaluation import Evaluation
@@ -64,15 +65,18 @@ class EvaluatedRun:
     settings: TrainSettings
     task: Task
     rows: tuple[Row, ...]
-    last_step: int
-    best_step: int
+    last_step: int | None
+    """Environment steps behind the last checkpoint; `None` where it cannot be read."""
+    best_step: int | None
     trajectory: Trajectory
     """One episode from the task's own start."""
     trajectory_policy: str
+    unreadable: tuple[str, ...] = ()
+    """Why a checkpoint could not be read, in words."""
 
     def headline(self) -> Row:
-        """What counts: the best checkpoint from starts it has not seen."""
-        return next(row for row in self.rows if row.policy == "best" and row.starts != "single")
+        """What counts: the best checkpoint, the last where the best cannot be read, from starts it has not seen."""
+        return next(row for row in self.rows if row.starts != "single")
 
     def row(self, policy: str, starts: str) -> Evaluation | None:
         return next((row.evaluation for row in self.rows if (row.policy, row.starts) == (policy, starts)), None)
@@ -92,6 +96,7 @@ class EvaluatedRun:
             "task": self.settings.task,
             "seed": self.settings.seed,
             "steps": {"last": self.last_step, "best": self.best_step},
+            "unreadable": self.unreadable,
             **self.headline().summary(),
             "rows": [row.summary() for row in self.rows],
         }
@@ -115,34 +120,53 @@ def evaluate_policy(
 def evaluate_run(
     run: RunDirectory, episodes: int = 100, seed: int = 0, experiment: Experiment | None = None
 ) -> EvaluatedRun:
-    """Evaluate the last and the best policy of a run, and keep what was found in its `evaluation.json`.
+    """Evaluate the best and the last policy of a run; nothing is written. One whose checkpoint is damaged is left out and told.
 
     The starts come from `seed` alone, so every run is evaluated from the same ones.
+
+    **Raises:** `UserError` where there is no checkpoint that can be read.
     """
     experiment = Experiment.of_run(run) if experiment is None else experiment
     task, settings = experiment.task, experiment.settings
-    if not run.best_checkpoint.exists():
+    found: dict[str, tuple[Policy, CheckpointInfo]] = {}
+    unreadable: list[str] = []
+    for which, path in (("best", run.best_checkpoint), ("last", run.last_checkpoint)):
+        if path.exists():
+            try:
+                found[which] = experiment.load_policy(run, which)
+            except UserError as error:
+                unreadable.append(str(error))
+    if not found:
         raise UserError(
-            f"«{run.path}» has no checkpoint yet. Train it first: "
+            " ".join(unreadable)
+            or f"«{run.path}» has no checkpoint yet. Train it first: "
             f"planahead train {settings.algorithm} {settings.task} --run {run.path} --resume"
         )
+    if not run.last_checkpoint.exists():  # killed between its first `best` and its first `last`
+        found["last"] = found["best"]
     key = stream_key(seed, Stream.EVALUATION)
-    best, best_info = experiment.load_policy(run, "best")
-    last, last_info = experiment.load_policy(run, "last") if run.last_checkpoint.exists() else (best, best_info)
-    best_rows, trajectory = evaluate_policy(task, best, "best", key, episodes)
-    if last_info.step == best_info.step:  # the same policy
-        last_rows = [dataclasses.replace(row, policy="last") for row in best_rows]
-    else:
-        last_rows, _ = evaluate_policy(task, last, "last", key, episodes)
-    evaluated = EvaluatedRun(
+    rows: dict[str, list[Row]] = {}
+    trajectories: dict[str, Trajectory] = {}
+    steps = {which: info.step for which, (_, info) in found.items()}
+    for which, (policy, _) in found.items():
+        if which == "last" and steps.get("best") == steps["last"]:  # the same policy
+            rows["last"] = [dataclasses.replace(row, policy="last") for row in rows["best"]]
+        else:
+            rows[which], trajectories[which] = evaluate_policy(task, policy, which, key, episodes)
+    shown = next(iter(found))
+    return EvaluatedRun(
         run=run,
         settings=settings,
         task=task,
-        rows=(*best_rows, *last_rows),
-        last_step=last_info.step,
-        best_step=best_info.step,
-        trajectory=trajectory,
-        trajectory_policy="best",
+        rows=tuple(row for which in found for row in rows[which]),
+        last_step=steps.get("last"),
+        best_step=steps.get("best"),
+        trajectory=trajectories[shown],
+        trajectory_policy=shown,
+        unreadable=tuple(unreadable),
     )
-    write_json(run.evaluation_path, evaluated.summary())
-    return evaluated
+
+
+def write_evaluation(evaluated: EvaluatedRun) -> None:
+    """Keep what was found in the run's `evaluation.json`. Raises `UserError` where it cannot be written."""
+    write_json(evaluated.run.evaluation_path, evaluated.summary())

@@ -20,6 +20,9 @@ from planahead.experiments.statistics import Interval, mean_interval, wilson_int
 from planahead.policies import Policy
 from planahead.tasks import Task
 
+GOAL = 0.95
+"""Success rate from which a policy counts as having learned its task: of 25 validation episodes one may fail."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:

@@ -16,10 +16,11 @@ from jaxtyping import PRNGKeyArray
 
 from planahead.experiments.checkpoint import CheckpointInfo, load_checkpoint
 from planahead.experiments.errors import UserError, known_names
+from planahead.experiments.files import plain
 from planahead.experiments.run_directory import RunDirectory
 from planahead.experiments.settings import TrainSettings
 from planahead.learning import Learner, algorithm_names, make_algorithm
-from planahead.learning.presets import PRESETS
+from planahead.learning.presets import PRESETS, check_settings
 from planahead.policies import Policy
 from planahead.tasks import Task, make_task, task_names
 
@@ -56,19 +57,22 @@ class Experiment:
         task = make_known_task(settings.task)
         known_algorithm(settings.algorithm)
         key = stream_key(settings.seed, Stream.NETWORKS)
+        options: dict[str, Any] = settings.learner_options()
         try:
-            options: dict[str, Any] = settings.learner_options()
+            check_settings(settings.algorithm, options)
             policy, learner = make_algorithm(settings.algorithm, task, key, **options)
-        except (TypeError, ValueError) as error:
-            if not settings.options:
+        except ValueError as error:
+            if not options:
                 raise
-            raise UserError(f"--options {' '.join(settings.options)}: {error}") from error
-        _require_types(learner, options)
+            raise UserError(f"--options {' '.join(settings.options)}: {error}.") from error
         return cls(settings, task, policy, learner)
 
     @classmethod
     def of_run(cls, run: RunDirectory) -> "Experiment":
-        return cls.from_settings(run.settings())
+        """The experiment of an existing run. Raises `UserError` where its policy would be another one here."""
+        experiment = cls.from_settings(run.settings())
+        require_same(run, "settings of the policy", run.config()["policy"], plain(experiment.policy_settings()))
+        return experiment
 
     def first_state(self) -> Any:
         key = stream_key(self.settings.seed, Stream.FIRST_STATE)
@@ -80,6 +84,10 @@ class Experiment:
     def validation_key(self) -> PRNGKeyArray:
         """The same at every validation: checkpoints are compared from the same starts."""
         return stream_key(self.settings.seed, Stream.VALIDATION)
+
+    def policy_settings(self) -> dict[str, Any]:
+        """The policy's settings in full, those of its planner included."""
+        return self.policy.settings()
 
     def learner_settings(self) -> dict[str, Any]:
         """The learner's own settings in full, as a reader of config.json wants to see them."""
@@ -102,6 +110,19 @@ class Experiment:
         return load_checkpoint(run.best_checkpoint, template, self.info("policy"))
 
 
+def require_same(
+    run: RunDirectory, what: str, there: dict[str, Any], here: dict[str, Any], but: str | None = None
+) -> None:
+    """A run goes on, and is evaluated, with the settings it was made with, `but` one."""
+    names = [name for name in {**there, **here} if name != but and there.get(name) != here.get(name)]
+    if names:
+        told = "; ".join(f"{name} is {there.get(name)!r} there, {here.get(name)!r} came" for name in names)
+        raise UserError(
+            f"«{run.path}» was made with other {what}: {told}. Only --steps may change when a run goes on; leave "
+            "the others out, use the version of planahead that made it (versions.json), or start a new run."
+        )
+
+
 def make_known_task(name: str) -> Task:
     """The task called `name`; an unknown name is an error that lists the known ones."""
     if name not in task_names():
@@ -109,17 +130,6 @@ def make_known_task(name: str) -> Task:
             f"there is no task «{name}»; the known ones are {known_names(task_names())}. See: planahead list"
         )
     return make_task(name)
-
-
-def _require_types(learner: Learner[Any], options: dict[str, Any]) -> None:
-    """Options are of the type of the learner's defaults: no truth value or fraction where a whole number belongs."""
-    words = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
-    for field in dataclasses.fields(learner):
-        kind, value = type(field.default), options.get(field.name)
-        if value is None or kind not in words:
-            continue
-        if type(value) is not kind and not (kind is float and type(value) is int):
-            raise UserError(f"--options {field.name}={value}: {words[kind]} was expected, e.g. {field.default}.")
 
 
 def known_algorithm(name: str) -> str:

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
 from planahead.experiments.errors import UserError
-from planahead.experiments.evaluation import Evaluation
+from planahead.experiments.evaluation import GOAL, Evaluation
 from planahead.experiments.files import make_folder, write_bytes
 from planahead.experiments.run_directory import Rows
 from planahead.experiments.trajectory import Trajectory
@@ -75,7 +75,7 @@ def learning_curve(validations: Rows, metrics: Rows, best_step: int | None) -> F
             markersize=4,
             label="validation (band: 95 % interval)",
         )
-        success.axhline(95, color=GREY, linewidth=0.9, linestyle="--", zorder=1)
+        success.axhline(100 * GOAL, color=GREY, linewidth=0.9, linestyle="--", zorder=1)
         success.set(title="Success", xlabel="environment steps", ylabel="episodes that succeed [%]", ylim=(-4, 104))
         _training(total, metrics, "return", 1.0)
         low, high = _column(validations, "return_low"), _column(validations, "return_high")
@@ -130,7 +130,7 @@ def learning_curves(runs: Mapping[str, Sequence[Rows]]) -> Figure:
                 )
             axes.set(xlabel="environment steps", xlim=(0, None))
             axes.xaxis.set_major_formatter(_thousands)
-        panels[0].axhline(95, color=GREY, linewidth=0.9, linestyle="--", zorder=1)
+        panels[0].axhline(100 * GOAL, color=GREY, linewidth=0.9, linestyle="--", zorder=1)
         panels[0].set(title="Success", ylabel="validation episodes that succeed [%]", ylim=(-4, 104))
         panels[1].set(title="Return", ylabel="mean return of a validation episode")
         panels[1].legend(title="mean over (seeds)", loc="lower right")

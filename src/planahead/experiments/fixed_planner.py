@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from planahead.planning import SQP, solve
-from planahead.policies import Decision, Policy, plan_failed
+from planahead.policies import Decision, Policy, Setting, plan_failed
 from planahead.tasks import Task
 
 
@@ -25,6 +25,9 @@ class FixedPlanner(Policy):
 
     def initial_memory(self) -> None:
         return None
+
+    def settings(self) -> dict[str, Setting]:
+        return {"planner": repr(self.planner)}
 
     def decide(
         self, observation: Float[Array, " observation"], memory: Any = None, key: PRNGKeyArray | None = None

@@ -10,11 +10,10 @@ from matplotlib.figure import Figure
 
 from planahead.experiments import figures
 from planahead.experiments.evaluated_run import HEADINGS, EvaluatedRun, Row
+from planahead.experiments.evaluation import GOAL
 from planahead.experiments.files import write_text
 from planahead.experiments.progress import clock, percent
 from planahead.experiments.run_directory import Rows
-
-GOOD = 0.95  # success that is shown in green
 
 
 def write_report(evaluated: EvaluatedRun) -> None:
@@ -30,26 +29,28 @@ def report_html(evaluated: EvaluatedRun) -> str:
     style = importlib.resources.files("planahead.experiments").joinpath("report.css").read_text()
     body = [
         f"<h1>{title}</h1>",
-        _soft(f"{_summary(evaluated.task)} Seed {settings.seed}, {evaluated.last_step:,} environment steps."),
+        _soft(f"{_summary(evaluated.task)} Seed {settings.seed}, {_steps(evaluated):,} environment steps."),
+        *(f"<p><b>Left out:</b> {_text(reason)}</p>" for reason in evaluated.unreadable),
         _headline(evaluated, validations, timing),
         "<h2>Evaluation</h2>",
         _paragraph(
             "Deterministic episodes from starts that were used neither in training nor in validation. "
-            f"best: the policy that validated best, at {evaluated.best_step:,} steps; last: that of the last step. "
+            f"best: the policy that validated best{_at(evaluated.best_step)}; last: that of the last step. "
             "Rewards are maximised."
         ),
         _evaluations(evaluated.rows),
         "<h2>Learning</h2>",
         _image(
             figures.learning_curve(validations, metrics, evaluated.best_step),
-            "Validation: deterministic episodes from perturbed starts, the same at every checkpoint. Dashed: 95 %.",
+            "Validation: deterministic episodes from perturbed starts, the same at every checkpoint. "
+            f"Dashed: {percent(GOAL)}.",
         ),
         "<h2>Closed loop</h2>",
         _closed_loop(evaluated),
         "<h2>Solver</h2>",
         _solver(evaluated, metrics),
         "<h2>Configuration</h2>",
-        _side_by_side({"Run": run.config()["settings"], "Learner": run.config()["learner"]}),
+        _side_by_side({part.capitalize(): content for part, content in run.config().items()}),
         "<h2>Versions</h2>",
         _versions(run.versions()),
     ]
@@ -66,6 +67,15 @@ def report_html(evaluated: EvaluatedRun) -> str:
     )
 
 
+def _steps(evaluated: EvaluatedRun) -> int:
+    """Environment steps behind the newest checkpoint that can be read."""
+    return max(step for step in (evaluated.last_step, evaluated.best_step) if step is not None)
+
+
+def _at(step: int | None) -> str:
+    return "" if step is None else f", at {step:,} steps"
+
+
 def first_step_at(validations: Rows, success_rate: float) -> int | None:
     """Environment steps at the first validation that reached `success_rate`; `None` where none did."""
     return next((int(row["step"]) for row in validations if row["success_rate"] >= success_rate), None)
@@ -73,15 +83,15 @@ def first_step_at(validations: Rows, success_rate: float) -> int | None:
 
 def _headline(evaluated: EvaluatedRun, validations: Rows, timing: Rows) -> str:
     row = evaluated.headline()
-    reached, rate = first_step_at(validations, GOOD), row.evaluation.success_rate
+    reached, rate = first_step_at(validations, GOAL), row.evaluation.success_rate
     cards = {
         f"episodes that succeed ({row.policy} policy, {row.starts} starts)": percent(rate),
         "mean return": f"{row.evaluation.mean_return:.2f}",
-        "environment steps to 95 % success in validation": "–" if reached is None else f"{reached:,}",
+        f"environment steps to {percent(GOAL)} success in validation": "–" if reached is None else f"{reached:,}",
         "wall time of training": clock(timing[-1]["seconds"] if timing else 0.0),
         "solves that failed": percent(row.evaluation.failed_solves),
     }
-    kinds = ["good" if rate >= GOOD else "bad"] + [""] * (len(cards) - 1)
+    kinds = ["good" if rate >= GOAL else "bad"] + [""] * (len(cards) - 1)
     inside = "".join(
         f"<div class=card><b class='{kind}'>{_text(value)}</b><span>{_text(name)}</span></div>"
         for kind, (name, value) in zip(kinds, cards.items(), strict=True)

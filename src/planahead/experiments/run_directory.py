@@ -1,17 +1,19 @@
 """A run is a folder. This is the only place that knows what lies where in it.
 
-    RUN/config.json              the settings (`TrainSettings`) and the learner's own, in full
+    RUN/config.json              the settings (`TrainSettings`), the policy's with its planner's, and the learner's, in full
     RUN/versions.json            python, packages, machine, command
     RUN/metrics.csv              a row per chunk; the same bytes, whether or not the run was interrupted
     RUN/validations.csv          a row per validation; the same
     RUN/timing.csv               a row per chunk: wall time, kept apart because no two runs share it
     RUN/evaluation.json          what `planahead evaluate` found
     RUN/checkpoints/last, best   see `checkpoint`
+    RUN/lock                     while a process trains it, see `lock`
     RUN/report.html
 
 An existing run is never overwritten. Tables grow by whole rows; on resuming they are cut back to the checkpoint's step.
 """
 
+import contextlib
 import csv
 import io
 import os
@@ -19,12 +21,14 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from planahead.experiments.errors import UserError
+from planahead.experiments.errors import UserError, known_names
 from planahead.experiments.files import make_folder, read_json, write_json, write_text
+from planahead.experiments.lock import locked
 from planahead.experiments.settings import TrainSettings, settings_from_json, settings_to_json
 
 Rows = Sequence[Mapping[str, float]]
 TABLES = ("metrics", "validations", "timing")
+_PARTS = ("settings", "policy", "learner")  # of config.json
 
 
 class RunDirectory:
@@ -40,7 +44,12 @@ class RunDirectory:
 
     @classmethod
     def create(
-        cls, path: pathlib.Path, settings: TrainSettings, learner: Mapping[str, Any], versions: Mapping[str, Any]
+        cls,
+        path: pathlib.Path,
+        settings: TrainSettings,
+        policy: Mapping[str, Any],
+        learner: Mapping[str, Any],
+        versions: Mapping[str, Any],
     ) -> "RunDirectory":
         """A new run at `path`, which must be empty or not exist."""
         run = cls(path)
@@ -53,7 +62,7 @@ class RunDirectory:
             raise UserError(f"«{path}» is a folder with other files in it. Choose an empty or new folder with --run.")
         make_folder(path / "checkpoints")
         write_json(path / "versions.json", versions)
-        run.write_config(settings, learner)
+        run.write_config(settings, policy, learner)
         return run
 
     @classmethod
@@ -66,23 +75,29 @@ class RunDirectory:
         return run
 
     def config(self) -> dict[str, Any]:
-        """`{"settings": ..., "learner": ...}` as written."""
+        """`{"settings": ..., "policy": ..., "learner": ...}` as written."""
         content = read_json(self.config_path, "the configuration")
-        if set(content) != {"settings", "learner"} or not all(isinstance(part, dict) for part in content.values()):
+        if set(content) != set(_PARTS) or not all(isinstance(part, dict) for part in content.values()):
             raise UserError(
-                f"the configuration «{self.config_path}» has the keys {sorted(content)}; "
-                "the objects «settings» and «learner» were expected. Restore the file or start a new run."
+                f"the configuration «{self.config_path}» has the keys {known_names(list(content))}; "
+                f"the objects {known_names(_PARTS)} were expected. Restore the file, use the version of planahead "
+                "that wrote it (see versions.json beside it), or start a new run."
             )
         return content
 
-    def write_config(self, settings: TrainSettings, learner: Mapping[str, Any]) -> None:
-        write_json(self.config_path, {"settings": settings_to_json(settings), "learner": learner})
+    def write_config(self, settings: TrainSettings, policy: Mapping[str, Any], learner: Mapping[str, Any]) -> None:
+        parts = settings_to_json(settings), policy, learner
+        write_json(self.config_path, dict(zip(_PARTS, parts, strict=True)))
 
     def settings(self) -> TrainSettings:
         return settings_from_json(TrainSettings, self.config()["settings"], f"the configuration «{self.config_path}»")
 
     def versions(self) -> dict[str, Any]:
         return read_json(self.path / "versions.json", "the versions")
+
+    def locked(self) -> contextlib.AbstractContextManager[None]:
+        """Nobody else trains this run meanwhile. Raises `UserError` where somebody does."""
+        return locked(self.path / "lock", f"the run «{self.path}»")
 
     def table_path(self, table: str) -> pathlib.Path:
         return self.path / f"{table}.csv"
@@ -123,7 +138,14 @@ class RunDirectory:
             if not path.exists():
                 continue
             header, *rows = _whole_lines(path).splitlines(keepends=True) or [""]
-            write_text(path, header + "".join(row for row in rows if int(row.partition(",")[0]) <= step))
+            try:
+                kept = [row for row in rows if int(row.partition(",")[0]) <= step]
+            except ValueError as error:
+                raise UserError(
+                    f"«{path}» is damaged: {error}; a step was expected at the start of every row. "
+                    "Restore the file from a copy, or start a new run."
+                ) from error
+            write_text(path, header + "".join(kept))
 
 
 def _whole_lines(path: pathlib.Path) -> str:

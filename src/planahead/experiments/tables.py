@@ -4,18 +4,21 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from planahead.experiments.bench import Cell
-from planahead.experiments.evaluated_run import HEADINGS, Row
+from planahead.experiments.evaluated_run import HEADINGS, EvaluatedRun, Row
+from planahead.experiments.evaluation import GOAL
 from planahead.experiments.progress import clock, percent
 
 T = TypeVar("T")
 BENCHMARK_HEADINGS = (
     "algorithm",
     "seed",
-    "steps\nto 95 %",
-    "time\nto 95 %",
+    f"steps\nto {percent(GOAL)}",
+    f"time\nto {percent(GOAL)}",
     "time",
     "success\nbest",
     "\nlast",
@@ -34,9 +37,15 @@ def evaluation_table(rows: Sequence[Row], title: str | None = None, first: str =
         table.add_column(heading.replace(", ", "\n"), justify="left" if left else "right")
     for row in rows:
         rate, cells = row.evaluation.success_rate, row.cells()
-        cells[3] = f"[{'green' if rate >= 0.95 else 'yellow' if rate > 0 else 'red'}]{cells[3]}[/]"
+        cells[3] = f"[{'green' if rate >= GOAL else 'yellow' if rate > 0 else 'red'}]{cells[3]}[/]"
         table.add_row(*cells)
     return table
+
+
+def show_unreadable(console: Console, evaluated: EvaluatedRun) -> None:
+    """Say which checkpoints were left out, and why."""
+    for reason in evaluated.unreadable:
+        console.print("left out:", Text(reason), style="red", highlight=False, soft_wrap=True)
 
 
 def benchmark_table(cells: Sequence[Cell], title: str) -> Table:

@@ -12,6 +12,7 @@ before `last`: a run killed between the two comes back to the same validation an
 
 import contextlib
 import dataclasses
+import math
 import pathlib
 import signal
 import threading
@@ -24,10 +25,9 @@ import jax
 import jax.numpy as jnp
 from rich.console import Console
 
-from planahead.experiments.checkpoint import CheckpointInfo, load_checkpoint, read_checkpoint_info, save_checkpoint
-from planahead.experiments.errors import UserError
+from planahead.experiments.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
 from planahead.experiments.evaluation import Evaluation, evaluate
-from planahead.experiments.experiment import Experiment
+from planahead.experiments.experiment import Experiment, require_same
 from planahead.experiments.files import plain
 from planahead.experiments.progress import TrainingProgress, percent
 from planahead.experiments.run_directory import RunDirectory
@@ -50,10 +50,17 @@ class TrainingResult:
 
 
 def train(experiment: Experiment, run: RunDirectory, console: Console) -> TrainingResult:
-    """Train until `settings.steps`, from the run's last checkpoint where there is one."""
+    """Train until `settings.steps`, from the run's last checkpoint where there is one.
+
+    **Raises:** `UserError` where another process trains the same run, or a checkpoint or table is damaged.
+    """
+    with run.locked():
+        return _train(experiment, run, console)
+
+
+def _train(experiment: Experiment, run: RunDirectory, console: Console) -> TrainingResult:
     settings, learner = experiment.settings, experiment.learner
-    state, info = _start(experiment, run)
-    best = read_checkpoint_info(run.best_checkpoint) if run.best_checkpoint.exists() else None
+    state, info, best = _start(experiment, run)
     step, chunk = info.step, info.chunk
     sitting = _Clock(info.seconds)
     title = f"{settings.algorithm} on {settings.task}"
@@ -64,7 +71,9 @@ def train(experiment: Experiment, run: RunDirectory, console: Console) -> Traini
         elif step > 0:
             progress.say(f"going on at step {step:,} of {settings.steps:,}")
         if best is None:
-            progress.doing("compiling the validation, and validating the untrained policy …")
+            if step > 0:
+                progress.say(f"checkpoints/best is missing; the policy at {step:,} steps takes its place")
+            progress.doing("compiling the validation, and validating the policy …")
             best = _validate(experiment, run, state, info, None, progress)
         if step < settings.steps:
             progress.doing("compiling the learner …")
@@ -89,27 +98,18 @@ def prepare(settings: TrainSettings, path: pathlib.Path, resume: bool = False) -
     """The experiment and its folder: a new one, or the one at `path` that is to go on."""
     if not resume:
         experiment = Experiment.from_settings(settings)
-        run = RunDirectory.create(path, settings, experiment.learner_settings(), versions())
+        run = RunDirectory.create(
+            path, settings, experiment.policy_settings(), experiment.learner_settings(), versions()
+        )
         return experiment, run
     run = RunDirectory.open(path)
-    _require_same(run, "settings", settings_to_json(run.settings()), settings_to_json(settings), but="steps")
-    experiment = Experiment.from_settings(settings)
-    _require_same(run, "settings of the learner", run.config()["learner"], plain(experiment.learner_settings()))
-    run.write_config(settings, experiment.learner_settings())
+    with run.locked():
+        require_same(run, "settings", settings_to_json(run.settings()), settings_to_json(settings), but="steps")
+        experiment = Experiment.from_settings(settings)
+        require_same(run, "settings of the policy", run.config()["policy"], plain(experiment.policy_settings()))
+        require_same(run, "settings of the learner", run.config()["learner"], plain(experiment.learner_settings()))
+        run.write_config(settings, experiment.policy_settings(), experiment.learner_settings())
     return experiment, run
-
-
-def _require_same(
-    run: RunDirectory, what: str, there: dict[str, Any], here: dict[str, Any], but: str | None = None
-) -> None:
-    """A run goes on with the settings it was made with, `but` one."""
-    names = [name for name in {**there, **here} if name != but and there.get(name) != here.get(name)]
-    if names:
-        told = "; ".join(f"{name} is {there.get(name)!r} there, {here.get(name)!r} came" for name in names)
-        raise UserError(
-            f"«{run.path}» was made with other {what}: {told}. Only --steps may change when a run goes on; "
-            "leave the others out, or start a new run in another folder."
-        )
 
 
 def shown(metrics: dict[str, float]) -> dict[str, float]:
@@ -124,14 +124,20 @@ def _advance(learner_and_key: tuple[Learner[Any], Any], state: Any) -> tuple[Any
     return learner.advance(state, key)
 
 
-def _start(experiment: Experiment, run: RunDirectory) -> tuple[Any, CheckpointInfo]:
-    """The state to go on from; whatever the tables say beyond it is cut off."""
-    state, info = experiment.first_state(), experiment.info("learner")
-    if run.last_checkpoint.exists():
+def _start(experiment: Experiment, run: RunDirectory) -> tuple[Any, CheckpointInfo, CheckpointInfo | None]:
+    """The state to go on from, and what validated best; whatever the tables say beyond the state is cut off.
+
+    Nothing is cut before both checkpoints are known to be whole.
+    """
+    state, info, best = experiment.first_state(), experiment.info("learner"), None
+    has_last, has_best = run.last_checkpoint.exists(), run.best_checkpoint.exists()
+    if has_last:
         state, info = load_checkpoint(run.last_checkpoint, state, info)
-    run.cut(info.step if run.best_checkpoint.exists() else -1)  # no best: killed within its first validation
+    if has_best:
+        _, best = experiment.load_policy(run, "best")
+    run.cut(info.step if has_last or has_best else -1)  # neither: killed within its first validation
     # `_advance` takes over its argument's memory, which leaves may share at first (a target network is its network).
-    return jax.tree.map(lambda leaf: jnp.copy(leaf) if eqx.is_array(leaf) else leaf, state), info
+    return jax.tree.map(lambda leaf: jnp.copy(leaf) if eqx.is_array(leaf) else leaf, state), info, best
 
 
 def _validate(
@@ -147,7 +153,8 @@ def _validate(
     result = evaluate(
         experiment.task, policy, experiment.validation_key(), settings.validation_episodes, settings.start_spread
     )
-    run.append("validations", _row(info.step, result))
+    if best is not None or info.step == 0:  # where `best` went missing, the table has what it is to have
+        run.append("validations", _row(info.step, result))
     found = dataclasses.replace(info, kind="policy", success_rate=result.success_rate, mean_return=result.mean_return)
     better = best is None or _score(found) > _score(best)
     if better:
@@ -173,8 +180,12 @@ def _row(step: int, result: Evaluation) -> dict[str, Any]:
 
 
 def _score(info: CheckpointInfo) -> tuple[float, float]:
-    """Success first, then return; a return that is not a number is the worst."""
-    return info.success_rate or 0.0, -float("inf") if info.mean_return is None else info.mean_return
+    """Success first, then return. A number that is not finite is the worst, and so is the `None` that a file makes of it."""
+
+    def finite(value: float | None) -> float:
+        return -math.inf if value is None or not math.isfinite(value) else value
+
+    return finite(info.success_rate), finite(info.mean_return)
 
 
 class _Clock:

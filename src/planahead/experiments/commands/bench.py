@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @dataclasses.dataclass(frozen=True)
 class Bench(Command):
     """Train algorithms with several seeds, one after the other, and write one CSV. Run again after an interruption, it
-    goes on.
+    goes on. Several may run at once with the same --out and other algorithms or seeds.
     """
 
     benchmark: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="BENCHMARK")]

@@ -37,7 +37,7 @@ class Demo(Command):
     def run(self, console: "Console") -> Mapping[str, Any]:
         from planahead.experiments import figures
         from planahead.experiments.errors import at_least
-        from planahead.experiments.evaluated_run import evaluate_policy, evaluate_run
+        from planahead.experiments.evaluated_run import evaluate_policy, evaluate_run, write_evaluation
         from planahead.experiments.experiment import Stream, stream_key
         from planahead.experiments.files import write_json
         from planahead.experiments.fixed_planner import FixedPlanner
@@ -69,6 +69,7 @@ class Demo(Command):
 
         console.print("[bold]3[/] the trained policy", highlight=False)
         evaluated = evaluate_run(run, self.episodes, experiment=experiment)
+        write_evaluation(evaluated)
         write_report(evaluated)
         rows += [dataclasses.replace(row, policy=f"{self.algorithm}, {row.policy}") for row in evaluated.rows]
         picture = self.out / "untrained-and-trained.png"

@@ -27,12 +27,19 @@ class Evaluate(Command):
     examples: ClassVar[tuple[str, ...]] = ("runs/fop", "runs/fop --episodes 1000 --json fop.json")
 
     def run(self, console: "Console") -> Mapping[str, Any]:
-        from planahead.experiments.errors import at_least
-        from planahead.experiments.evaluated_run import evaluate_run
+        from planahead.experiments.errors import UserError, at_least
+        from planahead.experiments.evaluated_run import evaluate_run, write_evaluation
         from planahead.experiments.run_directory import RunDirectory
-        from planahead.experiments.tables import evaluation_table
+        from planahead.experiments.tables import evaluation_table, show_unreadable
 
         at_least("--episodes", self.episodes, 1)
         evaluated = evaluate_run(RunDirectory.open(self.folder), self.episodes, self.seed)
         console.print(evaluation_table(evaluated.rows, f"{evaluated.settings.algorithm} on {evaluated.settings.task}"))
+        show_unreadable(console, evaluated)
+        try:
+            write_evaluation(evaluated)
+        except UserError as error:
+            if self.json is None:
+                raise UserError(f"{error} The table above is the evaluation; --json FILE keeps it elsewhere.") from error
+            console.print(f"not kept in the run: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         return evaluated.summary()

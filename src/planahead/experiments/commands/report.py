@@ -31,11 +31,13 @@ class Report(Command):
         from planahead.experiments.evaluated_run import evaluate_run
         from planahead.experiments.report import write_report
         from planahead.experiments.run_directory import RunDirectory
+        from planahead.experiments.tables import show_unreadable
 
         at_least("--episodes", self.episodes, 1)
         run = RunDirectory.open(self.folder)
         console.print("evaluating …", style="dim")
         evaluated = evaluate_run(run, self.episodes)
+        show_unreadable(console, evaluated)
         write_report(evaluated)
         console.print(f"report: {run.report_path}", highlight=False, soft_wrap=True)
         return {"report": run.report_path, **evaluated.summary()}
