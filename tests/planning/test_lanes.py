@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import planahead as pa
+from tests.planning.study import quick_jit
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -112,3 +113,130 @@ def test_crossed_bounds_from_parameters_are_invalid_input():
 
     plan = jax.vmap(lambda lower: pa.solve(eqx.tree_at(lambda p: p.lower, Crossed(), lower), STATES[0]))(jnp.array([0.0, 0.7]))
     assert names(plan) == ["SOLVED", "INVALID_INPUT"]
+
+
+# Derivatives of a batch in which lane 1 is not a number, lane 4 is infeasible and the last stops at the iteration limit
+
+
+def solved_cost(problem, state, planner):
+    return pa.solve(problem, state, planner=planner).cost
+
+
+def pinned_cost(problem, state, planner):
+    return pa.solve(problem, state, jnp.array([0.1]), planner=planner).cost
+
+
+def value(problem, state, planner):
+    return pa.value(problem, state, planner=planner)
+
+
+def action_value(problem, state, planner):
+    return pa.action_value(problem, state, jnp.array([0.1]), planner=planner)
+
+
+FAR = jnp.array([-0.45, 1.5])
+MIXED = jnp.concatenate([BAD, FAR[None]])
+SLOW = pa.SQP(iterations=20)
+
+
+@pytest.mark.parametrize("cost", [solved_cost, pinned_cost, value, action_value])
+def test_costs_of_failed_lanes_add_nothing_to_a_gradient(cost):
+    """With respect to a parameter that the lanes share and to their own states."""
+    plan = jax.vmap(lambda state: pa.solve(Corridor(), state, planner=SLOW))(MIXED)
+    failures = {1: "INVALID_INPUT", 4: "INFEASIBLE", 6: "ITERATION_LIMIT"}
+    assert names(plan) == [failures.get(index, "SOLVED") for index in range(7)]
+
+    @quick_jit
+    @jax.vmap
+    def alone(state):
+        return jax.grad(lambda target: cost(Corridor(target=target), state, SLOW))(jnp.asarray(0.3))
+
+    def total(target, states):
+        return jnp.nansum(jax.vmap(lambda state: cost(Corridor(target=target), state, SLOW))(states))
+
+    shared, own = quick_jit(jax.grad(total, (0, 1)))(jnp.asarray(0.3), MIXED)
+    each = np.asarray(alone(MIXED))
+    assert np.all(each[list(failures)] == 0) and np.all(each[[0, 2, 3, 5]] != 0)
+    assert float(shared) == pytest.approx(each.sum(), rel=1e-10)
+    assert np.all(np.asarray(own)[list(failures)] == 0) and np.isfinite(own).all()
+
+
+@pytest.mark.parametrize("cost", [solved_cost, value, action_value])
+def test_second_derivatives_are_refused(cost):
+    with pytest.raises(TypeError, match=r"second derivatives of a plan are not available .* use finite differences"):
+        jax.hessian(lambda state: cost(Corridor(), state, pa.SQP()))(STATES[0])
+
+
+def test_second_derivatives_are_refused_under_jit_and_vmap():
+    def slope(state):
+        return jax.grad(lambda state: pa.solve(Corridor(), state).controls[0, 0])(state).sum()
+
+    with pytest.raises(TypeError, match="second derivatives of a plan are not available"):
+        jax.jit(jax.vmap(jax.grad(slope)))(STATES)
+
+
+@pytest.mark.parametrize("field", ["residual", "violation"])
+def test_what_says_how_a_solve_ended_has_no_derivative(field):
+    def number(states):
+        return getattr(jax.vmap(lambda state: pa.solve(Corridor(), state))(states), field).sum()
+
+    with pytest.raises(TypeError, match=rf"Plan.{field} has no derivative .*stop_gradient\(plan.{field}\)"):
+        jax.jit(jax.grad(number))(STATES)
+    assert np.all(jax.grad(lambda states: jax.lax.stop_gradient(number(states)) + states.sum())(STATES) == 1)
+
+
+def test_plans_along_a_scan_have_the_derivatives_of_plans_one_by_one():
+    """A plan that is stacked by `scan`, unused fields and all, is differentiated like any other."""
+
+    def follow(state, _):
+        plan = pa.solve(Corridor(), state)
+        return plan.states[1], plan
+
+    def scanned(state):
+        end, plans = jax.lax.scan(follow, state, None, length=2)
+        return jnp.sum(end**2) + plans.cost.sum()
+
+    def written_out(state):
+        cost = 0.0
+        for _ in range(2):
+            state, plan = follow(state, None)
+            cost += plan.cost
+        return jnp.sum(state**2) + cost
+
+    start = jnp.asarray(STATES[0], float)
+    np.testing.assert_allclose(quick_jit(jax.grad(scanned))(start), quick_jit(jax.grad(written_out))(start), rtol=1e-8)
+
+
+class Reordered(Corridor):
+    """The order of the weighed states is an array of integers."""
+
+    order: pa.Array = eqx.field(kw_only=True, default_factory=lambda: jnp.array([0, 1]))
+
+    def stage_residual(self, x, u):
+        return jnp.stack([x[self.order[0]] - self.target, 0.1 * x[self.order[1]], 0.3 * u[0]])
+
+
+def test_arrays_of_integers_are_batched_and_have_no_derivative():
+    orders = jnp.array([[0, 1], [1, 0]])
+
+    def cost(order, state):
+        return pa.solve(Reordered(order=order), state).cost
+
+    slopes = quick_jit(jax.vmap(jax.grad(cost, 1)))(orders, STATES[:2])
+    alone = quick_jit(jax.grad(cost, 1))
+    for index in range(2):
+        np.testing.assert_allclose(slopes[index], alone(orders[index], STATES[index]), rtol=1e-8)
+    gradient = eqx.filter_grad(lambda problem: pa.solve(problem, STATES[0]).cost)(Reordered())
+    assert gradient.order is None and gradient.target != 0
+
+
+def test_controls_of_failed_lanes_keep_bounds_that_exclude_zero():
+    class Pushed(Corridor):
+        def control_bounds(self):
+            return pa.Bounds(0.5, 0.7)
+
+    controls = jax.jit(jax.vmap(lambda state: pa.solve(Pushed(), state).controls))(BAD)
+    assert np.all((np.asarray(controls) >= 0.5) & (np.asarray(controls) <= 0.7))
+    huge = pa.Guess(jnp.zeros((7, 2)), jnp.full((6, 1), 1e18))
+    lost = pa.solve(Pushed(), STATES[0] * jnp.nan, guess=huge)
+    assert np.all((np.asarray(lost.controls) >= 0.5) & (np.asarray(lost.controls) <= 0.7))

@@ -68,8 +68,9 @@ def refuse(name: str, cotangent: Any) -> None:
     """Raise where a derivative of `Plan.name` is asked for."""
     if not isinstance(cotangent, SymbolicZero):
         raise TypeError(
-            f"planahead: Plan.{name} has no derivative (it says how the solve ended, and is not a function of the problem); take "
-            f"jax.lax.stop_gradient(plan.{name}) where it enters a loss or the carry of a scan."
+            f"planahead: Plan.{name} has no derivative (it says how the solve ended, and is not a function of the problem). "
+            f"Take jax.lax.stop_gradient(plan.{name}) where it enters a loss; through a scan carry plan.shift() or plan.guess(), "
+            "not the whole plan."
         )
 
 
