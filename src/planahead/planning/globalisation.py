@@ -27,7 +27,7 @@ from jaxtyping import Array, Bool, Float
 
 from planahead.qp.lanes import choose
 from planahead.qp.newton import row_values, sides
-from planahead.qp.types import LaneQP
+from planahead.qp.types import LaneQP, price_of_violations
 
 
 class Evaluation(eqx.Module):
@@ -55,6 +55,20 @@ class LineSearch(eqx.Module):
     reduction: float = eqx.field(static=True, default=0.5)
     sufficient_decrease: float = eqx.field(static=True, default=1e-4)
     trials: int = eqx.field(static=True, default=16)
+    """Step lengths that are tried; the shortest is `reduction ** (trials - 1)`."""
+
+    def __check_init__(self):
+        if not 0 < self.reduction < 1:
+            raise ValueError(f"LineSearch(reduction={self.reduction}): the step shrinks by a factor between 0 and 1.")
+        if not 0 < self.sufficient_decrease < 1:
+            raise ValueError(
+                f"LineSearch(sufficient_decrease={self.sufficient_decrease}): a fraction of the predicted decrease, "
+                "between 0 and 1, is expected."
+            )
+        if self.full_steps < 0:
+            raise ValueError(f"LineSearch(full_steps={self.full_steps}): at least 0 is expected.")
+        if self.trials < 1:
+            raise ValueError(f"LineSearch(trials={self.trials}): at least 1 is expected.")
 
 
 Globalisation = FullStep | LineSearch
@@ -63,13 +77,6 @@ Globalisation = FullStep | LineSearch
 def violations(bound: Float[Array, "nodes 2 m B"], rows: Float[Array, "nodes m B"]) -> Float[Array, "nodes 2 m B"]:
     """max(0, b - σ h)."""
     return jnp.maximum(jnp.where(jnp.isfinite(bound), bound, -jnp.inf) - sides(rows), 0.0)
-
-
-def priced(linear: Array, quadratic: Array, violation: Array) -> Float[Array, " B"]:
-    """Prices of violations of all rows that have a finite price."""
-    soft = (jnp.isfinite(linear) & jnp.isfinite(quadratic))[:, None]
-    linear, quadratic = jnp.where(soft, linear[:, None], 0.0), jnp.where(soft, quadratic[:, None], 0.0)
-    return jnp.sum(linear * violation + 0.5 * quadratic * violation**2, (0, 1, 2))
 
 
 def search(
@@ -91,13 +98,13 @@ def search(
 
     def merit(z):
         value = evaluate(z)
-        price = priced(qp.linear, qp.quadratic, violations(bound, value.rows))
+        price = price_of_violations(qp.linear, qp.quadratic, violations(bound, value.rows))
         return value.cost + price + weight * jnp.sum(jnp.abs(value.defects), (0, 1))
 
     now = merit(z)
     no_rows = jnp.zeros_like(qp.linear)
-    price_now = priced(qp.linear, qp.quadratic, violations(qp.bound, no_rows))
-    price_model = priced(qp.linear, qp.quadratic, violations(qp.bound, row_values(qp, step)))
+    price_now = price_of_violations(qp.linear, qp.quadratic, violations(qp.bound, no_rows))
+    price_model = price_of_violations(qp.linear, qp.quadratic, violations(qp.bound, row_values(qp, step)))
     slope = jnp.sum(qp.g * step, (0, 1)) + price_model - price_now - weight * jnp.sum(jnp.abs(qp.c), (0, 1))
     # Close to the solution the decrease drowns in rounding; there the full step is the better one.
     rounding = 10 * jnp.finfo(z.dtype).eps * (1 + jnp.abs(now))

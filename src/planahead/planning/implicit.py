@@ -29,7 +29,7 @@ from planahead.problem import Problem, scan_stages
 from planahead.qp import Status, backend, interior_point, newton
 from planahead.qp.batching import over_lanes, spread
 from planahead.qp.newton import Residuals, net
-from planahead.qp.types import LaneQP, Point
+from planahead.qp.types import LaneQP, Point, finite_prices
 
 
 class Inputs(eqx.Module):
@@ -155,9 +155,8 @@ def _conditions(rebuild, inputs: Inputs, point: Point, weights: Residuals) -> Fl
     data = transcription.row_data(problem, size, z.dtype, pinned=inputs.control is not None)
     bound = jnp.where(jnp.isfinite(data.bound), data.bound, 0.0)
     rows = newton.sides(transcription.row_values(problem, z, size)) - bound
-    soft = (jnp.isfinite(data.linear) & jnp.isfinite(data.quadratic))[:, None]
-    linear, quadratic = (jnp.where(soft, price[:, None], 0.0) for price in (data.linear, data.quadratic))
-    price = linear + quadratic * point.s
+    linear, quadratic = finite_prices(data.linear, data.quadratic)
+    price = linear[:, None] + quadratic[:, None] * point.s
     return (
         stationarity
         + jnp.sum(weights.dynamics * transcription.defects(problem, z))

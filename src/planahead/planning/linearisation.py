@@ -34,6 +34,13 @@ class Exact(eqx.Module):
     """`project` raises eigenvalues to at least `smallest`, `mirror` takes their magnitude, `none` leaves them."""
     smallest: float = eqx.field(static=True, default=1e-6)
 
+    def __check_init__(self):
+        known = ("mirror", "project", "none")
+        if self.convexify not in known:
+            raise ValueError(f"Exact(convexify={self.convexify!r}): the known ones are {', '.join(map(repr, known))}.")
+        if not self.smallest >= 0:
+            raise ValueError(f"Exact(smallest={self.smallest}): the smallest eigenvalue must not be negative.")
+
 
 Hessian = GaussNewton | Exact
 

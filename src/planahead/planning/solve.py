@@ -10,16 +10,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from planahead.planning import transcription
+from planahead.planning.arguments import check_kinds, check_problem, guess_of, vector
 from planahead.planning.derivatives import where_valid
 from planahead.planning.implicit import Answer, Inputs, problem_control_bounds, solution
 from planahead.planning.plan import Guess, Multipliers, Plan
 from planahead.planning.sqp import SQP
-from planahead.problem import Problem, at_stage
+from planahead.problem import Problem
 from planahead.qp import Status
 from planahead.qp.newton import net
+from planahead.qp.types import price_of_violations
 
 
-@eqx.filter_jit
 def solve(
     problem: Problem,
     state: Float[Array, "..."],
@@ -44,7 +45,8 @@ def solve(
 
     **Returns:** a `Plan`. A failed solve is a plan with a `status` that says so, controls inside their bounds, and a zero gradient.
 
-    **Raises:** `ValueError` for arguments of the wrong shape.
+    **Raises:** `ValueError` for arguments of the wrong shape, `TypeError` for those of the wrong kind, and `TypeError` where a derivative
+    is asked for that does not exist: a second one, or that of `residual` and `violation`.
 
     >>> import jax, jax.numpy as jnp
     >>> import planahead as pa
@@ -56,13 +58,9 @@ def solve(
     >>> bool(gradient.mass != 0)
     True
     """
-    inputs, rebuild, guess = _prepare(problem, state, control, guess)
-    answer = solution(planner, rebuild, inputs, guess)
-    given = where_valid(answer.gradient_valid, inputs)
-    return _plan(rebuild(given.leaves), given, answer)
+    return _solve(problem, *_arrays(problem, state, control, guess, planner), planner)
 
 
-@eqx.filter_jit
 def value(
     problem: Problem, state: Float[Array, "..."], *, guess: Guess | Plan | None = None, planner: SQP = SQP()
 ) -> Float[Array, ""]:
@@ -78,10 +76,9 @@ def value(
     >>> bool(V > 0) and bool(slope[0] > 0)
     True
     """
-    return _value(problem, state, None, guess, planner)
+    return _value(problem, *_arrays(problem, state, None, guess, planner), planner)
 
 
-@eqx.filter_jit
 def action_value(
     problem: Problem,
     state: Float[Array, "..."],
@@ -101,9 +98,18 @@ def action_value(
     >>> bool(pa.action_value(problem, state, best + 0.1) > pa.value(problem, state))
     True
     """
-    return _value(problem, state, action, guess, planner)
+    return _value(problem, *_arrays(problem, state, action, guess, planner), planner)
 
 
+@eqx.filter_jit
+def _solve(problem: Problem, state: Array, control: Array | None, guess: Guess | Plan | None, planner: SQP) -> Plan:
+    inputs, rebuild, guess = _prepare(problem, state, control, guess)
+    answer = solution(planner, rebuild, inputs, guess)
+    given = where_valid(answer.gradient_valid, inputs)
+    return _plan(rebuild(given.leaves), given, answer)
+
+
+@eqx.filter_jit
 def _value(problem, state, action, guess, planner: SQP) -> Float[Array, ""]:
     inputs, rebuild, guess = _prepare(problem, state, action, guess)
     planner = dataclasses.replace(planner, tau=None)
@@ -114,7 +120,7 @@ def _value(problem, state, action, guess, planner: SQP) -> Float[Array, ""]:
     pinned = inputs.control is not None
     data = transcription.row_data(current, transcription.general_size(current), z.dtype, pinned=pinned)
     bound = jnp.where(jnp.isfinite(data.bound), data.bound, 0.0)
-    prices = transcription.prices(data, answer.point.s)
+    prices = price_of_violations(data.linear, data.quadratic, answer.point.s)
     lagrangian = (
         transcription.lagrangian(current, inputs.state, z, answer.point.pi, net(answer.point.lam))
         + prices
@@ -124,56 +130,29 @@ def _value(problem, state, action, guess, planner: SQP) -> Float[Array, ""]:
     return jnp.where(answer.status == Status.SOLVED, cost, jnp.nan)
 
 
+def _arrays(problem: Any, state: Any, control: Any, guess: Any, planner: Any) -> tuple[Array, Array | None, Any]:
+    """Numbers as arrays, before compilation: the entries of a Python list would be part of the program, compiled anew for each."""
+    check_kinds(problem, guess, planner)
+    control = None if control is None else jnp.asarray(control, float)
+    return jnp.asarray(state, float), control, jax.tree.map(lambda leaf: jnp.asarray(leaf), guess)
+
+
 def _prepare(problem: Problem, state, control, guess) -> tuple[Inputs, Callable[[Any], Problem], Guess | None]:
     """Check shapes, and part the problem into its arrays and the rest."""
     name = type(problem).__name__
     dtype = jnp.result_type(float)
-    state = _vector(state, problem.state_size, "state", f"{name}.state_size", dtype)
-    control = None if control is None else _vector(control, problem.control_size, "control", f"{name}.control_size", dtype)
-    if isinstance(guess, Plan):
-        guess = guess.guess()
-    if guess is not None:
-        expected = ((problem.horizon + 1, problem.state_size), (problem.horizon, problem.control_size))
-        if (jnp.shape(guess.states), jnp.shape(guess.controls)) != expected:
-            raise ValueError(
-                f"guess has states {jnp.shape(guess.states)} and controls {jnp.shape(guess.controls)}; "
-                f"{name} with horizon {problem.horizon} expects {expected[0]} and {expected[1]}."
-            )
-        guess = jax.lax.stop_gradient(jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), guess))
+    state = vector(state, problem.state_size, "state", f"{name}.state_size", dtype)
+    if control is not None:
+        control = vector(control, problem.control_size, "control", f"{name}.control_size", dtype)
+    guess = guess_of(problem, guess, dtype)
+    check_problem(problem, dtype)
     arrays, rest = eqx.partition(problem, eqx.is_array)
     leaves, structure = jax.tree.flatten(arrays)
 
     def rebuild(leaves):
         return eqx.combine(structure.unflatten(leaves), rest)
 
-    _check_problem(problem, dtype)
     return Inputs(leaves, state, control), rebuild, guess
-
-
-def _vector(entries, size: int, what: str, field: str, dtype) -> Array:
-    if jnp.shape(entries) != (size,):
-        hint = " Use jax.vmap for a batch." if jnp.ndim(entries) == 2 else ""
-        raise ValueError(f"{what} has shape {jnp.shape(entries)}; {field} = {size} asks for shape ({size},).{hint}")
-    return jnp.asarray(entries, dtype)
-
-
-def _check_problem(problem: Problem, dtype) -> None:
-    """Shapes of what the problem's methods return, at the cost of tracing them."""
-    name = type(problem).__name__
-    if problem.horizon < 1:
-        raise ValueError(f"{name}.horizon is {problem.horizon}; at least 1 is needed.")
-    x, u = jax.ShapeDtypeStruct((problem.state_size,), dtype), jax.ShapeDtypeStruct((problem.control_size,), dtype)
-    first = at_stage(problem, 0)
-    next_state = jax.eval_shape(first.dynamics, x, u)
-    if next_state.shape != (problem.state_size,):
-        raise ValueError(
-            f"{name}.dynamics returns shape {next_state.shape}; with state_size = {problem.state_size} it must return "
-            f"({problem.state_size},)."
-        )
-    for method, arguments in (("stage_cost", (x, u)), ("terminal_cost", (x,))):
-        returned = jax.eval_shape(getattr(first, method), *arguments)
-        if returned.size != 1:
-            raise ValueError(f"{name}.{method} returns shape {returned.shape}; a cost is a scalar (use {method[:-4]}residual for squares).")
 
 
 def _plan(problem: Problem, inputs: Inputs, answer: Answer) -> Plan:
@@ -182,11 +161,9 @@ def _plan(problem: Problem, inputs: Inputs, answer: Answer) -> Plan:
     size = transcription.general_size(problem)
     data = transcription.row_data(problem, size, z.dtype, pinned=inputs.control is not None)
     u, x = transcription.split(problem, z)
-    cost = transcription.objective(problem, z) + transcription.prices(data, answer.point.s)
+    cost = transcription.objective(problem, z) + price_of_violations(data.linear, data.quadratic, answer.point.s)
     lam = answer.point.lam
-    last = at_stage(problem, -1)
-    stage_rows = jax.eval_shape(lambda: jnp.atleast_1d(at_stage(problem, 0).constraints(x[0], u[0]))).shape[0]
-    last_rows = jax.eval_shape(lambda: jnp.atleast_1d(last.terminal_constraints(x[0]))).shape[0]
+    stage_rows, last_rows = transcription.constraint_sizes(problem)
     multipliers = Multipliers(
         costates=answer.point.pi,
         control_bounds=lam[:-1, :, :nu],

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from planahead.problem import Problem, at_stage, map_stages, overrides
+from planahead.problem import Bounds, Problem, at_stage, map_stages, overrides
 
 
 class RowData(eqx.Module):
@@ -65,27 +65,23 @@ def objective(problem: Problem, z: Float[Array, "nodes nz"]) -> Float[Array, ""]
     return jnp.sum(weights[:-1] * costs) + weights[-1] * terminal_cost(at_stage(problem, -1), x[-1])
 
 
-def prices(data: RowData, s: Float[Array, "nodes 2 m"]) -> Float[Array, ""]:
-    """The price of the violations `s` of soft rows."""
-    soft = jnp.isfinite(data.linear) & jnp.isfinite(data.quadratic)
-    linear, quadratic = jnp.where(soft, data.linear, 0.0), jnp.where(soft, data.quadratic, 0.0)
-    return jnp.sum(linear[:, None] * s + 0.5 * quadratic[:, None] * s**2)
-
-
 def defects(problem: Problem, z: Float[Array, "nodes nz"]) -> Float[Array, "N nx"]:
     """f(z_k) - x_{k+1}."""
     u, x = split(problem, z)
     return map_stages(lambda stage, x, u: stage.dynamics(x, u), problem, x[:-1], u) - x[1:]
 
 
+def constraint_sizes(problem: Problem) -> tuple[int, int]:
+    """Numbers of stage and of terminal constraints."""
+    x, u = jnp.zeros(problem.state_size), jnp.zeros(problem.control_size)
+    stage = jax.eval_shape(lambda: jnp.atleast_1d(at_stage(problem, 0).constraints(x, u)))
+    last = jax.eval_shape(lambda: jnp.atleast_1d(at_stage(problem, -1).terminal_constraints(x)))
+    return stage.shape[0], last.shape[0]
+
+
 def general_size(problem: Problem) -> int:
     """Number of general rows: the larger of the numbers of stage and terminal constraints."""
-    x, u = jnp.zeros(problem.state_size), jnp.zeros(problem.control_size)
-    sizes = [
-        jax.eval_shape(lambda: jnp.atleast_1d(at_stage(problem, 0).constraints(x, u))).shape[0],
-        jax.eval_shape(lambda: jnp.atleast_1d(at_stage(problem, -1).terminal_constraints(x))).shape[0],
-    ]
-    return max(sizes)
+    return max(constraint_sizes(problem))
 
 
 def pad(rows: Float[Array, " rows"], size: int, value: float = 0.0) -> Float[Array, " size"]:
@@ -113,26 +109,20 @@ def row_data(problem: Problem, size: int, dtype, *, pinned: bool) -> RowData:
     name = type(problem).__name__
     last = at_stage(problem, -1)
 
-    def inequality(slack, values_shape: int, what: str):
-        from planahead.problem import Bounds
-
-        rows = Bounds(upper=0.0, slack=slack).rows(values_shape, f"{name}.{what}")
-        return rows
-
-    x, u = jnp.zeros(nx), jnp.zeros(nu)
+    stage_size, last_size = constraint_sizes(problem)
 
     def at(stage: Problem):
-        constraints = jax.eval_shape(lambda: jnp.atleast_1d(stage.constraints(x, u))).shape[0]
+        constraints = Bounds(upper=0.0, slack=stage.constraint_slack())
         return (
             stage.control_bounds().rows(nu, f"{name}.control_bounds"),
             stage.state_bounds().rows(nx, f"{name}.state_bounds"),
-            inequality(stage.constraint_slack(), constraints, "constraint_slack"),
+            constraints.rows(stage_size, f"{name}.constraint_slack"),
         )
 
     control_rows, state_rows, stage_rows = map_stages(at, problem)
     terminal_rows = last.terminal_bounds().rows(nx, f"{name}.terminal_bounds")
-    terminal_size = jax.eval_shape(lambda: jnp.atleast_1d(last.terminal_constraints(x))).shape[0]
-    last_rows = inequality(last.terminal_constraint_slack(), terminal_size, "terminal_constraint_slack")
+    last_constraints = Bounds(upper=0.0, slack=last.terminal_constraint_slack())
+    last_rows = last_constraints.rows(last_size, f"{name}.terminal_constraint_slack")
     absent = {"lower": -jnp.inf, "upper": jnp.inf, "linear": jnp.inf, "quadratic": jnp.inf}
     weights = stage_weights(problem, dtype)[:, None]
     gathered = {}
@@ -153,8 +143,8 @@ def row_data(problem: Problem, size: int, dtype, *, pinned: bool) -> RowData:
             rows = jnp.where(finite, jnp.where(finite, rows, 0.0) * weights, rows)
         gathered[field] = rows
     bound = jnp.stack([gathered["lower"], -gathered["upper"]], 1)
-    hard = ~(jnp.isfinite(gathered["linear"]) & jnp.isfinite(gathered["quadratic"]))
     if pinned:
+        hard = ~(jnp.isfinite(gathered["linear"]) & jnp.isfinite(gathered["quadratic"]))
         nothing_acts = (jnp.arange(N + 1) == 0)[:, None] & (hard | (jnp.arange(bound.shape[2]) < nu)[None])
         bound = jnp.where(nothing_acts[:, None], -jnp.inf, bound)
     return RowData(bound, gathered["linear"], gathered["quadratic"])

@@ -132,6 +132,28 @@ class LaneQP(eqx.Module):
         return self.F.shape[2] - self.F.shape[1]
 
 
+def finite_prices(
+    linear: Float[Array, "nodes m *B"], quadratic: Float[Array, "nodes m *B"]
+) -> tuple[Float[Array, "nodes m *B"], Float[Array, "nodes m *B"]]:
+    """Prices with zeros in hard rows, those where `linear` or `quadratic` is infinite."""
+    soft = jnp.isfinite(linear) & jnp.isfinite(quadratic)
+    return jnp.where(soft, linear, 0.0), jnp.where(soft, quadratic, 0.0)
+
+
+def price_of_violations(
+    linear: Float[Array, "nodes m *B"], quadratic: Float[Array, "nodes m *B"], violation: Float[Array, "nodes 2 m *B"]
+) -> Float[Array, "*B"]:
+    """Σ linear · s + ½ quadratic · s² over both sides of all soft rows; part of the cost, which is minimised.
+
+    >>> row = jnp.ones((1, 1))
+    >>> violation = jnp.array([[[3.0], [0.0]]])                                # of the lower side
+    >>> float(price_of_violations(2 * row, row, violation)), float(price_of_violations(jnp.inf * row, row, violation))
+    (10.5, 0.0)
+    """
+    linear, quadratic = finite_prices(linear, quadratic)
+    return jnp.sum(linear[:, None] * violation + 0.5 * quadratic[:, None] * violation**2, (0, 1, 2))
+
+
 class Point(eqx.Module):
     """A primal-dual point of a `LaneQP`, or a step between two.
 
