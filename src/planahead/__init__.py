@@ -1,56 +1,120 @@
-"""Plan with a model, learn from the world: model predictive control and reinforcement learning as one program."""
+"""Plan with a model, learn from the world: model predictive control and reinforcement learning as one program.
 
-from jaxtyping import Array as Array
+Names are imported when they are first used, so that `planahead --help` does not wait for JAX.
+"""
+
+from typing import TYPE_CHECKING
 
 from planahead.interop import register_gymnasium as _register_gymnasium
-from planahead.learning import SAC as SAC, Learner as Learner, algorithm_names as algorithm_names, make_algorithm as make_algorithm
-from planahead.planning import (
-    SQP as SQP,
-    Exact as Exact,
-    FullStep as FullStep,
-    GaussNewton as GaussNewton,
-    GradientCheck as GradientCheck,
-    Guess as Guess,
-    LineSearch as LineSearch,
-    Multipliers as Multipliers,
-    Plan as Plan,
-    action_value as action_value,
-    check_gradient as check_gradient,
-    solve as solve,
-    value as value,
-)
-from planahead.policies import DirectPolicy as DirectPolicy, PlannerPolicy as PlannerPolicy, Policy as Policy
-from planahead.problem import (
-    Bounds as Bounds,
-    ParameterSpace as ParameterSpace,
-    PerStage as PerStage,
-    Problem as Problem,
-    Slack as Slack,
-    angle_difference as angle_difference,
-    euler as euler,
-    parameter as parameter,
-    per_stage as per_stage,
-    quaternion_difference as quaternion_difference,
-    rk4 as rk4,
-    static as static,
-    zero_order_hold as zero_order_hold,
-)
-from planahead.qp import (
-    QP as QP,
-    InteriorPoint as InteriorPoint,
-    QPSolution as QPSolution,
-    StageBounds as StageBounds,
-    Status as Status,
-    solve_qp as solve_qp,
-)
-from planahead.tasks import (
-    Environment as Environment,
-    Task as Task,
-    Transition as Transition,
-    make_task as make_task,
-    task_names as task_names,
-)
+from planahead.lazy import lazy_names as _lazy_names
+
+if TYPE_CHECKING:
+    from jaxtyping import Array as Array
+
+    from planahead.learning import SAC as SAC, Learner as Learner, algorithm_names as algorithm_names, make_algorithm as make_algorithm
+    from planahead.planning import (
+        SQP as SQP,
+        Exact as Exact,
+        FullStep as FullStep,
+        GaussNewton as GaussNewton,
+        GradientCheck as GradientCheck,
+        Guess as Guess,
+        LineSearch as LineSearch,
+        Multipliers as Multipliers,
+        Plan as Plan,
+        action_value as action_value,
+        check_gradient as check_gradient,
+        solve as solve,
+        value as value,
+    )
+    from planahead.policies import (
+        ActionBox as ActionBox,
+        Decision as Decision,
+        DirectPolicy as DirectPolicy,
+        PlannerPolicy as PlannerPolicy,
+        Policy as Policy,
+        StochasticPolicy as StochasticPolicy,
+    )
+    from planahead.problem import (
+        Bounds as Bounds,
+        ParameterSpace as ParameterSpace,
+        PerStage as PerStage,
+        Problem as Problem,
+        Slack as Slack,
+        angle_difference as angle_difference,
+        euler as euler,
+        parameter as parameter,
+        per_stage as per_stage,
+        quaternion_difference as quaternion_difference,
+        rk4 as rk4,
+        static as static,
+        zero_order_hold as zero_order_hold,
+    )
+    from planahead.qp import (
+        QP as QP,
+        InteriorPoint as InteriorPoint,
+        QPSolution as QPSolution,
+        StageBounds as StageBounds,
+        Status as Status,
+        solve_qp as solve_qp,
+    )
+    from planahead.tasks import (
+        Environment as Environment,
+        Task as Task,
+        Transition as Transition,
+        make_task as make_task,
+        task_names as task_names,
+    )
 
 __version__ = "0.1.0"
+
+__getattr__, __dir__ = _lazy_names(
+    __name__,
+    {
+        "jaxtyping": ["Array"],
+        "planahead.learning": ["SAC", "Learner", "algorithm_names", "make_algorithm"],
+        "planahead.planning": [
+            "SQP",
+            "Exact",
+            "FullStep",
+            "GaussNewton",
+            "GradientCheck",
+            "Guess",
+            "LineSearch",
+            "Multipliers",
+            "Plan",
+            "action_value",
+            "check_gradient",
+            "solve",
+            "value",
+        ],
+        "planahead.policies": [
+            "ActionBox",
+            "Decision",
+            "DirectPolicy",
+            "PlannerPolicy",
+            "Policy",
+            "StochasticPolicy",
+        ],
+        "planahead.problem": [
+            "Bounds",
+            "ParameterSpace",
+            "PerStage",
+            "Problem",
+            "Slack",
+            "angle_difference",
+            "euler",
+            "parameter",
+            "per_stage",
+            "quaternion_difference",
+            "rk4",
+            "static",
+            "zero_order_hold",
+        ],
+        "planahead.qp": ["QP", "InteriorPoint", "QPSolution", "StageBounds", "Status", "solve_qp"],
+        "planahead.tasks": ["Environment", "Task", "Transition", "make_task", "task_names"],
+    },
+    rooms=["experiments", "interop", "learning", "planning", "policies", "problem", "qp", "tasks"],
+)
 
 _register_gymnasium()

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import pytest
 
 from planahead.experiments import experiment
-from planahead.tasks import registry
-from tests.experiments.stubs import PointTask, Proportional, Raising
+from planahead.tasks import names
+from tests.experiments.stubs import Proportional, Raising
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def stub_names(monkeypatch: pytest.MonkeyPatch) -> None:
             if setting != "rate" or not isinstance(value, float):
                 raise ValueError(f"{setting}={value!r}: a number was expected for rate")
 
-    monkeypatch.setitem(registry.TASKS, "point", PointTask)
+    monkeypatch.setitem(names.TASKS, "point", "tests.experiments.stubs:PointTask")
     monkeypatch.setattr(experiment, "algorithm_names", lambda: ("stub",))
     monkeypatch.setattr(experiment, "make_algorithm", make)
     monkeypatch.setattr(experiment, "check_settings", check)

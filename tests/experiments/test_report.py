@@ -175,6 +175,13 @@ def test_doctor_says_what_is_wrong(monkeypatch: pytest.MonkeyPatch):
     json.dumps(found)
 
 
+def test_doctor_names_the_solvers(monkeypatch: pytest.MonkeyPatch):
+    found = doctor.qp_backends()
+    assert found["portable"] == "pure JAX, everywhere" and "\n" not in found["native"]
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None)
+    assert doctor.qp_backends()["native"] == "not part of this version"
+
+
 def test_cold_start_is_measured_in_a_fresh_process():
     times, error = doctor.cold_start()
     assert error is None and times is not None

@@ -125,6 +125,7 @@ def test_the_world_can_be_drawn(name):
 class Thermometer(tasks.Environment):
     """The smallest environment, to see what it gets for free."""
 
+    start_spread: jax.Array = tasks.constant(0.0)
     observation_names: tuple[str, ...] = static(("room [K]", "wall [K]"))
     observation_low: tuple[float, ...] = static((0.0, 0.0))
     observation_high: tuple[float, ...] = static((400.0, 400.0))

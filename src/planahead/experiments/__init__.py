@@ -3,8 +3,9 @@
 Names are imported when they are first used: the command passes through here on its way to `--help`, needing none.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from planahead.lazy import lazy_names
 
 if TYPE_CHECKING:
     from planahead.experiments.episodes import Episodes as Episodes, run_episodes as run_episodes
@@ -19,31 +20,19 @@ if TYPE_CHECKING:
     from planahead.experiments.training import TrainingResult as TrainingResult, prepare as prepare, train as train
     from planahead.experiments.trajectory import Trajectory as Trajectory
 
-_MODULES = {
-    "Episodes": "episodes",
-    "EvaluatedRun": "evaluated_run",
-    "Evaluation": "evaluation",
-    "Experiment": "experiment",
-    "FixedPlanner": "fixed_planner",
-    "RunDirectory": "run_directory",
-    "TrainSettings": "settings",
-    "TrainingResult": "training",
-    "Trajectory": "trajectory",
-    "UserError": "errors",
-    "evaluate": "evaluation",
-    "evaluate_run": "evaluated_run",
-    "prepare": "training",
-    "run_episodes": "episodes",
-    "train": "training",
-    "write_report": "report",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(_MODULES)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "planahead.experiments.episodes": ["Episodes", "run_episodes"],
+        "planahead.experiments.errors": ["UserError"],
+        "planahead.experiments.evaluated_run": ["EvaluatedRun", "evaluate_run"],
+        "planahead.experiments.evaluation": ["Evaluation", "evaluate"],
+        "planahead.experiments.experiment": ["Experiment"],
+        "planahead.experiments.fixed_planner": ["FixedPlanner"],
+        "planahead.experiments.report": ["write_report"],
+        "planahead.experiments.run_directory": ["RunDirectory"],
+        "planahead.experiments.settings": ["TrainSettings"],
+        "planahead.experiments.training": ["TrainingResult", "prepare", "train"],
+        "planahead.experiments.trajectory": ["Trajectory"],
+    },
+)

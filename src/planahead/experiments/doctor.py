@@ -4,6 +4,7 @@ The cold times are taken in a process of their own, from the start of the import
 included) and to the second: they are what a user waits for in a new session.
 """
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -15,11 +16,9 @@ from planahead.experiments.versions import versions
 COLD_START = """
 import time
 start = time.perf_counter()
-import planahead
-imported = time.perf_counter()
 import json, jax
-from planahead.planning import solve
-from planahead.tasks import make_task
+from planahead import make_task, solve
+imported = time.perf_counter()
 task = make_task("cartpole")
 plan = jax.jit(lambda problem, x: solve(problem, x))
 x = task.planner_state(task.environment.observe(task.environment.reset(jax.random.key(0))))
@@ -41,9 +40,19 @@ def examine() -> dict[str, Any]:
         problems.append(f"the cart-pole could not be planned in a fresh process: {error}")
     found["gymnasium"], errors = gymnasium_tasks()
     problems += errors
-    found["qp_backends"] = {"portable": "pure JAX, in use", "native": "not built in this version"}
+    found["qp_backends"] = qp_backends()
     found["problems"] = problems
     return found
+
+
+def qp_backends() -> dict[str, str]:
+    """Every solver of quadratic programs, and what is to be said of it."""
+    backends = {"portable": "pure JAX, everywhere"}
+    if importlib.util.find_spec("planahead.qp.native") is None:
+        return {**backends, "native": "not part of this version"}
+    from planahead.qp import native
+
+    return {**backends, "native": native.description()}
 
 
 def cold_start() -> tuple[dict[str, float] | None, str | None]:

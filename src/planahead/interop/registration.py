@@ -1,6 +1,6 @@
 """Every task of the registry under a Gymnasium name: `planahead/CartPole-v0`."""
 
-from planahead.tasks.registry import TASKS
+from planahead.tasks.names import TASKS
 
 
 def gymnasium_name(task: str) -> str:
@@ -9,7 +9,7 @@ def gymnasium_name(task: str) -> str:
     >>> gymnasium_name("cartpole")
     'planahead/CartPole-v0'
     """
-    return f"planahead/{TASKS[task].__name__.removesuffix('Task')}-v0"
+    return f"planahead/{TASKS[task].partition(':')[2].removesuffix('Task')}-v0"
 
 
 def register_gymnasium() -> None:

@@ -1,23 +1,48 @@
-"""Tasks: the world, the planner's model of it, and the names they go by."""
+"""Tasks: the world, the planner's model of it, and the names they go by.
 
-from planahead.tasks.cart_pole import (
-    CartPole as CartPole,
-    CartPoleProblem as CartPoleProblem,
-    CartPoleState as CartPoleState,
-    CartPoleTask as CartPoleTask,
+Names are imported when they are first used: Gymnasium is told the tasks' names without JAX.
+"""
+
+from typing import TYPE_CHECKING
+
+from planahead.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from planahead.tasks.cart_pole import (
+        CartPole as CartPole,
+        CartPoleProblem as CartPoleProblem,
+        CartPoleState as CartPoleState,
+        CartPoleTask as CartPoleTask,
+    )
+    from planahead.tasks.drawing import render as render
+    from planahead.tasks.environment import (
+        Environment as Environment,
+        StepInfo as StepInfo,
+        Transition as Transition,
+        constant as constant,
+    )
+    from planahead.tasks.mass_spring_damper import (
+        MassSpringDamper as MassSpringDamper,
+        MassSpringDamperProblem as MassSpringDamperProblem,
+        MassSpringDamperState as MassSpringDamperState,
+        MassSpringDamperTask as MassSpringDamperTask,
+    )
+    from planahead.tasks.registry import make_task as make_task, task_names as task_names
+    from planahead.tasks.task import Task as Task
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "planahead.tasks.cart_pole": ["CartPole", "CartPoleProblem", "CartPoleState", "CartPoleTask"],
+        "planahead.tasks.drawing": ["render"],
+        "planahead.tasks.environment": ["Environment", "StepInfo", "Transition", "constant"],
+        "planahead.tasks.mass_spring_damper": [
+            "MassSpringDamper",
+            "MassSpringDamperProblem",
+            "MassSpringDamperState",
+            "MassSpringDamperTask",
+        ],
+        "planahead.tasks.registry": ["make_task", "task_names"],
+        "planahead.tasks.task": ["Task"],
+    },
 )
-from planahead.tasks.drawing import render as render
-from planahead.tasks.environment import (
-    Environment as Environment,
-    StepInfo as StepInfo,
-    Transition as Transition,
-    constant as constant,
-)
-from planahead.tasks.mass_spring_damper import (
-    MassSpringDamper as MassSpringDamper,
-    MassSpringDamperProblem as MassSpringDamperProblem,
-    MassSpringDamperState as MassSpringDamperState,
-    MassSpringDamperTask as MassSpringDamperTask,
-)
-from planahead.tasks.registry import make_task as make_task, task_names as task_names
-from planahead.tasks.task import Task as Task

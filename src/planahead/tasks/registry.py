@@ -1,17 +1,12 @@
-"""The tasks by name: one line each."""
+"""Making tasks by their names."""
 
 import dataclasses
+import importlib
 import inspect
 from typing import Any
 
-from planahead.tasks.cart_pole import CartPoleTask
-from planahead.tasks.mass_spring_damper import MassSpringDamperTask
+from planahead.tasks.names import TASKS
 from planahead.tasks.task import Task
-
-TASKS: dict[str, type[Task]] = {
-    "cartpole": CartPoleTask,
-    "mass-spring-damper": MassSpringDamperTask,
-}
 
 
 def task_names() -> tuple[str, ...]:
@@ -39,7 +34,8 @@ def make_task(name: str, **options: Any) -> Task:
     """
     if name not in TASKS:
         raise ValueError(f"there is no task '{name}'; the known ones are: {', '.join(task_names())}.")
-    build = TASKS[name]
+    module, _, kind = TASKS[name].partition(":")
+    build: type[Task] = getattr(importlib.import_module(module), kind)
     known = [parameter for parameter in inspect.signature(build).parameters if parameter != "name"]
     settings = {option: value for option, value in options.items() if option in known}
     world = {option: value for option, value in options.items() if option not in known}
