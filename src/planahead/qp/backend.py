@@ -14,7 +14,7 @@ from planahead.qp.newton import Residuals, Rows
 from planahead.qp.types import LaneQP, Point
 
 
-def is_native(backend: Backend) -> bool:
+def is_native(backend: Backend | str) -> bool:
     """Whether `backend` means the native kernel here.
 
     **Raises:** `ValueError` for a name that is not a backend, `RuntimeError` where "native" was asked for and is not there.
