@@ -19,11 +19,50 @@ from jaxtyping import Array, Float
 
 def _entries(value: Any) -> Any:
     """A NumPy array for constants, so that they can be looked at while a program is traced; JAX values pass."""
-    return value if isinstance(value, jax.Array) else np.asarray(value, float)
+    if isinstance(value, jax.Array):
+        return value
+    traced = any(isinstance(entry, Tracer) for entry in jax.tree.leaves(value))
+    return jnp.asarray(value, float) if traced else np.asarray(value, float)
 
 
 def _known(value: Any) -> bool:
     return not isinstance(value, Tracer)
+
+
+def check_limits(name: str, lower: Any, upper: Any) -> None:
+    """**Raises** `ValueError` where no number can be between known bounds, or their shapes do not fit. `name` is who was given them."""
+    _check_shapes(name, lower=lower, upper=upper)
+    if not (_known(lower) and _known(upper)):
+        return
+    lower, upper = np.asarray(lower), np.asarray(upper)
+    if np.isnan(lower).any() or np.isnan(upper).any():
+        raise ValueError(f"{name}({lower}, {upper}): a bound is NaN; use -inf or inf where there is none.")
+    if np.any(lower > upper):
+        raise ValueError(f"{name}({lower}, {upper}): a lower bound is above its upper bound; swap or widen them.")
+    if np.any(lower == np.inf) or np.any(upper == -np.inf):
+        raise ValueError(f"{name}({lower}, {upper}): no number can be at least +inf or at most -inf.")
+
+
+def check_prices(name: str, linear: Any, quadratic: Any) -> None:
+    """**Raises** `ValueError` where known prices are negative, NaN or all zero, or their shapes do not fit."""
+    _check_shapes(name, linear=linear, quadratic=quadratic)
+    for field, value in (("linear", linear), ("quadratic", quadratic)):
+        if _known(value) and not np.all(np.asarray(value) >= 0):
+            raise ValueError(f"{name}(..., {field}={value}): a price must be a number that is not negative.")
+    if _known(linear) and _known(quadratic) and not np.all(np.asarray(linear) + np.asarray(quadratic) > 0):
+        raise ValueError(
+            f"{name}(linear={linear}, quadratic={quadratic}) has entries without any price, so the bound "
+            "would do nothing; give a positive price, or remove the bound with -inf/inf."
+        )
+
+
+def _check_shapes(name: str, **values: Any) -> None:
+    shapes = {field: jnp.shape(value) for field, value in values.items()}
+    try:
+        np.broadcast_shapes(*shapes.values())
+    except ValueError:
+        described = " and ".join(f"{field} of shape {shape}" for field, shape in shapes.items())
+        raise ValueError(f"{name} has {described}; give both the same number of entries, or a scalar.") from None
 
 
 class Slack(eqx.Module):
@@ -31,23 +70,20 @@ class Slack(eqx.Module):
 
     A linear price above the bound's multiplier keeps the bound exactly where that is possible at all (an exact penalty).
     Entries are broadcast against the bound; `inf` makes an entry hard.
+
+    **Raises:** `ValueError` if a known price is negative, or if an entry has no price at all.
+
+    >>> import planahead as pa
+    >>> slack, violation = pa.Slack(linear=10.0, quadratic=4.0), 0.5
+    >>> float(slack.linear * violation + 0.5 * slack.quadratic * violation**2)
+    5.5
     """
 
     linear: Any = eqx.field(converter=_entries, default=0.0)
     quadratic: Any = eqx.field(converter=_entries, default=0.0)
 
     def __check_init__(self):
-        for name in ("linear", "quadratic"):
-            value = getattr(self, name)
-            if _known(value) and not np.all(np.asarray(value) >= 0):
-                raise ValueError(f"Slack(..., {name}={value}): a price must be a number that is not negative.")
-        if _known(self.linear) and _known(self.quadratic):
-            total = np.asarray(self.linear) + np.asarray(self.quadratic)
-            if not np.all(total > 0):
-                raise ValueError(
-                    f"Slack(linear={self.linear}, quadratic={self.quadratic}) has entries without any price, so the bound "
-                    "would do nothing; give a positive price, or remove the bound with -inf/inf."
-                )
+        check_prices("Slack", self.linear, self.quadratic)
 
 
 class Bounds(eqx.Module):
@@ -55,6 +91,11 @@ class Bounds(eqx.Module):
 
     **Raises:** `ValueError` if a bound is NaN or a lower bound is above its upper bound (where the numbers are known when the
     bounds are built; bounds that come from traced parameters give `Status.INVALID_INPUT` instead).
+
+    >>> import planahead as pa
+    >>> rows = pa.Bounds([-2.5, -float("inf")], 2.5).rows(2, "state_bounds")
+    >>> rows.lower.tolist(), rows.upper.tolist(), rows.linear.tolist()              # a price of inf: hard
+    ([-2.5, -inf], [2.5, 2.5], [inf, inf])
     """
 
     lower: Any = eqx.field(converter=_entries, default=-np.inf)
@@ -62,15 +103,7 @@ class Bounds(eqx.Module):
     slack: Slack | None = None
 
     def __check_init__(self):
-        if not (_known(self.lower) and _known(self.upper)):
-            return
-        lower, upper = np.asarray(self.lower), np.asarray(self.upper)
-        if np.isnan(lower).any() or np.isnan(upper).any():
-            raise ValueError(f"Bounds({lower}, {upper}): a bound is NaN; use -inf or inf where there is none.")
-        if np.any(lower > upper):
-            raise ValueError(f"Bounds({lower}, {upper}): a lower bound is above its upper bound; swap or widen them.")
-        if np.any(lower == np.inf) or np.any(upper == -np.inf):
-            raise ValueError(f"Bounds({lower}, {upper}): no number can be at least +inf or at most -inf.")
+        check_limits("Bounds", self.lower, self.upper)
 
     def rows(self, size: int, what: str) -> "BoundRows":
         """Broadcast to `size` entries. `what` names the method in an error."""

@@ -21,6 +21,11 @@ def static(default: Any = dataclasses.MISSING) -> Any:
     """A field that is fixed when the program is compiled: a horizon, a size, a time step, a switch.
 
     Changing it compiles anew; no derivative with respect to it exists. Without a `default` it must be given.
+
+    >>> import dataclasses, jax, planahead as pa
+    >>> problem = pa.make_task("cartpole").problem
+    >>> len(jax.tree.leaves(problem)) == len(jax.tree.leaves(dataclasses.replace(problem, horizon=problem.horizon + 1)))
+    True
     """
     return eqx.field(static=True, kw_only=True, default=default)
 
@@ -38,8 +43,35 @@ def parameter(
       mapped geometrically.
 
     **Raises:** `ValueError` where `low <= default <= high` does not hold, or `scale="log"` is asked for with `low <= 0`.
+
+    >>> import planahead as pa
+    >>> class Mass(pa.Problem):
+    ...     horizon: int = pa.static(3)
+    ...     state_size: int = pa.static(1)
+    ...     control_size: int = pa.static(1)
+    ...     mass: pa.Array = pa.parameter(2.0, low=0.5, high=4.0)         # kg
+    ...     def dynamics(self, x, u):
+    ...         return x + u / self.mass
+    >>> space = pa.ParameterSpace(Mass())
+    >>> space.names, space.low.tolist(), space.high.tolist(), float(Mass(mass=3.0).dynamics(0.0, 1.5))
+    (('mass',), [0.5], [4.0], 0.5)
     """
     value, low, high = np.asarray(default, float), np.asarray(low, float), np.asarray(high, float)
+    try:
+        shape = np.broadcast_shapes(value.shape, low.shape, high.shape)
+    except ValueError:
+        shape = None
+    if shape != value.shape:
+        raise ValueError(
+            f"parameter default of shape {value.shape} has low of shape {low.shape} and high of shape {high.shape}; "
+            "give scalars or one entry for each of the default's."
+        )
+    if np.isnan(value).any():
+        raise ValueError(f"parameter default {default} is not a number; give a number.")
+    if np.isnan(low).any() or np.isnan(high).any():
+        raise ValueError(f"parameter box [{low}, {high}] has an end that is not a number; leave out low or high where there is none.")
+    if np.any(low > high):
+        raise ValueError(f"parameter box [{low}, {high}] has low above high; swap them.")
     if not (np.all(low <= value) and np.all(value <= high)):
         raise ValueError(f"parameter default {default} is outside [low, high] = [{low}, {high}]; widen the box.")
     if scale not in ("linear", "log"):

@@ -25,7 +25,7 @@ def rk4(
     >>> round(float(rk4(lambda x, u: -x + u, jnp.array([1.0]), jnp.array([0.0]), 0.5)[0]), 4)    # exp(-0.5) = 0.6065
     0.6068
     """
-    h = time_step / substeps
+    h = _substep(time_step, substeps)
 
     def step(x):
         k1 = ode(x, u)
@@ -46,7 +46,7 @@ def euler(
     >>> round(float(euler(lambda x, u: -x + u, jnp.array([1.0]), jnp.array([0.0]), 0.5, substeps=50)[0]), 2)
     0.61
     """
-    h = time_step / substeps
+    h = _substep(time_step, substeps)
     return _repeat(lambda x: x + h * ode(x, u), x, substeps)
 
 
@@ -69,9 +69,13 @@ def zero_order_hold(
     return flow[:nx, :nx], flow[:nx, nx:]
 
 
+def _substep(time_step: float | Array, substeps: int) -> float | Array:
+    if substeps < 1:
+        raise ValueError(f"substeps is {substeps}; at least 1 is needed.")
+    return time_step / substeps
+
+
 def _repeat(step: Callable[[Array], Array], x: Array, times: int) -> Array:
-    if times < 1:
-        raise ValueError(f"substeps is {times}; at least 1 is needed.")
     for _ in range(times):
         x = step(x)
     return x

@@ -24,9 +24,9 @@ class ParameterSpace(eqx.Module):
     **Arguments:**
 
     - `problem`: the problem whose fields declared with `parameter()` are collected.
-    - `names`: which of them, in this order; all by default.
+    - `names`: which of them, in this order, or the name of one; all by default.
 
-    **Raises:** `ValueError` for a name that does not exist (the message lists the names that do).
+    **Raises:** `ValueError` for a name that does not exist (the message lists the names that do), or that comes twice.
 
     >>> import planahead as pa
     >>> problem = pa.make_task("cartpole").problem
@@ -43,15 +43,19 @@ class ParameterSpace(eqx.Module):
     high_entries: tuple[float, ...] = eqx.field(static=True)
     log_entries: tuple[bool, ...] = eqx.field(static=True)
 
-    def __init__(self, problem: Problem, names: Sequence[str] | None = None):
+    def __init__(self, problem: Problem, names: Sequence[str] | str | None = None):
         boxes = parameter_boxes(problem)
-        self.names = tuple(boxes) if names is None else tuple(names)
+        chosen = tuple(boxes) if names is None else names
+        self.names = (chosen,) if isinstance(chosen, str) else tuple(chosen)
         unknown = [name for name in self.names if name not in boxes]
         if unknown:
             raise ValueError(
                 f"{type(problem).__name__} has no parameter {', '.join(map(repr, unknown))}; "
                 f"its parameters are: {', '.join(boxes) or 'none'}."
             )
+        twice = sorted({name for name in self.names if self.names.count(name) > 1})
+        if twice:
+            raise ValueError(f"parameter {', '.join(map(repr, twice))} is named more than once; name every parameter once.")
         values = [_array(getattr(problem, name)) for name in self.names]
         self.shapes = tuple(tuple(value.shape) for value in values)
         low, high, log = [], [], []
@@ -107,14 +111,16 @@ class ParameterSpace(eqx.Module):
         return jnp.where(self.log, low * (high / low) ** fraction, linear)
 
     def to_unit(self, values: Float[Array, " size"]) -> Float[Array, " size"]:
-        """The inverse of `from_unit`."""
+        """The inverse of `from_unit`; 0 where the box is a single point."""
         self._check_finite()
-        linear = (values - self.low) / (self.high - self.low)
+        point = np.asarray(self.low_entries) == np.asarray(self.high_entries)
+        linear = (values - self.low) / jnp.where(point, 1.0, self.high - self.low)
         if self.log.any():
-            low, high = jnp.where(self.log, self.low, 1.0), jnp.where(self.log, self.high, 2.0)
-            geometric = jnp.log(jnp.where(self.log, values, low) / low) / jnp.log(high / low)
-            linear = jnp.where(self.log, geometric, linear)
-        return 2 * linear - 1
+            scaled = self.log & ~point
+            low, high = jnp.where(scaled, self.low, 1.0), jnp.where(scaled, self.high, 2.0)
+            geometric = jnp.log(jnp.where(scaled, values, low) / low) / jnp.log(high / low)
+            linear = jnp.where(scaled, geometric, linear)
+        return jnp.where(point, 0.0, 2 * linear - 1)
 
     def _check_finite(self):
         open_names = {

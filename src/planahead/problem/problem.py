@@ -19,11 +19,14 @@ a batch of different problems, and an optimiser can train any part of it.
 import abc
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from planahead.problem.bounds import Bounds, Slack
-from planahead.problem.fields import static
+from planahead.problem.fields import parameter_boxes, static
 
 
 class Problem(eqx.Module):
@@ -56,6 +59,19 @@ class Problem(eqx.Module):
     control_size: eqx.AbstractVar[int]
     discount: Float[Array, ""] | float = static(1.0)
     """γ: stage k weighs γ^k. Declare it as a `parameter()` to learn it."""
+
+    def __check_init__(self):
+        name = type(self).__name__
+        for field in ("horizon", "state_size", "control_size"):
+            size = getattr(self, field)
+            if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
+                raise ValueError(f"{name}.{field} is {size}; an integer of at least 1 is expected.")
+        for field in parameter_boxes(self):
+            value = getattr(self, field)
+            for array in jax.tree.leaves(value):
+                known = isinstance(array, jax.Array | np.ndarray) and not isinstance(array, Tracer)
+                if known and np.isnan(np.asarray(array, float)).any():
+                    raise ValueError(f"{name}.{field} is not a number: {array}.")
 
     @abc.abstractmethod
     def dynamics(self, x: Float[Array, " nx"], u: Float[Array, " nu"]) -> Float[Array, " nx"]:

@@ -8,23 +8,47 @@
 Bounds are two-sided, absent where infinite, and hard unless priced: a violation s costs `linear · s + ½ quadratic · s²`.
 """
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from planahead.problem.bounds import check_limits, check_prices
+
+
+def _numbers(value: Any) -> Any:
+    """Lists and integers become arrays of floating-point numbers; whatever is no data (`None`, the axes of a `vmap`) passes."""
+    if isinstance(value, list | tuple):
+        return jnp.asarray(value, float)
+    if isinstance(value, jax.Array | np.ndarray):
+        return jnp.asarray(value) if jnp.issubdtype(value.dtype, jnp.inexact) else jnp.asarray(value, float)
+    return value
+
+
+def _bound(value: Any) -> Any:
+    return jnp.asarray(value, float) if isinstance(value, bool | int | float | np.generic) else _numbers(value)
+
 
 class StageBounds(eqx.Module):
     """Bounds at every stage. `linear` and `quadratic` are prices of violation; `inf` in either makes an entry hard.
 
     Shapes: all `[stages, rows]`; scalars and missing leading axes are broadcast.
+
+    **Raises:** `ValueError` for numbers that are known to be no bounds: NaN, a lower bound above its upper bound, a negative price.
     """
 
-    lower: Float[Array, "..."] = eqx.field(converter=jnp.asarray, default=-np.inf)
-    upper: Float[Array, "..."] = eqx.field(converter=jnp.asarray, default=np.inf)
-    linear: Float[Array, "..."] = eqx.field(converter=jnp.asarray, default=np.inf)
-    quadratic: Float[Array, "..."] = eqx.field(converter=jnp.asarray, default=np.inf)
+    lower: Float[Array, "..."] = eqx.field(converter=_bound, default=-np.inf)
+    upper: Float[Array, "..."] = eqx.field(converter=_bound, default=np.inf)
+    linear: Float[Array, "..."] = eqx.field(converter=_bound, default=np.inf)
+    quadratic: Float[Array, "..."] = eqx.field(converter=_bound, default=np.inf)
+
+    def __check_init__(self):
+        if all(isinstance(leaf, jax.Array) for leaf in (self.lower, self.upper, self.linear, self.quadratic)):
+            check_limits("StageBounds", self.lower, self.upper)
+            check_prices("StageBounds", self.linear, self.quadratic)
 
 
 class QP(eqx.Module):
@@ -33,36 +57,49 @@ class QP(eqx.Module):
     Shapes: `A [N, nx, nx]`, `B [N, nx, nu]`, `c [N, nx]`, `Q [N+1, nx, nx]`, `R [N, nu, nu]`, `S [N, nu, nx]`, `q [N+1, nx]`,
     `r [N, nu]`, `C [N+1, ng, nx]`, `D [N, ng, nu]`, `initial_state [nx]` or `None` where the initial state is free.
     `Q` and `R` are symmetric; every reduced Hessian must be positive definite (`R` positive definite and `Q` semidefinite suffices).
+
+    **Raises:** `ValueError` for an array of the wrong shape.
     """
 
-    A: Float[Array, "_ _ _"]
-    B: Float[Array, "_ _ _"]
-    Q: Float[Array, "_ _ _"]
-    R: Float[Array, "_ _ _"]
-    initial_state: Float[Array, " _"] | None
-    c: Float[Array, "_ _"] | None = None
-    S: Float[Array, "_ _ _"] | None = None
-    q: Float[Array, "_ _"] | None = None
-    r: Float[Array, "_ _"] | None = None
-    C: Float[Array, "_ _ _"] | None = None
-    D: Float[Array, "_ _ _"] | None = None
+    A: Float[Array, "_ _ _"] = eqx.field(converter=_numbers)
+    B: Float[Array, "_ _ _"] = eqx.field(converter=_numbers)
+    Q: Float[Array, "_ _ _"] = eqx.field(converter=_numbers)
+    R: Float[Array, "_ _ _"] = eqx.field(converter=_numbers)
+    initial_state: Float[Array, " _"] | None = eqx.field(converter=_numbers)
+    c: Float[Array, "_ _"] | None = eqx.field(converter=_numbers, default=None)
+    S: Float[Array, "_ _ _"] | None = eqx.field(converter=_numbers, default=None)
+    q: Float[Array, "_ _"] | None = eqx.field(converter=_numbers, default=None)
+    r: Float[Array, "_ _"] | None = eqx.field(converter=_numbers, default=None)
+    C: Float[Array, "_ _ _"] | None = eqx.field(converter=_numbers, default=None)
+    D: Float[Array, "_ _ _"] | None = eqx.field(converter=_numbers, default=None)
     control_bounds: StageBounds = StageBounds()
     state_bounds: StageBounds = StageBounds()
     constraint_bounds: StageBounds = StageBounds()
 
     def __check_init__(self):
-        if jnp.ndim(self.B) != 3:
+        if not _is_data(self.B) or jnp.ndim(self.B) > 3:
             return  # batched by vmap or an abstract tree; shapes are checked where a lane is solved
+        if jnp.ndim(self.B) < 3:
+            raise ValueError(f"QP.B has shape {self.B.shape}; (N, nx, nu) is expected, one matrix for every interval.")
         N, nx, nu = self.B.shape
-        ng = 0 if self.C is None else self.C.shape[1]
+        ng = self.C.shape[1] if _is_data(self.C) and self.C.ndim > 1 else 0
         expected = {
             "A": (N, nx, nx), "Q": (N + 1, nx, nx), "R": (N, nu, nu), "initial_state": (nx,), "c": (N, nx), "S": (N, nu, nx),
             "q": (N + 1, nx), "r": (N, nu), "C": (N + 1, ng, nx), "D": (N, ng, nu),
         }  # fmt: skip
         for name, shape in expected.items():
             value = getattr(self, name)
-            if isinstance(value, jax.Array | np.ndarray) and value.shape != shape:
+            if _is_data(value) and value.shape != shape:
                 raise ValueError(f"QP.{name} has shape {value.shape}; with B of shape {self.B.shape} it must be {shape}.")
+        rows = {"control_bounds": (N, nu), "state_bounds": (N + 1, nx), "constraint_bounds": (N + 1, ng)}
+        for name, shape in rows.items():
+            for side in ("lower", "upper", "linear", "quadratic"):
+                value = getattr(getattr(self, name), side, None)
+                if _is_data(value) and value.ndim <= 2 and not _fits(value.shape, shape):
+                    raise ValueError(
+                        f"QP.{name}.{side} has shape {value.shape}; a scalar, {shape[1:]} or {shape} is expected"
+                        + (", one entry for every row of C." if name == "constraint_bounds" else ".")
+                    )
 
     def pack(self) -> "LaneQP":
         """The same QP in the kernels' layout, one lane, without a lane axis. Linear in all data, so its derivative is exact."""
@@ -130,6 +167,15 @@ class LaneQP(eqx.Module):
     @property
     def control_size(self) -> int:
         return self.F.shape[2] - self.F.shape[1]
+
+
+def _is_data(value: Any) -> bool:
+    return isinstance(value, jax.Array | np.ndarray)
+
+
+def _fits(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
+    """Whether `shape` is broadcast to `target`."""
+    return all(size in (1, aim) for size, aim in zip(reversed(shape), reversed(target), strict=False))
 
 
 def finite_prices(
