@@ -54,3 +54,8 @@ def test_policy_and_fixed_planner_agree(monkeypatch: pytest.MonkeyPatch, status:
     learned = planner_policy(planner=CONTENT).decide(OBSERVATION)
     fixed = FixedPlanner(ProbeTask(environment=probe()), CONTENT).decide(OBSERVATION)
     assert learned.failed == fixed.failed == plan_failed(plan, CONTENT)
+
+
+def test_the_fixed_planner_says_what_decides_it():
+    settings = FixedPlanner(ProbeTask(environment=probe()), CONTENT).settings()
+    assert (settings["planner"], settings["planner_gradient_tolerance"], settings["planner_iterations"]) == ("SQP", 1e-2, 100)

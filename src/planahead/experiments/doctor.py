@@ -4,14 +4,13 @@ The cold times are taken in a process of their own, from the start of the import
 included) and to the second: they are what a user waits for in a new session.
 """
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 from typing import Any
 
-from planahead.experiments.versions import versions
+from planahead.experiments.versions import qp_backends, versions
 
 COLD_START = """
 import time
@@ -43,16 +42,6 @@ def examine() -> dict[str, Any]:
     found["qp_backends"] = qp_backends()
     found["problems"] = problems
     return found
-
-
-def qp_backends() -> dict[str, str]:
-    """Every solver of quadratic programs, and what is to be said of it."""
-    backends = {"portable": "pure JAX, everywhere"}
-    if importlib.util.find_spec("planahead.qp.native") is None:
-        return {**backends, "native": "not part of this version"}
-    from planahead.qp import native
-
-    return {**backends, "native": native.description()}
 
 
 def cold_start() -> tuple[dict[str, float] | None, str | None]:

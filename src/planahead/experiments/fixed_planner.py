@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from planahead.planning import SQP, solve
-from planahead.policies import Decision, Policy, Setting, plan_failed
+from planahead.policies import Decision, Policy, Setting, flat_settings, plan_failed
 from planahead.tasks import Task
 
 
@@ -27,7 +27,7 @@ class FixedPlanner(Policy):
         return None
 
     def settings(self) -> dict[str, Setting]:
-        return {"planner": repr(self.planner)}
+        return flat_settings("planner", self.planner)
 
     def decide(
         self, observation: Float[Array, " observation"], memory: Any = None, key: PRNGKeyArray | None = None

@@ -23,8 +23,16 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "backend": jax.default_backend(),
         "devices": [str(device) for device in jax.devices()],
+        "qp_kernel": qp_backends()["native"],
         "x64": bool(jax.config.jax_enable_x64),  # pyright: ignore[reportAttributeAccessIssue]
     }
+
+
+def qp_backends() -> dict[str, str]:
+    """Every solver of quadratic programs, and what is to be said of it."""
+    from planahead.qp import native
+
+    return {"portable": "pure JAX, everywhere", "native": native.description()}
 
 
 def versions() -> dict[str, Any]:

@@ -5,7 +5,12 @@ from planahead.policies.distributions import Sample as Sample, SquashedGaussian 
 from planahead.policies.failure import plan_failed as plan_failed
 from planahead.policies.network import Network as Network
 from planahead.policies.planned import PlannerPolicy as PlannerPolicy
-from planahead.policies.policy import Decision as Decision, Policy as Policy, Setting as Setting
+from planahead.policies.policy import (
+    Decision as Decision,
+    Policy as Policy,
+    Setting as Setting,
+    flat_settings as flat_settings,
+)
 from planahead.policies.sensitivity import (
     Sensitivity as Sensitivity,
     control_jacobian as control_jacobian,

@@ -11,7 +11,6 @@ critic over (s, φ) presumes: with a warm start it depends on the previous plan 
 minima.
 """
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, final
 
@@ -26,7 +25,7 @@ from planahead.planning.transcription import split
 from planahead.policies.distributions import SquashedGaussian, unsquash
 from planahead.policies.failure import plan_failed
 from planahead.policies.network import Network
-from planahead.policies.policy import Decision, Setting
+from planahead.policies.policy import Decision, Setting, flat_settings
 from planahead.policies.stochastic import POLICY_GAIN, ActionBox, NoisePlace, Proposal, StochasticPolicy, mask_of
 from planahead.problem import ParameterSpace, Problem
 
@@ -136,7 +135,7 @@ class PlannerPolicy(StochasticPolicy):
             "noise": self.noise,
             "residual": self.residual,
             "warm_start": self.warm_start,
-            **_flat("planner", self.planner),
+            **flat_settings("planner", self.planner),
         }
 
     def propose(self, observation: Float[Array, " observation"], key: PRNGKeyArray | None = None) -> Proposal:
@@ -178,15 +177,3 @@ class PlannerPolicy(StochasticPolicy):
 
     def trainable(self) -> PyTree[bool]:
         return mask_of(self, lambda policy: policy.network)
-
-
-def _flat(name: str, value: Any) -> dict[str, Setting]:
-    """Settings within settings, each under its path: `planner_globalisation_trials`."""
-    if isinstance(value, bool | int | float | str | None):
-        return {name: value}
-    if not dataclasses.is_dataclass(value):
-        return {name: repr(value)}
-    flat: dict[str, Setting] = {name: type(value).__name__}
-    for field in dataclasses.fields(value):
-        flat |= _flat(f"{name}_{field.name}", getattr(value, field.name))
-    return flat

@@ -8,6 +8,7 @@ with every bracket optional. A `Policy` is a pytree of data and pure functions f
 batches."""
 
 import abc
+import dataclasses
 from typing import Any
 
 import equinox as eqx
@@ -50,3 +51,15 @@ class Policy(eqx.Module):
     @abc.abstractmethod
     def decide(self, observation: Float[Array, " observation"], memory: Any = None, key: PRNGKeyArray | None = None) -> Decision:
         """Choose an action. Without a `key` the decision is deterministic."""
+
+
+def flat_settings(name: str, value: Any) -> dict[str, Setting]:
+    """Settings within settings, each under its path: `planner_globalisation_trials`."""
+    if isinstance(value, bool | int | float | str | None):
+        return {name: value}
+    if not dataclasses.is_dataclass(value):
+        return {name: repr(value)}
+    flat: dict[str, Setting] = {name: type(value).__name__}
+    for field in dataclasses.fields(value):
+        flat |= flat_settings(f"{name}_{field.name}", getattr(value, field.name))
+    return flat
