@@ -1,5 +1,7 @@
 """Messages for arguments and problems that cannot be planned with, and what a list of numbers costs."""
 
+from typing import Any, cast
+
 import jax.numpy as jnp
 import jaxtyping
 import pytest
@@ -56,14 +58,38 @@ def test_arguments_of_another_kind_are_named(function, arguments, settings, mess
 @pytest.mark.parametrize(
     ("problem", "message"),
     [
-        (changed(dynamics=lambda self, x, u: [x[0], x[1]]), r"Push.dynamics returns a list; an array is expected \(use jnp.stack"),
-        (changed(dynamics=lambda self, x, u: x[:1]), r"Push.dynamics returns shape \(1,\); with state_size = 2 it must return \(2,\)"),
-        (changed(stage_cost=lambda self, x, u: x), r"Push.stage_cost returns shape \(2,\); a cost is a scalar \(use stage_residual"),
-        (changed(terminal_cost=lambda self, x: x), r"Push.terminal_cost returns .* \(use terminal_residual for squares\)"),
-        (changed(constraints=lambda self, x, u: x[:, None]), r"Push.constraints returns shape \(2, 1\); .* one axis is expected"),
-        (changed(control_bounds=lambda self: (-1.0, 1.0)), r"Push.control_bounds returns a tuple; Bounds\(lower, upper\) is expected"),
-        (changed(constraint_slack=lambda self: 10.0), r"Push.constraint_slack returns a float; a Slack or None is expected"),
-        (Push(mass=pa.PerStage(jnp.ones(3))), r"Push.mass is PerStage with values of shape \(3,\); .* N \+ 1 = 4 long"),
+        (
+            changed(dynamics=lambda self, x, u: [x[0], x[1]]),
+            r"Push.dynamics returns a list; an array is expected \(use jnp.stack",
+        ),
+        (
+            changed(dynamics=lambda self, x, u: x[:1]),
+            r"Push.dynamics returns shape \(1,\); with state_size = 2 it must return \(2,\)",
+        ),
+        (
+            changed(stage_cost=lambda self, x, u: x),
+            r"Push.stage_cost returns shape \(2,\); a cost is a scalar \(use stage_residual",
+        ),
+        (
+            changed(terminal_cost=lambda self, x: x),
+            r"Push.terminal_cost returns .* \(use terminal_residual for squares\)",
+        ),
+        (
+            changed(constraints=lambda self, x, u: x[:, None]),
+            r"Push.constraints returns shape \(2, 1\); .* one axis is expected",
+        ),
+        (
+            changed(control_bounds=lambda self: (-1.0, 1.0)),
+            r"Push.control_bounds returns a tuple; Bounds\(lower, upper\) is expected",
+        ),
+        (
+            changed(constraint_slack=lambda self: 10.0),
+            r"Push.constraint_slack returns a float; a Slack or None is expected",
+        ),
+        (
+            Push(mass=cast(Any, pa.PerStage(jnp.ones(3)))),
+            r"Push.mass is PerStage with values of shape \(3,\); .* N \+ 1 = 4 long",
+        ),
     ],
 )
 def test_what_a_problem_returns_is_checked(problem, message):
@@ -95,14 +121,14 @@ def test_lists_of_numbers_compile_once():
             traced.append(None)
             return Push.dynamics(self, x, u)
 
-    problem = Counted()
-    first = pa.value(problem, [1.0, 0.0])
+    problem, near, far = Counted(), cast(Any, [0.5, 0.0]), cast(Any, [1.0, 0.0])
+    first = pa.value(problem, far)
     compiled = len(traced)
-    assert pa.value(problem, [0.5, 0.0]) < first and pa.value(problem, STATE) == first
+    assert pa.value(problem, near) < first and pa.value(problem, STATE) == first
     assert len(traced) == compiled
 
 
 def test_a_pinned_control_and_a_guess_may_be_lists():
     guess = pa.Guess(jnp.zeros((4, 2), int), jnp.zeros((3, 1), int))
-    plan = pa.solve(Push(), [1, 0], [0], guess=guess)
+    plan = pa.solve(Push(), cast(Any, [1, 0]), cast(Any, [0]), guess=guess)
     assert plan.status == pa.Status.SOLVED and plan.controls[0] == 0.0

@@ -14,12 +14,21 @@ import planahead as pa
         (lambda: pa.Bounds([0.0, jnp.nan], 1.0), r"Bounds\(.*\): a bound is NaN; use -inf or inf"),
         (lambda: pa.Bounds([0.0, 2.0], 1.0), r"a lower bound is above its upper bound; swap or widen them"),
         (lambda: pa.Bounds(jnp.inf, jnp.inf), r"no number can be at least \+inf"),
-        (lambda: pa.Bounds([0.0, 1.0], [2.0, 2.0, 2.0]), r"Bounds has lower of shape \(2,\) and upper of shape \(3,\); give both"),
+        (
+            lambda: pa.Bounds([0.0, 1.0], [2.0, 2.0, 2.0]),
+            r"Bounds has lower of shape \(2,\) and upper of shape \(3,\); give both",
+        ),
         (lambda: pa.Slack(linear=-1.0), r"Slack\(..., linear=-1.0\): a price must be a number that is not negative"),
         (lambda: pa.Slack(linear=jnp.nan), r"a price must be a number"),
         (lambda: pa.Slack(), r"has entries without any price, so the bound would do nothing"),
-        (lambda: pa.Slack([1.0, 1.0], [1.0, 1.0, 1.0]), r"Slack has linear of shape \(2,\) and quadratic of shape \(3,\)"),
-        (lambda: pa.Bounds([0.0, 1.0], 2.0).rows(3, "Car.state_bounds"), r"Car.state_bounds: 'lower' has shape \(2,\); .* \(3,\)"),
+        (
+            lambda: pa.Slack([1.0, 1.0], [1.0, 1.0, 1.0]),
+            r"Slack has linear of shape \(2,\) and quadratic of shape \(3,\)",
+        ),
+        (
+            lambda: pa.Bounds([0.0, 1.0], 2.0).rows(3, "Car.state_bounds"),
+            r"Car.state_bounds: 'lower' has shape \(2,\); .* \(3,\)",
+        ),
     ],
 )
 def test_bounds_that_cannot_be_kept_and_prices_that_cannot_be_paid_are_refused(build, message):

@@ -63,7 +63,9 @@ def test_zero_order_hold_over_two_intervals_is_that_over_both():
 def test_zero_order_hold_names_matrices_that_do_not_fit():
     jaxtyping.config.update("jaxtyping_disable", True)  # as users have it
     try:
-        with pytest.raises(ValueError, match=r"expects A \[nx, nx\] and B \[nx, nu\]; got shapes \(2, 2\) and \(3, 1\)"):
+        with pytest.raises(
+            ValueError, match=r"expects A \[nx, nx\] and B \[nx, nu\]; got shapes \(2, 2\) and \(3, 1\)"
+        ):
             pa.zero_order_hold(jnp.eye(2), jnp.zeros((3, 1)), 0.1)
     finally:
         jaxtyping.config.update("jaxtyping_disable", False)

@@ -56,5 +56,7 @@ def test_the_difference_is_the_rotation_vector_in_the_frame_of_the_first():
 
 def test_the_difference_is_differentiable_where_rotations_agree():
     p = jnp.asarray(random_rotations(1)[0])
-    slope = jax.jacobian(lambda v: pa.quaternion_difference(product(p, jnp.concatenate([jnp.ones(1), v / 2])), p))(jnp.zeros(3))
+    slope = jax.jacobian(lambda v: pa.quaternion_difference(product(p, jnp.concatenate([jnp.ones(1), v / 2])), p))(
+        jnp.zeros(3)
+    )
     np.testing.assert_allclose(slope, np.eye(3), atol=1e-14)

@@ -32,9 +32,18 @@ def test_lists_of_integers_are_numbers():
     [
         ({"B": [[1], [1]]}, r"QP.B has shape \(2, 1\); \(N, nx, nu\) is expected"),
         ({"q": [[1.0]] * 3}, r"QP.q has shape \(3, 1\); with B of shape \(3, 1, 1\) it must be \(4, 1\)"),
-        ({"control_bounds": pa.StageBounds([-1, -1], 1)}, r"QP.control_bounds.lower has shape \(2,\); a scalar, \(1,\) or \(3, 1\)"),
-        ({"state_bounds": pa.StageBounds(upper=jnp.ones((3, 1)))}, r"QP.state_bounds.upper has shape \(3, 1\); .*\(4, 1\) is expected"),
-        ({"constraint_bounds": pa.StageBounds(upper=[1, 1])}, r"QP.constraint_bounds.upper has shape \(2,\).* every row of C"),
+        (
+            {"control_bounds": pa.StageBounds([-1, -1], 1)},
+            r"QP.control_bounds.lower has shape \(2,\); a scalar, \(1,\) or \(3, 1\)",
+        ),
+        (
+            {"state_bounds": pa.StageBounds(upper=jnp.ones((3, 1)))},
+            r"QP.state_bounds.upper has shape \(3, 1\); .*\(4, 1\) is expected",
+        ),
+        (
+            {"constraint_bounds": pa.StageBounds(upper=[1, 1])},
+            r"QP.constraint_bounds.upper has shape \(2,\).* every row of C",
+        ),
     ],
 )
 def test_the_array_of_the_wrong_shape_is_named(changes, message):

@@ -13,10 +13,12 @@ from planahead.problem import Bounds, Problem, Slack, at_stage, is_per_stage
 
 
 def check_kinds(problem: Any, guess: Any, planner: Any) -> None:
-    """**Raises** `TypeError` where an argument is something else than a problem, a guess or a planner."""
+    """**Raises** `TypeError` where an argument is not a problem, a guess or a planner."""
     if not isinstance(problem, Problem):
         hint = f"; build one with {problem.__name__}()" if isinstance(problem, type) else ""
-        raise TypeError(f"problem is {_described(problem)}; an instance of a subclass of planahead.Problem is expected{hint}.")
+        raise TypeError(
+            f"problem is {_described(problem)}; an instance of a subclass of planahead.Problem is expected{hint}."
+        )
     if not isinstance(guess, Guess | Plan | None):
         raise TypeError(f"guess is {_described(guess)}; a Guess, a Plan (plan.shift()) or None is expected.")
     if not isinstance(planner, SQP):
@@ -24,19 +26,24 @@ def check_kinds(problem: Any, guess: Any, planner: Any) -> None:
 
 
 def check_problem(problem: Problem, dtype: Any) -> None:
-    """Shapes and kinds of what the problem's methods return, at the cost of tracing them. **Raises** `ValueError`, `TypeError`."""
+    """Shapes and kinds of what the problem's methods return, at the cost of tracing them.
+
+    **Raises:** `ValueError` for a wrong shape, `TypeError` for a wrong kind.
+    """
     name, nx, nu = type(problem).__name__, problem.state_size, problem.control_size
     for path, leaf in jax.tree_util.tree_flatten_with_path(problem, is_leaf=is_per_stage)[0]:
         if is_per_stage(leaf) and leaf.values.shape[:1] != (problem.horizon + 1,):
             raise ValueError(
-                f"{name}{jax.tree_util.keystr(path)} is PerStage with values of shape {leaf.values.shape}; their first axis must be "
-                f"N + 1 = {problem.horizon + 1} long, one for every stage."
+                f"{name}{jax.tree_util.keystr(path)} is PerStage with values of shape {leaf.values.shape}; their first axis "
+                f"must be N + 1 = {problem.horizon + 1} long, one for every stage."
             )
     x, u = jax.ShapeDtypeStruct((nx,), dtype), jax.ShapeDtypeStruct((nu,), dtype)
     first, last = at_stage(problem, 0), at_stage(problem, -1)
     following = _returned(f"{name}.dynamics", first.dynamics, x, u)
     if following.shape != (nx,):
-        raise ValueError(f"{name}.dynamics returns shape {following.shape}; with state_size = {nx} it must return ({nx},).")
+        raise ValueError(
+            f"{name}.dynamics returns shape {following.shape}; with state_size = {nx} it must return ({nx},)."
+        )
     for method, stage, given in (("stage_cost", first, (x, u)), ("terminal_cost", last, (x,))):
         cost = _returned(f"{name}.{method}", getattr(stage, method), *given)
         if cost.size != 1:
@@ -46,7 +53,9 @@ def check_problem(problem: Problem, dtype: Any) -> None:
     for method, stage, given in (("constraints", first, (x, u)), ("terminal_constraints", last, (x,))):
         rows = _returned(f"{name}.{method}", getattr(stage, method), *given)
         if rows.ndim > 1:
-            raise ValueError(f"{name}.{method} returns shape {rows.shape}; a scalar or one axis is expected (use jnp.ravel).")
+            raise ValueError(
+                f"{name}.{method} returns shape {rows.shape}; a scalar or one axis is expected (use jnp.ravel)."
+            )
     for method, stage in (("control_bounds", first), ("state_bounds", first), ("terminal_bounds", last)):
         _check_returned(f"{name}.{method}", getattr(stage, method)(), Bounds, "Bounds(lower, upper)")
     for method, stage in (("constraint_slack", first), ("terminal_constraint_slack", last)):

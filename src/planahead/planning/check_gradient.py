@@ -4,10 +4,12 @@ For a scalar J of the plan and a direction v in the space of the problem's leave
 
     ⟨∇J, v⟩   against   (J(p + h v) - J(p - h v)) / 2h
 
-The error of the difference is about h² J‴/6 + ε J/h with ε the solver's accuracy, smallest near h = ε^{1/3}. In float32, with ε = 1e-6,
-that would drown most derivatives, so the check asks for float64.
+The error of the difference is about h² J‴/6 + ε J/h with ε the solver's accuracy, smallest near h = ε^{1/3}. In float32,
+with ε = 1e-6, that would drown most derivatives, so the check asks for float64, and for ε = 1e-10 unless the planner says
+otherwise.
 """
 
+import dataclasses
 from typing import Any
 
 import equinox as eqx
@@ -24,7 +26,7 @@ from planahead.qp import Status
 
 
 class GradientCheck(eqx.Module):
-    """Directional derivatives of random combinations of the plan's controls, states and cost, side by side."""
+    """Directional derivatives of a random combination of the plan's controls, states, cost and multipliers, side by side."""
 
     analytic: dict[str, float]
     """By name of the leaf, `state` and `control`: what `jax.grad` says along a random direction."""
@@ -67,53 +69,74 @@ def check_gradient(
 
     **Arguments:** those of `solve`; `step` is relative to each leaf's magnitude; `seed` draws the directions.
 
-    **Raises:** `ValueError` in float32, where differences say nothing, and where the solve fails (its derivative is set to zero).
+    **Raises:** `ValueError` in float32, where differences say nothing; where the solve fails or its plan has no derivative (it is
+    set to zero then); and where the problem moved by a step is not solved.
 
-    **Returns:** a `GradientCheck`; print it. Expect relative errors below 1e-5. A larger one means that the plan is not differentiable here
-    (an active set about to change: try `planner=SQP(tau=1e-3)`), or that the problem's functions are not smooth.
+    **Returns:** a `GradientCheck`; print it. Expect relative errors below 1e-5. A larger one means that the plan is not
+    differentiable here (an active set about to change: try `planner=SQP(tau=1e-3)`), or that the problem's functions are not
+    smooth, or have wrong derivatives of their own.
+
+    >>> import jax, jax.numpy as jnp
+    >>> import planahead as pa
+    >>> with jax.enable_x64(True):
+    ...     check = pa.check_gradient(pa.make_task("mass-spring-damper").problem, jnp.array([1.0, 0.0]))
+    >>> round(check.analytic["state"], 4), round(check.difference["state"], 4), check.worst < 1e-5
+    (68.0878, 68.0878, True)
     """
     if jnp.result_type(float) != jnp.float64:
         raise ValueError(
             "check_gradient compares with finite differences, which need float64; call it inside `with jax.enable_x64(True):` "
             "or set JAX_ENABLE_X64=1, and build the problem there."
         )
-    plan = solve(problem, state, control, planner=planner)
-    if int(plan.status) != Status.SOLVED:
-        raise ValueError(f"check_gradient needs a solved problem. {plan.explain()}")
-    random = np.random.default_rng(seed)
-    weights = [random.normal(size=np.shape(part)) for part in (plan.controls, plan.states, plan.cost)]
-
-    def combination(plan: Plan) -> Float[Array, ""]:
-        return sum(
-            (jnp.sum(weight * part) for weight, part in zip(weights, (plan.controls, plan.states, plan.cost), strict=True)),
-            start=jnp.zeros(()),
-        )
-
+    if planner.tolerance is None:
+        planner = dataclasses.replace(planner, tolerance=1e-10)
     differentiable, rest = eqx.partition(problem, eqx.is_inexact_array)
+    random = np.random.default_rng(seed)
 
-    @jax.jit
-    def objective(inputs: Any) -> Float[Array, ""]:
+    def plan_of(inputs: Any) -> Plan:
         leaves, state, control = inputs
-        return combination(solve(eqx.combine(leaves, rest), state, control, planner=planner))
+        return solve(eqx.combine(leaves, rest), state, control, planner=planner)
 
     inputs = (differentiable, jnp.asarray(state, float), None if control is None else jnp.asarray(control, float))
-    gradient = jax.jit(jax.grad(objective))(inputs)
+    shapes = jax.tree.leaves(_outputs(jax.eval_shape(plan_of, inputs)))
+    weights = [random.normal(size=part.shape) for part in shapes]
+
+    @jax.jit
+    def objective(inputs: Any) -> tuple[Float[Array, ""], Plan]:
+        plan = plan_of(inputs)
+        parts = zip(weights, jax.tree.leaves(_outputs(plan)), strict=True)
+        return sum((jnp.sum(weight * part) for weight, part in parts), start=jnp.zeros(())), plan
+
+    gradient, plan = jax.jit(jax.grad(objective, has_aux=True))(inputs)
+    if int(plan.status) != Status.SOLVED or not bool(plan.gradient_valid):
+        raise ValueError(f"check_gradient needs a solved problem whose plan has a derivative. {plan.explain()}")
     paths, structure = jax.tree_util.tree_flatten_with_path(inputs)
     slopes = jax.tree.leaves(gradient)
     analytic, difference = {}, {}
     for index, ((path, leaf), slope) in enumerate(zip(paths, slopes, strict=True)):
-        direction = random.normal(size=np.shape(leaf))
-        size = step * max(1.0, float(jnp.max(jnp.abs(leaf), initial=0.0)))
+        name, finite = _name(path), np.isfinite(leaf)
+        direction = np.where(finite, random.normal(size=np.shape(leaf)), 0.0)
+        size = step * max(1.0, float(np.max(np.abs(np.where(finite, leaf, 0.0)), initial=0.0)))
 
-        def moved(sign: float, index=index, leaf=leaf, direction=direction, size=size) -> float:
+        def moved(sign: float, index=index, leaf=leaf, direction=direction, size=size, name=name) -> float:
             leaves = [value for _, value in paths]
             leaves[index] = leaf + sign * size * direction
-            return float(objective(structure.unflatten(leaves)))
+            value, plan = objective(structure.unflatten(leaves))
+            if int(plan.status) != Status.SOLVED:
+                raise ValueError(
+                    f"check_gradient moved {name} by {sign * size:.1e} along a random direction, and the problem there is not "
+                    f"solved, so there is no difference to compare with; try a smaller step than {step:g}. {plan.explain()}"
+                )
+            return float(value)
 
-        name = _name(path)
         analytic[name] = float(jnp.sum(slope * direction))
         difference[name] = (moved(1.0) - moved(-1.0)) / (2 * size)
     return GradientCheck(analytic, difference, step)
+
+
+def _outputs(plan: Plan) -> Any:
+    """What of a plan has a derivative."""
+    return plan.controls, plan.states, plan.cost, plan.multipliers
 
 
 def _name(path: tuple) -> str:

@@ -1,8 +1,8 @@
 """Which derivatives of a plan exist, and what happens to the others.
 
-A solve is differentiated by the implicit function theorem, once, and only in lanes that reached a solution. What has no derivative
-raises, in words, where JAX would hand back a zero; what has none in one lane of a batch is zero in that lane and counted
-(`Plan.gradient_valid`).
+A solve is differentiated by the implicit function theorem, once, and only in lanes that reached a solution. What has
+no derivative raises, in words, where JAX would hand back a zero; what has none in one lane of a batch is zero in that
+lane and counted (`Plan.gradient_valid`).
 """
 
 from typing import Any
@@ -14,8 +14,9 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Bool
 
 _NO_SECOND = (
-    "planahead: second derivatives of a plan are not available (the derivative of `solve`, `value` and `action_value` is implicit and "
-    "is not differentiated again); use finite differences of the gradient, or jax.lax.stop_gradient where it is a constant."
+    "planahead: second derivatives of a plan are not available (the derivative of `solve`, `value` and `action_value` is "
+    "implicit and is not differentiated again); use finite differences of the gradient, or jax.lax.stop_gradient where it "
+    "is a constant."
 )
 
 
@@ -38,13 +39,14 @@ def first_order(tree: Any) -> Any:
 def where_valid(valid: Bool[Array, ""], tree: Any) -> Any:
     """`tree` itself, whose derivative is zero where not `valid`.
 
-    Whatever is computed from it may be NaN, and so may its derivatives: they come through here last, and are replaced, not multiplied.
+    Whatever is computed from it may be NaN, and so may its derivatives: they come through here last, and are replaced,
+    not multiplied.
     """
     return _one_in_each_lane(valid, tree)
 
 
 def _one_in_each_lane(valid: Array, tree: Any) -> Any:
-    """What all lanes share is given to every lane for itself, or cotangents would be summed over lanes before they are looked at."""
+    """Give what all lanes share to every lane for itself, or cotangents would be summed over lanes before they are seen."""
     return jax.tree.map(lambda leaf: jnp.where(valid, leaf, leaf) if eqx.is_inexact_array(leaf) else leaf, tree)
 
 
@@ -69,15 +71,15 @@ def refuse(name: str, cotangent: Any) -> None:
     if not isinstance(cotangent, SymbolicZero):
         raise TypeError(
             f"planahead: Plan.{name} has no derivative (it says how the solve ended, and is not a function of the problem). "
-            f"Take jax.lax.stop_gradient(plan.{name}) where it enters a loss; through a scan carry plan.shift() or plan.guess(), "
-            "not the whole plan."
+            f"Take jax.lax.stop_gradient(plan.{name}) where it enters a loss; through a scan carry plan.shift() or "
+            "plan.guess(), not the whole plan."
         )
 
 
 def numbers(cotangent: Any) -> Any:
     """A tree of cotangents with zeros in the place of symbols for them."""
     return jax.tree.map(
-        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype) if isinstance(leaf, SymbolicZero) else leaf,
+        lambda leaf: jnp.zeros(leaf.aval.shape, leaf.aval.dtype) if isinstance(leaf, SymbolicZero) else leaf,
         cotangent,
         is_leaf=lambda leaf: isinstance(leaf, SymbolicZero),
     )

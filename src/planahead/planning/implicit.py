@@ -33,7 +33,10 @@ from planahead.qp.types import LaneQP, Point, finite_prices
 
 
 class Inputs(eqx.Module):
-    """What the solution depends on: every array of the problem, the state and the pinned control. Floating-point ones are differentiated."""
+    """What the solution depends on: all arrays of the problem, the state and the pinned control.
+
+    Those of floating-point numbers are what it is differentiated with respect to.
+    """
 
     leaves: list[Array]
     state: Float[Array, " nx"]
@@ -125,7 +128,7 @@ def cold_start(problem: Problem, state: Float[Array, " nx"]) -> Float[Array, "no
 
 
 def problem_control_bounds(problem: Problem) -> tuple[Float[Array, "N nu"], Float[Array, "N nu"]]:
-    """Lower and upper control bounds of all stages; what no number can keep (NaN, a lower bound of +inf) is taken as no bound."""
+    """Lower and upper control bounds of all stages; what no number can keep (NaN, a lower +inf) is taken as no bound."""
     data = transcription.row_data(problem, transcription.general_size(problem), jnp.result_type(float), pinned=False)
     nu = problem.control_size
     lower, upper = data.bound[:-1, 0, :nu], -data.bound[:-1, 1, :nu]

@@ -1,7 +1,5 @@
 """What a planner returns: one named object, with its status, its multipliers and the guess for the next step."""
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -51,7 +49,14 @@ class Plan(eqx.Module):
     multipliers: Multipliers
 
     def shift(self) -> Guess:
-        """The guess for the next time step: everything one stage earlier, the last control and state repeated."""
+        """The guess for the next time step: everything one stage earlier, the last control and state repeated.
+
+        >>> import jax.numpy as jnp
+        >>> import planahead as pa
+        >>> plan = pa.solve(pa.make_task("mass-spring-damper").problem, jnp.array([1.0, 0.0]))
+        >>> bool((plan.shift().states[0] == plan.states[1]).all()), bool((plan.shift().controls[-1] == plan.controls[-1]).all())
+        (True, True)
+        """
         states = jnp.concatenate([self.states[1:], self.states[-1:]])
         controls = jnp.concatenate([self.controls[1:], self.controls[-1:]])
         return jax.lax.stop_gradient(Guess(states, controls))
@@ -61,9 +66,17 @@ class Plan(eqx.Module):
         return jax.lax.stop_gradient(Guess(self.states, self.controls))
 
     def explain(self) -> str:
-        """In words: how the solve ended, with the numbers behind it, and what to try.
+        r"""In words: how the solve ended, with the numbers behind it, and what to try.
 
         A batch of plans is summarised status by status.
+
+        >>> import jax, jax.numpy as jnp
+        >>> import planahead as pa
+        >>> states = jnp.array([[1.0, 0.0], [jnp.nan, 0.0], [0.5, 0.0]])
+        >>> plans = jax.vmap(lambda state: pa.solve(pa.make_task("mass-spring-damper").problem, state))(states)
+        >>> print(*plans.explain().splitlines()[:2], sep="\n")
+        3 lanes:
+          2 x SOLVED (lanes 0, 2). Solved: the optimality conditions hold to the tolerance.
         """
         if isinstance(self.status, Tracer):
             raise ValueError("Plan.explain() needs numbers, but was called inside jit, vmap or grad; return the plan and call it outside.")
@@ -86,8 +99,3 @@ class Plan(eqx.Module):
                 shown = ", ".join(map(str, lanes[:5])) + (", …" if len(lanes) > 5 else "")
                 lines.append(f"  {len(lanes)} x {status.name} (lanes {shown}). {status.sentence}")
         return "\n".join(lines)
-
-
-def unbatched(plan: Any, lane: int) -> Any:
-    """One lane of a batch of plans."""
-    return jax.tree.map(lambda leaf: leaf[lane], plan)

@@ -45,8 +45,8 @@ def solve(
 
     **Returns:** a `Plan`. A failed solve is a plan with a `status` that says so, controls inside their bounds, and a zero gradient.
 
-    **Raises:** `ValueError` for arguments of the wrong shape, `TypeError` for those of the wrong kind, and `TypeError` where a derivative
-    is asked for that does not exist: a second one, or that of `residual` and `violation`.
+    **Raises:** `ValueError` for arguments of the wrong shape, `TypeError` for those of the wrong kind, and `TypeError`
+    where a derivative is asked for that does not exist: a second one, or that of `residual` and `violation`.
 
     >>> import jax, jax.numpy as jnp
     >>> import planahead as pa
@@ -131,7 +131,7 @@ def _value(problem, state, action, guess, planner: SQP) -> Float[Array, ""]:
 
 
 def _arrays(problem: Any, state: Any, control: Any, guess: Any, planner: Any) -> tuple[Array, Array | None, Any]:
-    """Numbers as arrays, before compilation: the entries of a Python list would be part of the program, compiled anew for each."""
+    """Numbers as arrays, before compilation: a list's entries would be part of the program, compiled anew for each."""
     check_kinds(problem, guess, planner)
     control = None if control is None else jnp.asarray(control, float)
     return jnp.asarray(state, float), control, jax.tree.map(lambda leaf: jnp.asarray(leaf), guess)
@@ -185,7 +185,10 @@ def _plan(problem: Problem, inputs: Inputs, answer: Answer) -> Plan:
 
 
 def _admissible(problem: Problem, u: Float[Array, "N nu"], control: Array | None) -> Float[Array, "N nu"]:
-    """Controls without NaN and inside their bounds. A solution's are inside but for rounding, so the derivative is that of u itself."""
+    """Controls without NaN and inside their bounds.
+
+    Those of a solution are inside but for rounding, so the derivative is that of u itself.
+    """
     lower, upper = problem_control_bounds(problem)
     safe = jnp.where(jnp.isfinite(u), u, 0.0)
     inside = jax.lax.stop_gradient(jnp.clip(safe, lower, jnp.maximum(lower, upper))) + (safe - jax.lax.stop_gradient(safe))

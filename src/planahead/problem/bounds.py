@@ -30,7 +30,10 @@ def _known(value: Any) -> bool:
 
 
 def check_limits(name: str, lower: Any, upper: Any) -> None:
-    """**Raises** `ValueError` where no number can be between known bounds, or their shapes do not fit. `name` is who was given them."""
+    """**Raises** `ValueError` where no number can be between known bounds, or where their shapes do not fit.
+
+    `name` is the class that was given them.
+    """
     _check_shapes(name, lower=lower, upper=upper)
     if not (_known(lower) and _known(upper)):
         return

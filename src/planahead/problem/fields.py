@@ -69,7 +69,7 @@ def parameter(
     if np.isnan(value).any():
         raise ValueError(f"parameter default {default} is not a number; give a number.")
     if np.isnan(low).any() or np.isnan(high).any():
-        raise ValueError(f"parameter box [{low}, {high}] has an end that is not a number; leave out low or high where there is none.")
+        raise ValueError(f"parameter box [{low}, {high}] has an end that is not a number; leave it out where there is none.")
     if np.any(low > high):
         raise ValueError(f"parameter box [{low}, {high}] has low above high; swap them.")
     if not (np.all(low <= value) and np.all(value <= high)):

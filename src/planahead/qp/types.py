@@ -8,7 +8,7 @@
 Bounds are two-sided, absent where infinite, and hard unless priced: a violation s costs `linear · s + ½ quadratic · s²`.
 """
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import equinox as eqx
 import jax
@@ -20,7 +20,7 @@ from planahead.problem.bounds import check_limits, check_prices
 
 
 def _numbers(value: Any) -> Any:
-    """Lists and integers become arrays of floating-point numbers; whatever is no data (`None`, the axes of a `vmap`) passes."""
+    """Lists and integers become floating-point arrays; whatever is no data (`None`, the axes of a `vmap`) passes."""
     if isinstance(value, list | tuple):
         return jnp.asarray(value, float)
     if isinstance(value, jax.Array | np.ndarray):
@@ -169,7 +169,7 @@ class LaneQP(eqx.Module):
         return self.F.shape[2] - self.F.shape[1]
 
 
-def _is_data(value: Any) -> bool:
+def _is_data(value: Any) -> TypeGuard[jax.Array]:
     return isinstance(value, jax.Array | np.ndarray)
 
 
