@@ -5,7 +5,7 @@ no derivative raises, in words, where JAX would hand back a zero; what has none 
 lane and counted (`Plan.gradient_valid`).
 """
 
-from typing import Any
+from typing import Any, cast
 
 import equinox as eqx
 import jax
@@ -78,8 +78,8 @@ def refuse(name: str, cotangent: Any) -> None:
 
 def numbers(cotangent: Any) -> Any:
     """A tree of cotangents with zeros in the place of symbols for them."""
-    return jax.tree.map(
-        lambda leaf: jnp.zeros(leaf.aval.shape, leaf.aval.dtype) if isinstance(leaf, SymbolicZero) else leaf,
-        cotangent,
-        is_leaf=lambda leaf: isinstance(leaf, SymbolicZero),
-    )
+
+    def number(leaf: Any) -> Any:
+        return jnp.zeros(leaf.shape, cast(Any, leaf).dtype) if isinstance(leaf, SymbolicZero) else leaf
+
+    return jax.tree.map(number, cotangent, is_leaf=lambda leaf: isinstance(leaf, SymbolicZero))
