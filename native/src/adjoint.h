@@ -99,7 +99,8 @@ class Adjoint {
       for (int i = 0; i < nodes * nx; i++) total.pi[i] = first ? d.pi[i] : total.pi[i] + d.pi[i];
       for (int e = 0; e < sides; e++) {
         total.lam[e] = first ? d.lam[e] : total.lam[e] + d.lam[e];
-        total.s[e] = first ? d.s[e] : total.s[e] + d.s[e];
+        const V ds = pattern_.sides[e].soft ? d.s[e] : V{};  // hard rows have none
+        total.s[e] = first ? ds : total.s[e] + ds;
       }
     };
     add(true);

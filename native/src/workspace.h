@@ -46,8 +46,8 @@ class Memory {
       base_ = static_cast<V*>(std::aligned_alloc(sizeof(V) > 64 ? sizeof(V) : 64, (count * sizeof(V) + 63) / 64 * 64));
       if (base_ == nullptr) std::abort();
       size_ = count;
+      std::memset(static_cast<void*>(base_), 0, count * sizeof(V));  // later calls find numbers of earlier ones, which no lane in use reads
     }
-    std::memset(static_cast<void*>(base_), 0, count * sizeof(V));
     place(w, shape, sides, base_);
     return w;
   }

@@ -111,3 +111,36 @@ def test_shapes_are_checked_in_words():
     qp = random_qp(0)
     with pytest.raises(ValueError, match=r"QP.A has shape \(6, 2, 2\); with B of shape \(6, 3, 2\) it must be \(6, 3, 3\)"):
         pa.QP(A=qp.A[:, :2, :2], B=qp.B, Q=qp.Q, R=qp.R, initial_state=qp.initial_state)
+
+
+def test_a_bad_lane_adds_nothing_to_what_is_shared():
+    """Through the cost too, which depends on the data directly."""
+    qp, states = random_qp(0), jnp.array([[0.1, 0.2, 0.3], [jnp.nan, 0.0, 0.0]])
+
+    def costs(qp, states):
+        return jnp.nansum(jax.vmap(lambda state: pa.solve_qp(with_state(qp, state)).cost)(states))
+
+    mixed, alone = jax.grad(costs)(qp, states), jax.grad(costs)(qp, states[:1])
+    for left, right in zip(jax.tree.leaves(mixed), jax.tree.leaves(alone), strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-12, atol=1e-12)
+
+
+def test_derivatives_that_do_not_exist_raise():
+    qp, state = random_qp(0), jnp.array([0.1, 0.2, 0.3])
+    with pytest.raises(TypeError, match=r"QPSolution\.residual has no derivative"):
+        jax.grad(lambda state: pa.solve_qp(with_state(qp, state)).residual)(state)
+    with pytest.raises(TypeError, match=r"second derivatives .* are not available"):
+        jax.hessian(lambda state: pa.solve_qp(with_state(qp, state)).cost)(state)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"tau": -1.0}, r"InteriorPoint\(tau=-1.0\); a positive number was expected"),
+        ({"tolerance": 0.0}, r"InteriorPoint\(tolerance=0.0\); a positive number"),
+        ({"iterations": -1}, r"InteriorPoint\(iterations=-1\); at least 0"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        pa.InteriorPoint(**settings)

@@ -20,7 +20,6 @@ from jax.custom_derivatives import CustomVJPPrimal
 from jaxtyping import Array, Bool, Float, Int
 
 from planahead.planning import sqp, transcription
-from planahead.planning.derivatives import first_order, numbers, refuse, zero_unless
 from planahead.planning.lanes import Lanes
 from planahead.planning.linearisation import Exact
 from planahead.planning.plan import Guess
@@ -28,6 +27,7 @@ from planahead.planning.sqp import SQP
 from planahead.problem import Problem, scan_stages
 from planahead.qp import Status, backend, interior_point, newton
 from planahead.qp.batching import over_lanes, spread
+from planahead.qp.derivatives import first_order, numbers, refuse, zero_unless
 from planahead.qp.newton import Residuals, net
 from planahead.qp.types import LaneQP, Point, finite_prices
 
@@ -101,8 +101,8 @@ def solution(planner: SQP, rebuild: Callable[[Any], Problem], inputs: Inputs, gu
         return answer, (inputs, answer.point, qp, valid)
 
     def backward(kept, cotangent: Answer):
-        refuse("residual", cotangent.residual)
-        refuse("violation", cotangent.violation)
+        refuse("Plan.residual", cotangent.residual)
+        refuse("Plan.violation", cotangent.violation)
         inputs, point, qp, valid = kept
         cotangent_of_point = numbers(cotangent.point)
         seeds = _without_pinned(inputs.control, cotangent_of_point)

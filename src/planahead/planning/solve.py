@@ -11,12 +11,12 @@ from jaxtyping import Array, Float
 
 from planahead.planning import transcription
 from planahead.planning.arguments import check_kinds, check_problem, guess_of, vector
-from planahead.planning.derivatives import where_valid
 from planahead.planning.implicit import Answer, Inputs, problem_control_bounds, solution
 from planahead.planning.plan import Guess, Multipliers, Plan
 from planahead.planning.sqp import SQP
 from planahead.problem import Problem
 from planahead.qp import Status
+from planahead.qp.derivatives import where_valid
 from planahead.qp.newton import net
 from planahead.qp.types import price_of_violations
 

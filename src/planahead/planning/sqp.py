@@ -22,10 +22,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from planahead.planning.globalisation import FullStep, Globalisation, LineSearch, search, violations
 from planahead.planning.lanes import Lanes
-from planahead.planning.linearisation import GaussNewton, Hessian
+from planahead.planning.linearisation import Exact, GaussNewton, Hessian
 from planahead.planning.transcription import RowData
 from planahead.qp import InteriorPoint, Status, backend, interior_point, newton
-from planahead.qp.interior_point import Backend
+from planahead.qp.interior_point import Backend, check_positive
 from planahead.qp.lanes import along, choose, largest
 from planahead.qp.newton import Rows, net
 from planahead.qp.types import LaneQP, Point
@@ -47,6 +47,16 @@ class SQP(eqx.Module):
 
     backend: Backend = eqx.field(static=True, default="auto")
     """Who solves the QPs; see `InteriorPoint`."""
+
+    def __check_init__(self):
+        if self.iterations < 0:
+            raise ValueError(f"SQP(iterations={self.iterations}); at least 0 was expected.")
+        for name in ("tau", "tolerance", "gradient_tolerance"):
+            check_positive(f"SQP({name}=", getattr(self, name))
+        if not isinstance(self.hessian, GaussNewton | Exact):
+            raise ValueError(f"SQP(hessian={self.hessian!r}); pa.GaussNewton() or pa.Exact() was expected.")
+        if not isinstance(self.globalisation, FullStep | LineSearch):
+            raise ValueError(f"SQP(globalisation={self.globalisation!r}); pa.LineSearch() or pa.FullStep() was expected.")
 
     @classmethod
     def real_time(cls, *, iterations: int = 1, gradient_tolerance: float = jnp.inf, **settings: Any) -> "SQP":
@@ -188,10 +198,14 @@ def solve(
             def advance(alpha: Array) -> Array:
                 return problems.advance(loop.z, found.z, outcome.gain, qp.c, alpha, data.bound)
 
+            def backtrack(searching: Array) -> tuple[Array, Array, Array]:
+                return search(settings.globalisation, problems.evaluate, advance, data.bound, qp, loop.z, found.z, weight, searching)
+
+            def stay(searching: Array) -> tuple[Array, Array, Array]:
+                return loop.z, jnp.ones(lanes, dtype), ~searching
+
             searching = usable & ~loop.relaxed
-            z, alpha, accepted = search(
-                settings.globalisation, problems.evaluate, advance, data.bound, qp, loop.z, found.z, weight, searching
-            )
+            z, alpha, accepted = jax.lax.cond(jnp.any(searching), backtrack, stay, searching)
             z = choose(loop.relaxed, loop.z + found.z, z)
         else:
             z, alpha, accepted = loop.z + found.z, jnp.ones(lanes, dtype), usable

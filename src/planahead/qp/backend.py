@@ -14,13 +14,11 @@ from planahead.qp.newton import Residuals, Rows
 from planahead.qp.types import LaneQP, Point
 
 
-def is_native(backend: Backend | str) -> bool:
+def is_native(backend: Backend) -> bool:
     """Whether `backend` means the native kernel here.
 
-    **Raises:** `ValueError` for a name that is not a backend, `RuntimeError` where "native" was asked for and is not there.
+    **Raises:** `RuntimeError` where "native" was asked for and is not there.
     """
-    if backend not in ("auto", "native", "portable"):
-        raise ValueError(f"backend={backend!r}; the known ones are 'auto', 'native' and 'portable'")
     if backend == "native" and not native.available():
         raise RuntimeError(f"backend='native' was asked for, but: {native.description()}. Use backend='auto'.")
     return backend != "portable" and native.available()

@@ -12,7 +12,7 @@ References: S. Mehrotra, SIAM J. Optim. 2 (1992); G. Frison, M. Diehl, HPIPM, IF
 Fails, and says so, where the reduced Hessian is not positive definite, or where the numbers span more than the format holds.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 import equinox as eqx
 import jax
@@ -34,6 +34,11 @@ _RECENTRE = 0.1
 Backend = Literal["auto", "native", "portable"]
 
 
+def check_positive(what: str, value: float | None) -> None:
+    """Raise `ValueError` unless `value` is a positive number or `None`."""
+    if value is not None and not value > 0:
+        raise ValueError(f"{what}{value}); a positive number was expected, or None for the default.")
+
 class InteriorPoint(eqx.Module):
     """Settings of the solver. `None` means: chosen from the number format."""
 
@@ -45,6 +50,14 @@ class InteriorPoint(eqx.Module):
     iterations: int = eqx.field(static=True, default=60)
     backend: Backend = eqx.field(static=True, default="auto")
     """Who computes: the native kernel, this portable solver, or ("auto") the native one wherever it can."""
+
+    def __check_init__(self):
+        if self.iterations < 0:
+            raise ValueError(f"InteriorPoint(iterations={self.iterations}); at least 0 was expected.")
+        for name in ("tolerance", "tau"):
+            check_positive(f"InteriorPoint({name}=", getattr(self, name))
+        if self.backend not in get_args(Backend):
+            raise ValueError(f"backend={self.backend!r}; the known ones are {', '.join(map(repr, get_args(Backend)))}.")
 
     def resolved_tolerance(self, dtype) -> float:
         return self.tolerance if self.tolerance is not None else (1e-9 if dtype == jnp.float64 else 2e-5)

@@ -75,7 +75,7 @@ def solve(qp: LaneQP, in_lanes: Any, settings: InteriorPoint, active: Bool[Array
     N, nx, nu = qp.F.shape[0], qp.state_size, qp.control_size
     nodes, m, dtype = N + 1, qp.linear.shape[1], qp.g.dtype
 
-    def output(*shape: int, wanted: bool = True, dtype=dtype) -> jax.ShapeDtypeStruct:
+    def output(*shape: int, wanted: bool = True, dtype: Any = dtype) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((*shape, lanes) if wanted else (0,), dtype)
 
     two_sided = (nodes, 2, m)
@@ -135,7 +135,7 @@ def _adjoint(qp: LaneQP, in_lanes: Any, point: Point, cotangent: Point | None, v
 def _problem(qp: LaneQP, in_lanes: Any, lanes: int) -> tuple[tuple[Array, ...], int, dict[str, Any]]:
     """The problem's arrays in the order of the entry points, the bits of those that are shared, and its sizes."""
     free = qp.initial_state is None
-    initial = jnp.zeros(0, qp.g.dtype) if free else qp.initial_state
+    initial = jnp.zeros(0, qp.g.dtype) if qp.initial_state is None else qp.initial_state
     arrays = (qp.H, qp.g, qp.F, qp.c, qp.G, qp.bound, qp.linear, qp.quadratic, initial)
     carry = (
         in_lanes.H, in_lanes.g, in_lanes.F, in_lanes.c, in_lanes.G, in_lanes.bound, in_lanes.linear, in_lanes.quadratic,

@@ -6,15 +6,17 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import CustomVJPPrimal
 from jaxtyping import Array, Float, Int
 
 from planahead.qp import backend
 from planahead.qp.batching import over_lanes, spread
+from planahead.qp.derivatives import first_order, numbers, refuse, where_valid, zero_unless
 from planahead.qp.interior_point import InteriorPoint
 from planahead.qp.newton import Residuals
 from planahead.qp.sensitivity import data_residuals
 from planahead.qp.status import Status
-from planahead.qp.types import QP, LaneQP, Point, QPSolution
+from planahead.qp.types import QP, LaneQP, Point, QPSolution, price_of_violations
 
 
 class _Answer(eqx.Module):
@@ -49,12 +51,10 @@ def solve_qp(qp: QP, *, solver: InteriorPoint = InteriorPoint()) -> QPSolution:
         raise ValueError(f"solve_qp takes one QP, with B [N, nx, nu]; got B of shape {qp.B.shape}. Use jax.vmap for a batch.")
     packed = qp.pack()
     answer: _Answer = _solve(solver, packed)  # pyright: ignore[reportAssignmentType]
-    nu = packed.control_size
-    z, s = answer.point.z, answer.point.s
-    priced = jnp.isfinite(packed.linear) & jnp.isfinite(packed.quadratic)
-    linear, quadratic = (jnp.where(priced, price, 0.0) for price in (packed.linear, packed.quadratic))
-    prices = jnp.sum(linear[:, None] * s + 0.5 * quadratic[:, None] * s**2)
-    cost = jnp.sum(packed.g * z) + 0.5 * jnp.einsum("ki,kij,kj->", z, packed.H, z) + prices
+    nu, z = packed.control_size, answer.point.z
+    data = where_valid(answer.status == Status.SOLVED, packed)
+    prices = price_of_violations(data.linear, data.quadratic, answer.point.s)
+    cost = jnp.sum(data.g * z) + 0.5 * jnp.einsum("ki,kij,kj->", z, data.H, z) + prices
     return QPSolution(
         states=z[:, nu:],
         controls=z[:-1, :nu],
@@ -89,18 +89,20 @@ def _adjoint(solver: InteriorPoint):
     return over_lanes(kernel)
 
 
-def _forward(solver: InteriorPoint, qp: LaneQP) -> tuple[_Answer, tuple[LaneQP, _Answer]]:
+def _forward(solver: InteriorPoint, qp: Any) -> tuple[_Answer, tuple[LaneQP, _Answer]]:
+    qp = first_order(jax.tree.map(lambda leaf: leaf.value, qp, is_leaf=lambda leaf: isinstance(leaf, CustomVJPPrimal)))
     answer = _solver(solver, rows=True)(qp)
     return answer, (qp, answer)
 
 
 def _backward(solver: InteriorPoint, kept: tuple[LaneQP, _Answer], cotangent: Any) -> tuple[LaneQP]:
     qp, answer = kept
+    refuse("QPSolution.residual", cotangent.residual)
+    cotangent = numbers(cotangent)
     valid = answer.status == Status.SOLVED
     weights = _adjoint(solver)(qp, answer.point, cotangent.point, valid)
     _, pull = jax.vjp(lambda data: data_residuals(data, answer.point), qp)
-    (data_cotangent,) = pull(weights)
-    return (jax.tree.map(lambda leaf: jnp.where(valid, leaf, 0.0), data_cotangent),)
+    return (zero_unless(valid, pull(weights)[0]),)
 
 
-_solve.defvjp(_forward, _backward)
+_solve.defvjp(_forward, _backward, symbolic_zeros=True)

@@ -1,8 +1,8 @@
-"""Which derivatives of a plan exist, and what happens to the others.
+"""Which derivatives of a solution exist, and what happens to the others.
 
 A solve is differentiated by the implicit function theorem, once, and only in lanes that reached a solution. What has
 no derivative raises, in words, where JAX would hand back a zero; what has none in one lane of a batch is zero in that
-lane and counted (`Plan.gradient_valid`).
+lane and counted (`gradient_valid`).
 """
 
 from typing import Any, cast
@@ -14,8 +14,8 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Bool
 
 _NO_SECOND = (
-    "planahead: second derivatives of a plan are not available (the derivative of `solve`, `value` and `action_value` is "
-    "implicit and is not differentiated again); use finite differences of the gradient, or jax.lax.stop_gradient where it "
+    "planahead: second derivatives of a plan are not available (the derivative of `solve`, `value`, `action_value` and "
+    "`solve_qp` is implicit and is not differentiated again); use finite differences of the gradient, or jax.lax.stop_gradient where it "
     "is a constant."
 )
 
@@ -67,11 +67,11 @@ def zero_unless(valid: Bool[Array, ""], cotangent: Any) -> Any:
 
 
 def refuse(name: str, cotangent: Any) -> None:
-    """Raise where a derivative of `Plan.name` is asked for."""
+    """Raise where a derivative of the output `name` is asked for, e.g. of `Plan.residual`."""
     if not isinstance(cotangent, SymbolicZero):
         raise TypeError(
-            f"planahead: Plan.{name} has no derivative (it says how the solve ended, and is not a function of the problem). "
-            f"Take jax.lax.stop_gradient(plan.{name}) where it enters a loss; through a scan carry plan.shift() or "
+            f"planahead: {name} has no derivative (it says how the solve ended, and is not a function of the problem). "
+            f"Take jax.lax.stop_gradient of it where it enters a loss; through a scan carry plan.shift() or "
             "plan.guess(), not the whole plan."
         )
 
