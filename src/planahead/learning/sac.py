@@ -254,7 +254,7 @@ class SAC(Learner[SACState]):
             state,
             policy=policy,
             critic=critic,
-            target_critic=optax.incremental_update(critic, state.target_critic, self.polyak),
+            target_critic=jax.tree.map(lambda old, new: old + self.polyak * (new - old), state.target_critic, critic),
             log_temperature=log_temperature,
             optimisers=Optimisers(policy_moments, critic_moments, temperature_moments),
         )

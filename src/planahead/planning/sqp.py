@@ -191,7 +191,8 @@ def solve(
         found = outcome.point
         usable = loop.active & (outcome.status != Status.INVALID_INPUT) & jnp.isfinite(outcome.residual)
         weight = loop.weight
-        if isinstance(settings.globalisation, LineSearch):
+        line_search = settings.globalisation
+        if isinstance(line_search, LineSearch):
             needed = 1.1 * largest(found.pi)
             weight = jnp.where(usable, jnp.maximum(needed, 0.5 * (weight + needed)), weight)
 
@@ -199,7 +200,7 @@ def solve(
                 return problems.advance(loop.z, found.z, outcome.gain, qp.c, alpha, data.bound)
 
             def backtrack(searching: Array) -> tuple[Array, Array, Array]:
-                return search(settings.globalisation, problems.evaluate, advance, data.bound, qp, loop.z, found.z, weight, searching)
+                return search(line_search, problems.evaluate, advance, data.bound, qp, loop.z, found.z, weight, searching)
 
             def stay(searching: Array) -> tuple[Array, Array, Array]:
                 return loop.z, jnp.ones(lanes, dtype), ~searching
