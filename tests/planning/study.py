@@ -32,12 +32,21 @@ TOLERANCE = 1e-10
 """Of the solves: far below what is asserted, since a difference over h amplifies errors by 1/h."""
 
 
-def each_reference(*names: str, where: Any = lambda reference: True) -> Any:
-    """Run a test for every reference problem, or for those named."""
+HEAVY = ("quadrotor", "pendulum_swing_up", "cart_pole_balance")
+"""Problems whose studies compile for half a minute each."""
+
+
+def each_reference(*names: str, where: Any = lambda reference: True, heavy_is_slow: bool = False) -> Any:
+    """Run a test for every reference problem, or for those named; with `heavy_is_slow`, heavy ones only in the slow suite."""
+
+    def marks(entry: Reference) -> list[Any]:
+        slow = [pytest.mark.slow] if heavy_is_slow and entry.name in HEAVY else []
+        return [pytest.mark.xdist_group(entry.name), *slow]
+
     chosen = [entry for entry in REFERENCES if where(entry) and (not names or entry.name in names)]
     assert len(chosen) >= len(names), f"unknown reference problem among {names}"
     return pytest.mark.parametrize(
-        "reference", [pytest.param(entry, id=entry.name, marks=pytest.mark.xdist_group(entry.name)) for entry in chosen]
+        "reference", [pytest.param(entry, id=entry.name, marks=marks(entry)) for entry in chosen]
     )
 
 

@@ -13,8 +13,6 @@ from tests.planning.ipopt import Optimum
 from tests.planning.reference_problems import Reference
 from tests.planning.study import best_plans, each_reference, optimum, pinned_plan, planner, quick_jit
 
-pytestmark = pytest.mark.slow
-
 
 def assert_same(plan: pa.Plan, expected: Optimum, cost: float, controls: float) -> None:
     assert int(plan.status) == pa.Status.SOLVED, plan.explain()
@@ -24,7 +22,7 @@ def assert_same(plan: pa.Plan, expected: Optimum, cost: float, controls: float) 
     np.testing.assert_allclose(plan.controls, expected.controls, atol=controls * magnitude, rtol=0)
 
 
-@each_reference()
+@each_reference(heavy_is_slow=True)
 def test_best_plan(reference: Reference):
     for point, study in best_plans(reference).items():
         expected = optimum(reference, point)
@@ -35,14 +33,14 @@ def test_best_plan(reference: Reference):
         assert float(found) == pytest.approx(reference.known_cost, rel=1e-7)
 
 
-@each_reference()
+@each_reference(heavy_is_slow=True)
 def test_best_plan_with_a_pinned_first_control(reference: Reference):
     plan = pinned_plan(reference).plan
     assert_same(plan, optimum(reference, reference.state, reference.action), cost=1e-6, controls=1e-4)
     np.testing.assert_array_equal(plan.controls[0], reference.action)
 
 
-@each_reference()
+@each_reference(heavy_is_slow=True)
 def test_cost_gradients_are_the_multipliers_of_ipopt(reference: Reference):
     """∂Q/∂s and ∂Q/∂a are the multipliers of the rows that pin s and a in IPOPT's program."""
     study, expected = pinned_plan(reference), optimum(reference, reference.state, reference.action)
@@ -54,7 +52,7 @@ def test_cost_gradients_are_the_multipliers_of_ipopt(reference: Reference):
     np.testing.assert_allclose(gradients["['control']"] / weight, expected.control_gradient, atol=1e-5 * scale)
 
 
-@each_reference()
+@each_reference(heavy_is_slow=True)
 def test_float32_solves_what_float64_solves(reference: Reference):
     problem, chosen = reference.build(), planner(reference)
     plan = quick_jit(lambda state: pa.solve(problem, state, planner=chosen))(jnp.asarray(reference.state, float))

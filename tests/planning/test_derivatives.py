@@ -10,16 +10,12 @@ points are studied with `tau`, which makes the plan smooth there on a scale of â
 """
 
 import numpy as np
-import pytest
 
 from tests.planning.reference_problems import Reference
 from tests.planning.study import OUTPUTS, Study, best_plans, each_reference, pinned_plan, study
 
 STENCIL = np.array([1.0, -8.0, 8.0, -1.0]) / 12
 RELATIVE_ERROR = 1e-5
-
-
-pytestmark = pytest.mark.slow
 
 
 def assert_all_pairs_agree(study: Study) -> None:
@@ -38,23 +34,23 @@ def assert_all_pairs_agree(study: Study) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-@each_reference()
+@each_reference(heavy_is_slow=True)
 def test_best_plan_with_active_constraints(reference: Reference):
     assert_all_pairs_agree(best_plans(reference)[reference.state])
 
 
-@each_reference(where=lambda reference: reference.inactive is not None)
+@each_reference(where=lambda reference: reference.inactive is not None, heavy_is_slow=True)
 def test_best_plan_without_active_constraints(reference: Reference):
     assert reference.inactive is not None
     assert_all_pairs_agree(best_plans(reference)[reference.inactive])
 
 
-@each_reference()
+@each_reference(heavy_is_slow=True)
 def test_pinned_first_control(reference: Reference):
     assert_all_pairs_agree(pinned_plan(reference))
 
 
-@each_reference("bounded_control", "hard_state_bound", "nonlinear_constraint", "cart_pole_balance", "network_dynamics")
+@each_reference("bounded_control", "hard_state_bound", "nonlinear_constraint", "cart_pole_balance", "network_dynamics", heavy_is_slow=True)
 def test_smoothed_plan_where_a_constraint_is_about_to_become_active(reference: Reference):
     assert reference.weak is not None
     assert_all_pairs_agree(study(reference, (reference.weak,), tau=1e-3)[reference.weak])

@@ -180,7 +180,7 @@ def test_what_says_how_a_solve_ended_has_no_derivative(field):
     def number(states):
         return getattr(jax.vmap(lambda state: pa.solve(Corridor(), state))(states), field).sum()
 
-    with pytest.raises(TypeError, match=rf"Plan.{field} has no derivative .*stop_gradient\(plan.{field}\)"):
+    with pytest.raises(TypeError, match=rf"Plan.{field} has no derivative .*jax.lax.stop_gradient"):
         jax.jit(jax.grad(number))(STATES)
     assert np.all(jax.grad(lambda states: jax.lax.stop_gradient(number(states)) + states.sum())(STATES) == 1)
 

@@ -111,8 +111,8 @@ class SAC(Learner[SACState]):
     """Hold the entropy at H by moving α; otherwise α stays as it is."""
     target_entropy: float = eqx.field(default=-3.0, static=True)
     """H / n_a, in nats for each of the n_a actions, in unit coordinates: σ = e⁻³ / √(2πe) = 0.012 of a box of length 2. With the
-    customary -1 (σ = 0.09) a policy that steers a planner hides from its own noise where plans are saturated: the cart-pole then
-    chatters between the ends of its force instead of standing."""
+    customary -1 (σ = 0.09) a policy that steers a planner hides from its own noise where plans are saturated: it chatters between the
+    ends of the force, and the cart-pole is lost again and again; with -3 it chatters less and stands."""
     scale_log_probability: bool = eqx.field(default=True, static=True)
     """Multiply log p by ρ = n_a / n_drawn; without it the entropy of hundreds of parameters drowns the reward."""
     hidden_layers: int = eqx.field(default=2, static=True)
