@@ -144,3 +144,12 @@ def test_derivatives_that_do_not_exist_raise():
 def test_settings_that_mean_nothing_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         pa.InteriorPoint(**settings)
+
+
+def test_absent_bounds_are_no_arrays_of_an_earlier_import():
+    """Two compiled programs with absent bounds, each called twice: arrays made at import would be lost on the second call (jax 0.10.2)."""
+    data = random_qp(0)
+    parts = {name: getattr(data, name) for name in ("A", "B", "Q", "R")}
+    for scale in (1.0, 2.0):
+        solve = jax.jit(jax.vmap(lambda state, scale=scale: pa.solve_qp(pa.QP(**parts, initial_state=scale * state)).controls))
+        np.testing.assert_array_equal(solve(jnp.ones((4, 3))), solve(jnp.ones((4, 3))))

@@ -72,9 +72,9 @@ class QP(eqx.Module):
     r: Float[Array, "_ _"] | None = eqx.field(converter=_numbers, default=None)
     C: Float[Array, "_ _ _"] | None = eqx.field(converter=_numbers, default=None)
     D: Float[Array, "_ _ _"] | None = eqx.field(converter=_numbers, default=None)
-    control_bounds: StageBounds = StageBounds()
-    state_bounds: StageBounds = StageBounds()
-    constraint_bounds: StageBounds = StageBounds()
+    control_bounds: StageBounds = eqx.field(default_factory=lambda: StageBounds())
+    state_bounds: StageBounds = eqx.field(default_factory=lambda: StageBounds())
+    constraint_bounds: StageBounds = eqx.field(default_factory=lambda: StageBounds())
 
     def __check_init__(self):
         if not _is_data(self.B) or jnp.ndim(self.B) > 3:
