@@ -29,6 +29,7 @@ demo: .venv/.installed
 
 check: .venv/.installed-dev
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
 	$(BIN)/pyright
 
 test: check

@@ -19,7 +19,9 @@ def checked_names(package: ModuleType) -> set[str]:
     assert package.__file__ is not None
     tree = ast.parse(pathlib.Path(package.__file__).read_text())
     (block,) = [node for node in tree.body if isinstance(node, ast.If)]
-    return {alias.asname or alias.name for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    return {
+        alias.asname or alias.name for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
 
 
 @pytest.mark.parametrize("package", LAZY, ids=lambda package: package.__name__)
@@ -46,19 +48,26 @@ def test_another_name_is_not(package: ModuleType):
         _ = package.trane
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["trian"], ["train", "sac", "cartpole", "--stps", "3"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["train", "--help"], ["trian"], ["train", "sac", "cartpole", "--stps", "3"]]
+)
 def test_help_and_mistakes_do_not_wait_for_jax(arguments: list[str]):
     program = (
         "import sys\nfrom planahead.experiments.command import main\n"
         "try:\n    main(sys.argv[1:])\n"
         "finally:\n    print('jax' in sys.modules, 'matplotlib' in sys.modules, file=sys.stderr)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=120, check=False
+    )
     assert "False False" in done.stderr.splitlines()
     assert done.returncode == (0 if "--help" in arguments else 2)
 
 
 def test_gymnasium_knows_the_tasks_after_the_import():
-    program = "import planahead, gymnasium, sys; print(sorted(n for n in gymnasium.registry if 'planahead' in n), 'jax' in sys.modules)"
+    program = (
+        "import planahead, gymnasium, sys; "
+        "print(sorted(n for n in gymnasium.registry if 'planahead' in n), 'jax' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.strip() == "['planahead/CartPole-v0', 'planahead/MassSpringDamper-v0'] False"

@@ -11,7 +11,12 @@ from planahead.lazy import lazy_names as _lazy_names
 if TYPE_CHECKING:
     from jaxtyping import Array as Array
 
-    from planahead.learning import SAC as SAC, Learner as Learner, algorithm_names as algorithm_names, make_algorithm as make_algorithm
+    from planahead.learning import (
+        SAC as SAC,
+        Learner as Learner,
+        algorithm_names as algorithm_names,
+        make_algorithm as make_algorithm,
+    )
     from planahead.planning import (
         SQP as SQP,
         Exact as Exact,

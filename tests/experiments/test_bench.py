@@ -52,7 +52,10 @@ def test_rows_that_are_added_at_once_are_all_kept(tmp_path: pathlib.Path, monkey
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [(("sac,0", "sac,zero"), "is damaged: .*'zero'; a seed was expected. Move it away"), (("seed", "sed"), "has the columns")],
+    [
+        (("sac,0", "sac,zero"), "is damaged: .*'zero'; a seed was expected. Move it away"),
+        (("seed", "sed"), "has the columns"),
+    ],
 )
 def test_a_damaged_table_is_said(tmp_path: pathlib.Path, change: tuple[str, str], message: str):
     path = tmp_path / "results.csv"

@@ -70,7 +70,8 @@ def test_configuration_that_is_no_json(tmp_path: pathlib.Path):
 def test_configuration_without_a_part(tmp_path: pathlib.Path):
     run = create(tmp_path / "run")
     run.config_path.write_text('{"settings": {}, "learner": {}}')
-    said = r"has the keys «settings», «learner»; the objects «settings», «policy», «learner» were expected. Restore the file"
+    expected = "the objects «settings», «policy», «learner» were expected. Restore the file"
+    said = f"has the keys «settings», «learner»; {expected}"
     with pytest.raises(UserError, match=said):
         run.settings()
 
@@ -79,7 +80,9 @@ def test_a_damaged_table_is_not_cut(tmp_path: pathlib.Path):
     run = create(tmp_path / "run")
     path = run.table_path("metrics")
     path.write_text("step,return\n100,0.5\nxyz,0.6\n")
-    with pytest.raises(UserError, match=r"metrics.csv» is damaged: .*'xyz'; a step was expected at the start of every row"):
+    with pytest.raises(
+        UserError, match=r"metrics.csv» is damaged: .*'xyz'; a step was expected at the start of every row"
+    ):
         run.cut(100)
     assert "xyz" in path.read_text()
 

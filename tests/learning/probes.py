@@ -136,7 +136,9 @@ def direct_policy(seed: int = 0) -> DirectPolicy:
     return DirectPolicy((1.0,), ActionBox((-1.0,), (1.0,)), hidden=(32, 32), key=jax.random.key(seed))
 
 
-def train(environment: Probe, chunks: int, learner: SAC = QUICK, policy: StochasticPolicy | None = None, seed: int = 0) -> SACState:
+def train(
+    environment: Probe, chunks: int, learner: SAC = QUICK, policy: StochasticPolicy | None = None, seed: int = 0
+) -> SACState:
     state = learner.init(ProbeTask(environment=environment), policy or direct_policy(seed), jax.random.key(seed))
     for chunk in range(chunks):
         state, _ = learner.advance(state, jax.random.fold_in(jax.random.key(seed), chunk))

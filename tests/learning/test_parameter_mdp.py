@@ -43,7 +43,9 @@ class Line(pa.Problem):
 
 def planned_actions() -> np.ndarray:
     """The index of the action for every state and parameter, [7, 9]."""
-    states, targets = (jnp.ravel(grid) for grid in jnp.meshgrid(jnp.array(STATES), jnp.array(PARAMETERS), indexing="ij"))
+    states, targets = (
+        jnp.ravel(grid) for grid in jnp.meshgrid(jnp.array(STATES), jnp.array(PARAMETERS), indexing="ij")
+    )
     plans = jax.jit(jax.vmap(lambda s, t: solve(Line(target=t), s[None])))(states * 1.0, targets)
     assert (plans.status == Status.SOLVED).all()
     return np.rint(np.asarray(plans.controls[:, 0, 0])).astype(int).reshape(7, 9) + 1

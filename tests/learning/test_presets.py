@@ -42,7 +42,11 @@ def test_every_preset_is_tested():
             {"batchsize": 3},
             "algorithm 'sac' has no setting 'batchsize'; the known ones are: batch_size, discount,",
         ),
-        ("sac", {"residual": True}, "algorithm 'sac' has no planner, so no setting 'residual'; leave it out, or use sac-zop"),
+        (
+            "sac",
+            {"residual": True},
+            "algorithm 'sac' has no planner, so no setting 'residual'; leave it out, or use sac-zop",
+        ),
     ],
 )
 def test_unknown_names_list_the_known_ones(name, settings, message):
@@ -53,7 +57,9 @@ def test_unknown_names_list_the_known_ones(name, settings, message):
 @pytest.mark.parametrize("name", ["sac-zop", "sac-fop", pytest.param("sac-foa", marks=pytest.mark.slow)])
 def test_learns_through_a_planner(name):
     """The planner does what its parameter says, and the reward asks for half of what is observed."""
-    settings: dict[str, Any] = {field.name: getattr(QUICK, field.name) for field in dataclasses.fields(QUICK) if field.name != "critic"}
+    settings: dict[str, Any] = {
+        field.name: getattr(QUICK, field.name) for field in dataclasses.fields(QUICK) if field.name != "critic"
+    }
     policy, learner = make_algorithm(name, ProbeTask(environment=AIM_AT_HALF), jax.random.key(0), **settings)
     state, metrics = learner.init(ProbeTask(environment=AIM_AT_HALF), policy, jax.random.key(1)), {}
     for chunk in range(6):
@@ -65,9 +71,12 @@ def test_learns_through_a_planner(name):
 
 
 def test_a_warm_start_travels_with_every_transition():
-    """The guesses at both ends are stored, so that an update plans from where the decision did. Traced, not compiled."""
+    """The guesses at both ends are stored, so that an update plans from where the decision did. Traced, not
+    compiled."""
     task = make_task("cartpole")
-    policy, learner = make_algorithm("sac-fop", task, jax.random.key(0), warm_start=True, residual=True, hidden_units=8, replay_size=32)
+    policy, learner = make_algorithm(
+        "sac-fop", task, jax.random.key(0), warm_start=True, residual=True, hidden_units=8, replay_size=32
+    )
     state = learner.init(task, policy, jax.random.key(1))
     plan_size = (5 + 1) * 4 + 5 * 1 + 1
     assert state.replay.rows.shape == (32, 4 + 1 + 1 + 4 + 1 + 1 + 2 * plan_size)
@@ -92,7 +101,11 @@ def test_a_plan_that_ran_out_of_iterations_is_judged_by_its_residual():
     [
         ("warm_start", "no", "warm_start='no': true or false was expected, e.g. warm_start=False"),
         ("tune_temperature", 1, "tune_temperature=1: true or false was expected, e.g. tune_temperature=True"),
-        ("planner_iterations", 2.5, "planner_iterations=2.5: a whole number, at least 1 was expected, e.g. planner_iterations=10"),
+        (
+            "planner_iterations",
+            2.5,
+            "planner_iterations=2.5: a whole number, at least 1 was expected, e.g. planner_iterations=10",
+        ),
         ("planner_iterations", 0, "planner_iterations=0: a whole number, at least 1 was expected"),
         ("hidden_units", True, "hidden_units=True: a whole number, at least 1 was expected, e.g. hidden_units=256"),
         ("planner_tau", -1, "planner_tau=-1: a finite number above 0 was expected, e.g. planner_tau=0.001"),
@@ -111,13 +124,17 @@ def test_settings_are_of_their_type(setting: str, value: Any, expected: str):
 
 def test_every_default_is_a_setting():
     policy, learner = make_algorithm("sac-zop", make_task("cartpole"), jax.random.key(0), hidden_units=8)
-    check_settings("sac-zop", {f.name: getattr(learner, f.name) for f in dataclasses.fields(learner) if f.name != "critic"})
+    check_settings(
+        "sac-zop", {f.name: getattr(learner, f.name) for f in dataclasses.fields(learner) if f.name != "critic"}
+    )
     check_settings("sac-zop", {"planner_tau": None, "planner_iterations": 3, "residual": True, "warm_start": False})
     assert isinstance(policy, PlannerPolicy)
 
 
 def test_a_policy_says_what_decides_it():
-    policy, _ = make_algorithm("sac-foa", make_task("cartpole"), jax.random.key(0), hidden_units=8, planner_tau=1e-3, warm_start=True)
+    policy, _ = make_algorithm(
+        "sac-foa", make_task("cartpole"), jax.random.key(0), hidden_units=8, planner_tau=1e-3, warm_start=True
+    )
     expected = {
         "hidden": "(8, 8)", "parameters": "angle_reference", "noise": "action", "residual": False, "warm_start": True,
         "planner": "SQP", "planner_iterations": 10, "planner_tau": 1e-3, "planner_gradient_tolerance": 1e-2,

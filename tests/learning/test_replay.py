@@ -35,7 +35,9 @@ def test_items_come_back_as_they_went_in():
         np.testing.assert_array_equal(drawn[name], expected[name])
 
 
-@pytest.mark.parametrize(("batches", "kept"), [(1, {0, 1}), (3, set(range(6))), (4, set(range(2, 8))), (11, set(range(16, 22)))])
+@pytest.mark.parametrize(
+    ("batches", "kept"), [(1, {0, 1}), (3, set(range(6))), (4, set(range(2, 8))), (11, set(range(16, 22)))]
+)
 def test_the_newest_are_kept(batches: int, kept: set[int]):
     replay = filled(batches)
     assert int(replay.size) == len(kept) and int(replay.count) == 2 * batches

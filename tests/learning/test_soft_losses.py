@@ -116,7 +116,9 @@ def test_actor_gradient_goes_through_the_plan(noise):
     np.testing.assert_allclose(jax.grad(loss)(jnp.zeros(2)), differences, rtol=5e-3, atol=5e-4)
 
 
-@pytest.mark.parametrize(("place", "noise"), [("action", "parameters"), ("action", "action"), ("parameters", "parameters")])
+@pytest.mark.parametrize(
+    ("place", "noise"), [("action", "parameters"), ("action", "action"), ("parameters", "parameters")]
+)
 def test_a_failed_solve_contributes_nothing(place, noise):
     """Losses and gradients with rows whose solves fail do not depend on these rows, and are means over the others."""
     policy = steered(noise, fails=lambda observation: observation[0] > 0.0)
@@ -154,7 +156,9 @@ def test_a_failed_solve_contributes_nothing(place, noise):
     value = 0.3 * draws.now.log_probability - twin(batch.observation, draws.now.point).min(0)
     np.testing.assert_allclose(losses_and_gradients(batch)[0][1], value[~bad].mean(), rtol=1e-5)
 
-    only_bad = experience(observation=jnp.abs(where), next_observation=jnp.abs(where), failed=failed | (place == "parameters"))
+    only_bad = experience(
+        observation=jnp.abs(where), next_observation=jnp.abs(where), failed=failed | (place == "parameters")
+    )
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(losses_and_gradients(only_bad)))
 
 

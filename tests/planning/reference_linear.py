@@ -243,7 +243,9 @@ class DiscountedTracking(pa.Problem):
 
 def discounted_tracking():
     stages = jnp.arange(19.0)
-    return DiscountedTracking(target=pa.PerStage(jnp.asarray(moving_target())), weight=pa.PerStage(1.0 + 0.1 * jnp.asarray(stages)))
+    return DiscountedTracking(
+        target=pa.PerStage(jnp.asarray(moving_target())), weight=pa.PerStage(1.0 + 0.1 * jnp.asarray(stages))
+    )
 
 
 def discounted_tracking_oracle():
@@ -253,11 +255,16 @@ def discounted_tracking_oracle():
         2,
         1,
         _Mass.dynamics,
-        stage_cost=lambda x, u, k: 0.5 * ((1 + 0.1 * k) ** 2 * (x[0] - target[k]) ** 2 + 0.01 * x[1] ** 2 + 0.0025 * u[0] ** 2),
+        stage_cost=lambda x, u, k: (
+            0.5 * ((1 + 0.1 * k) ** 2 * (x[0] - target[k]) ** 2 + 0.01 * x[1] ** 2 + 0.0025 * u[0] ** 2)
+        ),
         terminal_cost=lambda x: 0.5 * 2.8**2 * (x[0] - target[18]) ** 2,
         control_lower=-4.0,
         control_upper=4.0,
-        limits=tuple(Limit(lambda x, u, k: x[0], upper=0.15, linear=0.1, quadratic=2.0, stages=stages) for stages in ("inner", "terminal")),
+        limits=tuple(
+            Limit(lambda x, u, k: x[0], upper=0.15, linear=0.1, quadratic=2.0, stages=stages)
+            for stages in ("inner", "terminal")
+        ),
         discount=0.9,
     )
 

@@ -21,7 +21,9 @@ def _cart_pole_ode(x, u, cart_mass, pole_mass, length):
     sin, cos, rate = jnp.sin(x[1]), jnp.cos(x[1]), x[3]
     d = cart_mass + pole_mass - pole_mass * cos**2
     cart = (-pole_mass * length * sin * rate**2 + pole_mass * GRAVITY * cos * sin + u[0]) / d
-    pole = (-pole_mass * length * cos * sin * rate**2 + u[0] * cos + (cart_mass + pole_mass) * GRAVITY * sin) / (length * d)
+    pole = (-pole_mass * length * cos * sin * rate**2 + u[0] * cos + (cart_mass + pole_mass) * GRAVITY * sin) / (
+        length * d
+    )
     return jnp.stack([x[2], rate, cart, pole])
 
 
@@ -77,7 +79,9 @@ def cart_pole_balance_oracle():
         terminal_cost=lambda x: 0.5 * ca.dot(ca.DM([200.0, 200.0, 1.0, 1.0]), x**2),
         control_lower=-15.0,
         control_upper=15.0,
-        limits=tuple(Limit(lambda x, u, k: x[0], -0.45, 0.45, quadratic=1e3, stages=stages) for stages in ("inner", "terminal")),
+        limits=tuple(
+            Limit(lambda x, u, k: x[0], -0.45, 0.45, quadratic=1e3, stages=stages) for stages in ("inner", "terminal")
+        ),
     )
 
 
@@ -138,7 +142,9 @@ class Quadrotor(pa.Problem):
         inertia = jnp.array([0.01, 0.01, 0.02])
         body_z = jnp.stack([2 * (i * k + w * j), 2 * (j * k - w * i), 1 - 2 * (i * i + j * j)])
         p, q, r = rates
-        attitude_rate = 0.5 * jnp.stack([-i * p - j * q - k * r, w * p + j * r - k * q, w * q + k * p - i * r, w * r + i * q - j * p])
+        attitude_rate = 0.5 * jnp.stack(
+            [-i * p - j * q - k * r, w * p + j * r - k * q, w * q + k * p - i * r, w * r + i * q - j * p]
+        )
         acceleration = body_z * jnp.sum(u) / self.mass - jnp.array([0.0, 0.0, GRAVITY])
         angular = (mixer @ u - jnp.cross(rates, inertia * rates)) / inertia
         return jnp.concatenate([velocity, attitude_rate, acceleration, angular])
@@ -172,7 +178,9 @@ def quadrotor_oracle():
         thrust = ca.vertcat(0, 0, ca.sum1(u))
         # Rotation by a quaternion: v + 2 w (q × v) + 2 q × (q × v).
         lift = thrust + 2 * w * ca.cross(vector, thrust) + 2 * ca.cross(vector, ca.cross(vector, thrust))
-        torque = ca.vertcat(arm * (u[0] - u[1] - u[2] + u[3]), arm * (-u[0] - u[1] + u[2] + u[3]), 0.016 * (u[0] - u[1] + u[2] - u[3]))
+        torque = ca.vertcat(
+            arm * (u[0] - u[1] - u[2] + u[3]), arm * (-u[0] - u[1] + u[2] + u[3]), 0.016 * (u[0] - u[1] + u[2] - u[3])
+        )
         return ca.vertcat(
             x[7:10],
             -0.5 * ca.dot(vector, rates),
@@ -236,13 +244,16 @@ def obstacle_oracle(price: tuple[float, float] | None = None):
         20,
         4,
         2,
-        dynamics=lambda x, u, k: casadi_rk4(lambda x, u: ca.vertcat(x[3] * ca.cos(x[2]), x[3] * ca.sin(x[2]), u[1], u[0]), x, u, 0.1),
+        dynamics=lambda x, u, k: casadi_rk4(
+            lambda x, u: ca.vertcat(x[3] * ca.cos(x[2]), x[3] * ca.sin(x[2]), u[1], u[0]), x, u, 0.1
+        ),
         stage_cost=lambda x, u, k: 0.5 * (ca.sumsqr(x[:2] - goal) + 0.09 * ca.sumsqr(u)),
         terminal_cost=lambda x: 0.5 * (9.0 * ca.sumsqr(x[:2] - goal) + x[3] ** 2),
         control_lower=[-2.0, -2.5],
         control_upper=[2.0, 2.5],
         limits=tuple(
-            Limit(lambda x, u, k: ca.sumsqr(x[:2] - centre), 0.25, np.inf, linear, quadratic, stages) for stages in ("path", "terminal")
+            Limit(lambda x, u, k: ca.sumsqr(x[:2] - centre), 0.25, np.inf, linear, quadratic, stages)
+            for stages in ("path", "terminal")
         ),
     )
 
@@ -287,8 +298,12 @@ def van_der_pol_oracle():
         25,
         2,
         1,
-        dynamics=lambda x, u, k: casadi_rk4(lambda x, u: ca.vertcat(x[1], (1 - x[0] * x[0]) * x[1] - x[0] + u[0]), x, u, 0.1),
-        stage_cost=lambda x, u, k: ca.log(ca.cosh(2 * x[0])) + x[1] ** 4 / 4 + x[0] * x[1] / 2 + ca.exp(u[0]) - u[0] - 1,
+        dynamics=lambda x, u, k: casadi_rk4(
+            lambda x, u: ca.vertcat(x[1], (1 - x[0] * x[0]) * x[1] - x[0] + u[0]), x, u, 0.1
+        ),
+        stage_cost=lambda x, u, k: (
+            ca.log(ca.cosh(2 * x[0])) + x[1] ** 4 / 4 + x[0] * x[1] / 2 + ca.exp(u[0]) - u[0] - 1
+        ),
         terminal_cost=lambda x: 5 * ca.log(ca.cosh(2 * x[0])) + x[1] ** 2,
         control_lower=-1.5,
         control_upper=1.0,
@@ -352,5 +367,8 @@ def network_dynamics_oracle():
         terminal_cost=lambda x: 0.5 * (9 * (x[0] - 0.3) ** 2 + x[1] ** 2),
         control_lower=-3.0,
         control_upper=3.0,
-        limits=tuple(Limit(lambda x, u, k: x[1], -0.8, 0.8, linear=0.05, quadratic=5.0, stages=stages) for stages in ("inner", "terminal")),
+        limits=tuple(
+            Limit(lambda x, u, k: x[1], -0.8, 0.8, linear=0.05, quadratic=5.0, stages=stages)
+            for stages in ("inner", "terminal")
+        ),
     )

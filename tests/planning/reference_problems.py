@@ -37,7 +37,8 @@ class Reference:
     exact_hessian: bool = False
     """Whether Gauss-Newton has nothing to work with."""
     step: float = 2e-4
-    """Of central differences, relative to what is moved: small beside `Optimum.strictness`, large beside the solver's error."""
+    """Of central differences, relative to what is moved: small beside `Optimum.strictness`, large beside the solver's
+    error."""
     known_cost: float | None = None
     """An optimal cost somebody else published for `state`."""
 

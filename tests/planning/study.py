@@ -37,7 +37,8 @@ HEAVY = ("quadrotor", "pendulum_swing_up", "cart_pole_balance")
 
 
 def each_reference(*names: str, where: Any = lambda reference: True, heavy_is_slow: bool = False) -> Any:
-    """Run a test for every reference problem, or for those named; with `heavy_is_slow`, heavy ones only in the slow suite."""
+    """Run a test for every reference problem, or for those named; with `heavy_is_slow`, heavy ones only in the slow
+    suite."""
 
     def marks(entry: Reference) -> list[Any]:
         slow = [pytest.mark.slow] if heavy_is_slow and entry.name in HEAVY else []
@@ -85,7 +86,9 @@ class Study:
 
 
 @functools.cache
-def study(reference: Reference, points: tuple[Point, ...], action: Point | None = None, tau: float | None = None) -> dict[Point, Study]:
+def study(
+    reference: Reference, points: tuple[Point, ...], action: Point | None = None, tau: float | None = None
+) -> dict[Point, Study]:
     """Study `reference` at `points`, in float64; with an `action`, of the problem whose first control is pinned."""
     with jax.enable_x64(True):
         return _study(reference, points, action, tau)
@@ -104,7 +107,9 @@ def _study(reference: Reference, points: tuple[Point, ...], action: Point | None
     def values_at(point: Point) -> list[np.ndarray]:
         return [np.asarray(point) if i == state_index else np.asarray(value) for i, (_, value) in enumerate(paths)]
 
-    directions = tuple(random.normal(size=value.shape) * np.where(value == 0, 1.0, np.abs(value)) for value in values_at(points[0]))
+    directions = tuple(
+        random.normal(size=value.shape) * np.where(value == 0, 1.0, np.abs(value)) for value in values_at(points[0])
+    )
     lanes = 1 + len(OFFSETS) * len(names)
     batches = []
     for point in points:
@@ -118,7 +123,10 @@ def _study(reference: Reference, points: tuple[Point, ...], action: Point | None
 
     def outputs(inputs):
         plan = pa.solve(eqx.combine(inputs["problem"], fixed), inputs["state"], inputs.get("control"), planner=chosen)
-        flat = {name: jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(getattr(plan, name))]) for name in OUTPUTS}
+        flat = {
+            name: jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(getattr(plan, name))])
+            for name in OUTPUTS
+        }
         return flat, plan
 
     sizes = {name: value.shape[0] for name, value in jax.eval_shape(outputs, example)[0].items()}
@@ -136,7 +144,9 @@ def _study(reference: Reference, points: tuple[Point, ...], action: Point | None
     studies = {}
     for index, point in enumerate(points):
         first = index * lanes
-        gradients = {name: tuple(leaf[first, row] for leaf in jax.tree.leaves(pulled)) for row, name in enumerate(OUTPUTS)}
+        gradients = {
+            name: tuple(leaf[first, row] for leaf in jax.tree.leaves(pulled)) for row, name in enumerate(OUTPUTS)
+        }
         mine = jax.tree.map(lambda leaf, first=first: leaf[first : first + lanes], plans)
         studies[point] = Study(mine, step, names, directions, weights, gradients)
     return studies

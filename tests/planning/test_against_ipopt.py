@@ -27,7 +27,9 @@ def test_best_plan(reference: Reference):
     for point, study in best_plans(reference).items():
         expected = optimum(reference, point)
         assert_same(study.plan, expected, cost=1e-6, controls=1e-4)
-        np.testing.assert_allclose(study.plan.states, expected.states, atol=1e-4 * max(1.0, np.abs(expected.states).max()))
+        np.testing.assert_allclose(
+            study.plan.states, expected.states, atol=1e-4 * max(1.0, np.abs(expected.states).max())
+        )
     if reference.known_cost is not None:
         found = best_plans(reference)[reference.state].plan.cost
         assert float(found) == pytest.approx(reference.known_cost, rel=1e-7)

@@ -176,10 +176,14 @@ def test_a_wrong_model_with_the_modified_cost_plans_optimally(horizon: int, x64)
     (a, b), (wrong_a, wrong_b), (p, K) = TRUE_MODEL, WRONG_MODEL, true_optimum()
     q_matrix = np.diag([STATE_PRICE, CONTROL_PRICE]) + DISCOUNT * p * np.outer([a, b], [a, b])
     modified = q_matrix - DISCOUNT * p * np.outer([wrong_a, wrong_b], [wrong_a, wrong_b])
-    problem = WrongModel(horizon=horizon, cost_matrix=jnp.asarray(modified[[0, 0, 1], [0, 1, 1]]), terminal=jnp.asarray(p))
+    problem = WrongModel(
+        horizon=horizon, cost_matrix=jnp.asarray(modified[[0, 0, 1], [0, 1, 1]]), terminal=jnp.asarray(p)
+    )
     exact, state, action = pa.SQP(hessian=pa.Exact(convexify="none"), tolerance=1e-11), 1.3, -0.4
     plan = quick_jit(lambda x: pa.solve(problem, x, planner=exact))(jnp.array([state]))
-    cost = quick_jit(lambda x, a: pa.action_value(problem, x, a, planner=exact))(jnp.array([state]), jnp.array([action]))
+    cost = quick_jit(lambda x, a: pa.action_value(problem, x, a, planner=exact))(
+        jnp.array([state]), jnp.array([action])
+    )
     assert pa.Status(int(plan.status)) == pa.Status.SOLVED
     assert float(plan.controls[0, 0]) == pytest.approx(-K * state, rel=1e-9)
     assert float(plan.cost) == pytest.approx(p * state**2 / 2, rel=1e-9)

@@ -50,7 +50,14 @@ def test_pinned_first_control(reference: Reference):
     assert_all_pairs_agree(pinned_plan(reference))
 
 
-@each_reference("bounded_control", "hard_state_bound", "nonlinear_constraint", "cart_pole_balance", "network_dynamics", heavy_is_slow=True)
+@each_reference(
+    "bounded_control",
+    "hard_state_bound",
+    "nonlinear_constraint",
+    "cart_pole_balance",
+    "network_dynamics",
+    heavy_is_slow=True,
+)
 def test_smoothed_plan_where_a_constraint_is_about_to_become_active(reference: Reference):
     assert reference.weak is not None
     assert_all_pairs_agree(study(reference, (reference.weak,), tau=1e-3)[reference.weak])

@@ -13,7 +13,8 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 
 class Corridor(pa.Problem):
-    """A pendulum-like cart that must stay within half a metre, with a horizon short enough to make that impossible from afar."""
+    """A pendulum-like cart that must stay within half a metre, with a horizon short enough to make that impossible from
+    afar."""
 
     horizon: int = pa.static(6)
     state_size: int = pa.static(2)
@@ -111,7 +112,9 @@ def test_crossed_bounds_from_parameters_are_invalid_input():
         def control_bounds(self):
             return pa.Bounds(self.lower, 0.5)
 
-    plan = jax.vmap(lambda lower: pa.solve(eqx.tree_at(lambda p: p.lower, Crossed(), lower), STATES[0]))(jnp.array([0.0, 0.7]))
+    plan = jax.vmap(lambda lower: pa.solve(eqx.tree_at(lambda p: p.lower, Crossed(), lower), STATES[0]))(
+        jnp.array([0.0, 0.7])
+    )
     assert names(plan) == ["SOLVED", "INVALID_INPUT"]
 
 

@@ -40,7 +40,10 @@ def test_components_are_independent():
     distribution = SquashedGaussian(jnp.array([0.3, -0.5]), jnp.array([-1.0, 0.2]))
     value = jnp.array([0.1, 0.6])
     apart = sum(
-        SquashedGaussian(distribution.mean[i : i + 1], distribution.log_std[i : i + 1]).log_probability(value[i : i + 1]) for i in range(2)
+        SquashedGaussian(distribution.mean[i : i + 1], distribution.log_std[i : i + 1]).log_probability(
+            value[i : i + 1]
+        )
+        for i in range(2)
     )
     np.testing.assert_allclose(distribution.log_probability(value), apart, rtol=1e-6)
 

@@ -58,4 +58,8 @@ def test_policy_and_fixed_planner_agree(monkeypatch: pytest.MonkeyPatch, status:
 
 def test_the_fixed_planner_says_what_decides_it():
     settings = FixedPlanner(ProbeTask(environment=probe()), CONTENT).settings()
-    assert (settings["planner"], settings["planner_gradient_tolerance"], settings["planner_iterations"]) == ("SQP", 1e-2, 100)
+    assert (settings["planner"], settings["planner_gradient_tolerance"], settings["planner_iterations"]) == (
+        "SQP",
+        1e-2,
+        100,
+    )

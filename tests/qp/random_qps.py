@@ -37,7 +37,9 @@ def random_qp(seed: int, *, horizon=6, nx=3, nu=2, ng=2, scale=1.0, free_initial
     return pa.QP(
         **jax.tree.map(jnp.asarray, data),
         control_bounds=pa.StageBounds(-0.6, 0.6),
-        state_bounds=pa.StageBounds(np.array([-0.5] * (nx - 1) + [-1e3]), np.array([np.inf, *[0.5] * (nx - 2), 1e3]), **soft),
+        state_bounds=pa.StageBounds(
+            np.array([-0.5] * (nx - 1) + [-1e3]), np.array([np.inf, *[0.5] * (nx - 2), 1e3]), **soft
+        ),
         constraint_bounds=pa.StageBounds(-np.inf, 0.6, linear=20.0 * scale, quadratic=scale),
     )
 
@@ -55,14 +57,17 @@ def with_state(qp: pa.QP, state) -> pa.QP:
 
 
 WEAK = 3e-5
-"""√τ: what λ t = τ leaves on both sides of a row that is only just active, for gradients up to 90 and τ = 1e-11 · |gradient|."""
+"""√τ: what λ t = τ leaves on both sides of a row that is only just active, for gradients up to 90 and τ = 1e-11 ·
+|gradient|."""
 
 
 def dense_residual(qp: pa.QP, solution: pa.QPSolution) -> float:
-    """The largest violation of the optimality conditions, with the violation of soft rows recomputed from the trajectory.
+    """The largest violation of the optimality conditions, with the violation of soft rows recomputed from the
+    trajectory.
 
-    A soft row's multiplier must be the slope of its price: between 0 and `linear` where nothing is violated, `linear + quadratic · s` where
-    s > 0. Multipliers follow the documented order: controls, states, general rows; lower sides, then upper.
+    A soft row's multiplier must be the slope of its price: between 0 and `linear` where nothing is violated,
+    `linear + quadratic · s` where s > 0. Multipliers follow the documented order: controls, states, general rows; lower
+    sides, then upper.
     """
     packed = jax.tree.map(np.asarray, qp.pack())
     states, controls, costates = (np.asarray(part) for part in (solution.states, solution.controls, solution.costates))
@@ -78,7 +83,10 @@ def dense_residual(qp: pa.QP, solution: pa.QPSolution) -> float:
     soft = exists & ~hard
     linear, quadratic = np.where(soft, linear, 0.0), np.where(soft, quadratic, 0.0)
     violation = np.where(exists, np.maximum(-two_sided, 0.0), 0.0)
-    worst = [np.abs(states[1:] - np.einsum("kij,kj->ki", packed.F, z[:-1]) - packed.c).max(), violation[hard].max(initial=0.0)]
+    worst = [
+        np.abs(states[1:] - np.einsum("kij,kj->ki", packed.F, z[:-1]) - packed.c).max(),
+        violation[hard].max(initial=0.0),
+    ]
     net = multipliers[:, 0] - multipliers[:, 1]
     gradient = np.einsum("kij,kj->ki", packed.H, z) + packed.g
     gradient -= net[:, : nu + states.shape[1]] + np.einsum("kij,ki->kj", packed.G, net[:, nu + states.shape[1] :])

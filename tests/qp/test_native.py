@@ -85,7 +85,9 @@ def test_answers_do_not_depend_on_neighbours_or_order(size):
     """Every lane, bit by bit, is what it is alone: whatever shares its vector, and wherever in the batch it stands."""
     seeds = np.random.default_rng(size).integers(0, 40, size)
     library = {seed: batch([random_qp(seed)]) for seed in set(seeds.tolist())}
-    together = solve(jax.tree.map(lambda *leaves: jnp.concatenate(leaves, -1), *[library[seed] for seed in seeds]), "native")
+    together = solve(
+        jax.tree.map(lambda *leaves: jnp.concatenate(leaves, -1), *[library[seed] for seed in seeds]), "native"
+    )
     alone = {seed: pick(solve(qp, "native"), 0) for seed, qp in library.items()}
     for lane, seed in enumerate(seeds):
         assert_equal(pick(together, lane), alone[seed])
@@ -118,7 +120,9 @@ def test_what_all_lanes_share_is_passed_once_and_changes_no_bit():
     qp = random_qp(5)
     states = jnp.asarray(np.random.default_rng(1).normal(size=(13, 3)))
     shared = jax.vmap(lambda state: pa.solve_qp(with_state(qp, state)))(states)
-    copied = jax.vmap(pa.solve_qp)(jax.tree.map(lambda *leaves: jnp.stack(leaves), *[with_state(qp, state) for state in states]))
+    copied = jax.vmap(pa.solve_qp)(
+        jax.tree.map(lambda *leaves: jnp.stack(leaves), *[with_state(qp, state) for state in states])
+    )
     for part in ("states", "controls", "costates", "multipliers", "status", "iterations", "residual"):
         np.testing.assert_array_equal(getattr(shared, part), getattr(copied, part))
 

@@ -50,7 +50,8 @@ def combination(solution: pa.QPSolution):
 
 @pytest.mark.parametrize("tau", [None, 1e-3])
 def test_every_derivative_is_that_of_the_solution(tau):
-    """Central differences with h = 1e-5: multipliers are accurate to about 1e-11, so rounding and curvature are both near 1e-6."""
+    """Central differences with h = 1e-5: multipliers are accurate to about 1e-11, so rounding and curvature are both
+    near 1e-6."""
     qp, solver = random_qp(3), pa.InteriorPoint(tau=tau, tolerance=1e-11)
     objective = jax.jit(lambda qp: combination(pa.solve_qp(qp, solver=solver)))
     gradient = jax.jit(jax.grad(objective))(qp)
@@ -90,7 +91,11 @@ def test_bad_lanes_leave_their_neighbours_alone_bit_by_bit():
             np.testing.assert_array_equal(left, right)
     gradient = jax.grad(lambda qps: jnp.sum(jax.vmap(pa.solve_qp)(qps).controls))(stack(bad))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
-    assert not mixed.gradient_valid[1] and np.all(np.asarray(gradient.A[1]) == 0) and np.any(np.asarray(gradient.A[0]) != 0)
+    assert (
+        not mixed.gradient_valid[1]
+        and np.all(np.asarray(gradient.A[1]) == 0)
+        and np.any(np.asarray(gradient.A[0]) != 0)
+    )
 
 
 def test_iteration_limit_is_a_status():
@@ -109,7 +114,9 @@ def test_float32_reaches_its_own_tolerance():
 
 def test_shapes_are_checked_in_words():
     qp = random_qp(0)
-    with pytest.raises(ValueError, match=r"QP.A has shape \(6, 2, 2\); with B of shape \(6, 3, 2\) it must be \(6, 3, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"QP.A has shape \(6, 2, 2\); with B of shape \(6, 3, 2\) it must be \(6, 3, 3\)"
+    ):
         pa.QP(A=qp.A[:, :2, :2], B=qp.B, Q=qp.Q, R=qp.R, initial_state=qp.initial_state)
 
 
@@ -147,9 +154,12 @@ def test_settings_that_mean_nothing_are_refused(settings, message):
 
 
 def test_absent_bounds_are_no_arrays_of_an_earlier_import():
-    """Two compiled programs with absent bounds, each called twice: arrays made at import would be lost on the second call (jax 0.10.2)."""
+    """Two compiled programs with absent bounds, each called twice: arrays made at import would be lost on the second
+    call (jax 0.10.2)."""
     data = random_qp(0)
     parts = {name: getattr(data, name) for name in ("A", "B", "Q", "R")}
     for scale in (1.0, 2.0):
-        solve = jax.jit(jax.vmap(lambda state, scale=scale: pa.solve_qp(pa.QP(**parts, initial_state=scale * state)).controls))
+        solve = jax.jit(
+            jax.vmap(lambda state, scale=scale: pa.solve_qp(pa.QP(**parts, initial_state=scale * state)).controls)
+        )
         np.testing.assert_array_equal(solve(jnp.ones((4, 3))), solve(jnp.ones((4, 3))))

@@ -47,7 +47,8 @@ class CheckpointInfo:
 
 _HEADER = ("format", *(field.name for field in dataclasses.fields(CheckpointInfo)), "bytes", "sha256", "leaves")
 _RESTORE = (
-    "Restore the file from a copy, or start a new run; the other checkpoint of the run is not affected and can be evaluated."
+    "Restore the file from a copy, or start a new run; "
+    "the other checkpoint of the run is not affected and can be evaluated."
 )
 
 
@@ -106,8 +107,7 @@ def _open(path: pathlib.Path) -> tuple[dict[str, Any], bytes]:
     start = b'{"format": "' + FORMAT.encode()
     if not end and line and (line.startswith(start) or start.startswith(line)):
         raise UserError(
-            f"checkpoint «{path}» is truncated: it ends after {len(content)} bytes, within its first line. "
-            f"{_RESTORE}"
+            f"checkpoint «{path}» is truncated: it ends after {len(content)} bytes, within its first line. {_RESTORE}"
         )
     try:
         header = json.loads(line)

@@ -78,7 +78,9 @@ def run_episodes(
 
 def with_spread(task: Task, spread: float) -> Task:
     """The task with starts within ±`spread` of the environment's own, in every state."""
-    return eqx.tree_at(lambda task: task.environment.start_spread, task, replace_fn=lambda leaf: jnp.full_like(leaf, spread))
+    return eqx.tree_at(
+        lambda task: task.environment.start_spread, task, replace_fn=lambda leaf: jnp.full_like(leaf, spread)
+    )
 
 
 def evaluation_spread(task: Task) -> float:

@@ -120,7 +120,8 @@ def evaluate_policy(
 def evaluate_run(
     run: RunDirectory, episodes: int = 100, seed: int = 0, experiment: Experiment | None = None
 ) -> EvaluatedRun:
-    """Evaluate the best and the last policy of a run; nothing is written. One whose checkpoint is damaged is left out and told.
+    """Evaluate the best and the last policy of a run; nothing is written. One whose checkpoint is damaged is left out
+    and told.
 
     The starts come from `seed` alone, so every run is evaluated from the same ones.
 

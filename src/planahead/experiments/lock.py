@@ -2,8 +2,8 @@
 
     LOCK   {"pid": 4242, "host": "workstation"}     made with O_EXCL: of several processes that try, one succeeds
 
-A process that is killed leaves its lock behind. On its own host the next one sees that it is dead and takes the lock over; of
-a process on another host nothing can be known, so its lock holds until somebody removes it.
+A process that is killed leaves its lock behind. On its own host the next one sees that it is dead and takes the lock
+over; of a process on another host nothing can be known, so its lock holds until somebody removes it.
 """
 
 import contextlib

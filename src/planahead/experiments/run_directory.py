@@ -1,6 +1,6 @@
 """A run is a folder. This is the only place that knows what lies where in it.
 
-    RUN/config.json              the settings (`TrainSettings`), the policy's with its planner's, and the learner's, in full
+    RUN/config.json              all settings: `TrainSettings`, the policy's with its planner's, the learner's
     RUN/versions.json            python, packages, machine, command
     RUN/metrics.csv              a row per chunk; the same bytes, whether or not the run was interrupted
     RUN/validations.csv          a row per validation; the same

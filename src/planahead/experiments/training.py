@@ -180,7 +180,8 @@ def _row(step: int, result: Evaluation) -> dict[str, Any]:
 
 
 def _score(info: CheckpointInfo) -> tuple[float, float]:
-    """Success first, then return. A number that is not finite is the worst, and so is the `None` that a file makes of it."""
+    """Success first, then return. A number that is not finite is the worst, and so is the `None` that a file makes of
+    it."""
 
     def finite(value: float | None) -> float:
         return -math.inf if value is None or not math.isfinite(value) else value

@@ -43,6 +43,8 @@ class TwinCritic(eqx.Module):
             jax.random.split(key, CRITICS)
         )
 
-    def __call__(self, observation: Float[Array, "batch observation"], point: Float[Array, "batch point"]) -> Float[Array, "2 batch"]:
+    def __call__(
+        self, observation: Float[Array, "batch observation"], point: Float[Array, "batch point"]
+    ) -> Float[Array, "2 batch"]:
         inputs = jnp.concatenate([observation, point], axis=1)
         return jax.vmap(lambda network: jax.vmap(network)(inputs)[:, 0])(self.networks)

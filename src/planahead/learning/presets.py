@@ -23,8 +23,9 @@ from planahead.policies import ActionBox, DirectPolicy, NoisePlace, PlannerPolic
 from planahead.tasks import Task
 
 CONTENT = 1e-2
-"""The residual up to which a plan that ran out of iterations is used: a plan has not failed and has a derivative up to here. The
-residual is relative, so an action is then wrong by less than about a hundredth of the terms that it balances."""
+"""The residual up to which a plan that ran out of iterations is used: a plan has not failed and has a derivative up to
+here. The residual is relative, so an action is then wrong by less than about a hundredth of the terms that it
+balances."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +46,9 @@ PRESETS = {
         True,
         "a network steers a planner; zeroth order: no derivative of the plan is needed",
     ),
-    "sac-fop": Preset("action", "parameters", True, "a network steers a planner; first order, exploring in the planner's parameters"),
+    "sac-fop": Preset(
+        "action", "parameters", True, "a network steers a planner; first order, exploring in the planner's parameters"
+    ),
     "sac-foa": Preset("action", "action", True, "a network steers a planner; first order, exploring in the action"),
 }
 
@@ -78,9 +81,10 @@ def make_algorithm(
 
     - `name`: one of `algorithm_names()`.
     - `residual`, `warm_start`: of the `PlannerPolicy`.
-    - `planner_iterations`: at most as many SQP iterations per plan, so that a step of many environments does not wait for
-      the slowest lane. From random states of the cart-pole and a cold start, 4 % of the plans reach the limit of ten, 0.9 %
-      fail (five: 30 % and 3 %), and 99 % of the rest begin with a control within 0.12 N of the converged one, of ±80.
+    - `planner_iterations`: at most as many SQP iterations per plan, so that a step of many environments does not wait
+      for the slowest lane. From random states of the cart-pole and a cold start, 4 % of the plans reach the limit of
+      ten, 0.9 % fail (five: 30 % and 3 %), and 99 % of the rest begin with a control within 0.12 N of the converged
+      one, of ±80.
     - `planner_tau`: smooths the plan across active-set changes, see `SQP`.
     - `hidden_layers`, `hidden_units`: of the networks of policy and critics.
     - `settings`: fields of `SAC`, e.g. `batch_size=256`.
@@ -142,7 +146,9 @@ class _Setting:
             return self.default is None
         if type(value) is not self.kind and not (self.kind is float and type(value) is int):
             return False
-        return self.kind in (bool, str) or (math.isfinite(value) and value >= self.least and (value > 0 or not self.positive))
+        return self.kind in (bool, str) or (
+            math.isfinite(value) and value >= self.least and (value > 0 or not self.positive)
+        )
 
     def words(self) -> str:
         words = {bool: "true or false", int: "a whole number", float: "a finite number", str: "a word"}[self.kind]
@@ -161,8 +167,14 @@ def _settings() -> dict[str, _Setting]:
     hints = typing.get_type_hints(make_algorithm)
     for parameter in inspect.signature(make_algorithm).parameters.values():
         if parameter.kind is parameter.KEYWORD_ONLY:
-            kinds = [kind for kind in (*typing.get_args(hints[parameter.name]), hints[parameter.name]) if isinstance(kind, type)]
-            known[parameter.name] = _Setting(kinds[0], parameter.default, planner=not parameter.name.startswith("hidden"))
+            kinds = [
+                kind
+                for kind in (*typing.get_args(hints[parameter.name]), hints[parameter.name])
+                if isinstance(kind, type)
+            ]
+            known[parameter.name] = _Setting(
+                kinds[0], parameter.default, planner=not parameter.name.startswith("hidden")
+            )
     for name in ("planner_iterations", "hidden_layers", "hidden_units"):
         known[name] = dataclasses.replace(known[name], least=1.0)
     known["planner_tau"] = dataclasses.replace(known["planner_tau"], positive=True)
@@ -188,7 +200,9 @@ def check_settings(name: str, settings: Mapping[str, Any]) -> None:
         if about is None:
             raise ValueError(f"algorithm '{name}' has no setting '{setting}'; the known ones are: {', '.join(known)}")
         if setting not in known:
-            raise ValueError(f"algorithm '{name}' has no planner, so no setting '{setting}'; leave it out, or use sac-zop")
+            raise ValueError(
+                f"algorithm '{name}' has no planner, so no setting '{setting}'; leave it out, or use sac-zop"
+            )
         if not about.accepts(value):
             example = 1e-3 if about.default is None else about.default
             raise ValueError(f"{setting}={value!r}: {about.words()} was expected, e.g. {setting}={example}")

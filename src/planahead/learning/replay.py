@@ -64,7 +64,9 @@ class Replay(eqx.Module, Generic[Item]):
         """Add `batch` items, leaves `[batch, ...]`, over the oldest ones."""
         leaves = self.structure.flatten_up_to(items)
         columns = [jnp.reshape(leaf, (self.batch, -1)).astype(self.rows.dtype) for leaf in leaves]
-        rows = jax.lax.dynamic_update_slice_in_dim(self.rows, jnp.concatenate(columns, axis=1), self.count % self.capacity, axis=0)
+        rows = jax.lax.dynamic_update_slice_in_dim(
+            self.rows, jnp.concatenate(columns, axis=1), self.count % self.capacity, axis=0
+        )
         return eqx.tree_at(lambda replay: (replay.rows, replay.count), self, (rows, self.count + self.batch))
 
     def sample(self, key: PRNGKeyArray, number: int) -> Item:

@@ -110,9 +110,10 @@ class SAC(Learner[SACState]):
     tune_temperature: bool = eqx.field(default=True, static=True)
     """Hold the entropy at H by moving α; otherwise α stays as it is."""
     target_entropy: float = eqx.field(default=-3.0, static=True)
-    """H / n_a, in nats for each of the n_a actions, in unit coordinates: σ = e⁻³ / √(2πe) = 0.012 of a box of length 2. With the
-    customary -1 (σ = 0.09) a policy that steers a planner hides from its own noise where plans are saturated: it chatters between the
-    ends of the force, and the cart-pole is lost again and again; with -3 it chatters less and stands."""
+    """H / n_a, in nats for each of the n_a actions, in unit coordinates: σ = e⁻³ / √(2πe) = 0.012 of a box of length 2.
+    With the customary -1 (σ = 0.09) a policy that steers a planner hides from its own noise where plans are saturated:
+    it chatters between the ends of the force, and the cart-pole is lost again and again; with -3 it chatters less and
+    stands."""
     scale_log_probability: bool = eqx.field(default=True, static=True)
     """Multiply log p by ρ = n_a / n_drawn; without it the entropy of hundreds of parameters drowns the reward."""
     hidden_layers: int = eqx.field(default=2, static=True)
@@ -143,7 +144,9 @@ class SAC(Learner[SACState]):
         value, unit = getattr(self, name), getattr(self, of)
         if value % unit != 0:
             below, above = value // unit * unit, (value // unit + 1) * unit
-            raise ValueError(f"{name}={value} is not a multiple of {of}={unit}; use {f'{below} or ' if below else ''}{above}")
+            raise ValueError(
+                f"{name}={value} is not a multiple of {of}={unit}; use {f'{below} or ' if below else ''}{above}"
+            )
 
     def check(self, policy: Policy) -> StochasticPolicy:
         """The policy, if this learner can train it. **Raises** `ValueError` that says what is missing otherwise."""
@@ -152,7 +155,8 @@ class SAC(Learner[SACState]):
             raise ValueError(f"SAC trains a StochasticPolicy, which knows the density of what it draws; got {kind}")
         if self.critic == "parameters" and not policy.plans:
             raise ValueError(
-                f"critic='parameters' judges the parameters of a planner and {kind} has none; use critic='action', or a PlannerPolicy"
+                f"critic='parameters' judges the parameters of a planner and {kind} has none; use "
+                "critic='action', or a PlannerPolicy"
             )
         if self.critic == "parameters" and policy.noise == "action":
             raise ValueError(
@@ -180,7 +184,9 @@ class SAC(Learner[SACState]):
         )
         stored_memory = memory if self.critic == "action" else None  # the updates of a critic over φ never plan
         no = jnp.array(False)
-        example = Experience(lanes.observation[0], point, jnp.zeros(()), lanes.observation[0], no, no, stored_memory, stored_memory)
+        example = Experience(
+            lanes.observation[0], point, jnp.zeros(()), lanes.observation[0], no, no, stored_memory, stored_memory
+        )
         log_temperature = jnp.log(jnp.asarray(self.initial_temperature, float))
         adam = self._adam()
         return SACState(
@@ -246,7 +252,9 @@ class SAC(Learner[SACState]):
 
         log_temperature, temperature_moments = state.log_temperature, moments.temperature
         if self.tune_temperature:
-            gradient = jax.grad(objective.temperature_loss)(log_temperature, draws.now, batch, self.target_entropy * state.policy.box.size)
+            gradient = jax.grad(objective.temperature_loss)(
+                log_temperature, draws.now, batch, self.target_entropy * state.policy.box.size
+            )
             step, temperature_moments = adam.update(gradient, temperature_moments)
             log_temperature = eqx.apply_updates(log_temperature, step)
 

@@ -110,7 +110,9 @@ class SoftLosses(eqx.Module):
         after = jax.tree.map(lambda leaf: leaf[rows:], judged)
         return Draws(now, jax.lax.stop_gradient(after))
 
-    def targets(self, after: Judged, target_critic: TwinCritic, temperature: Float[Array, ""], batch: Experience) -> Targets:
+    def targets(
+        self, after: Judged, target_critic: TwinCritic, temperature: Float[Array, ""], batch: Experience
+    ) -> Targets:
         value = jnp.min(target_critic(batch.next_observation, after.point), axis=0)
         soft_value = value - temperature * after.log_probability
         target = batch.reward + self.discount * jnp.where(batch.terminated, 0.0, soft_value)
@@ -121,11 +123,15 @@ class SoftLosses(eqx.Module):
         error = critic(batch.observation, batch.point) - targets.value[None]
         return 0.5 * mean_of_usable(jnp.sum(error**2, axis=0), targets.usable)
 
-    def actor_loss(self, now: Judged, critic: TwinCritic, temperature: Float[Array, ""], batch: Experience) -> Float[Array, ""]:
+    def actor_loss(
+        self, now: Judged, critic: TwinCritic, temperature: Float[Array, ""], batch: Experience
+    ) -> Float[Array, ""]:
         value = jnp.min(critic(batch.observation, now.point), axis=0)
         return mean_of_usable(temperature * now.log_probability - value, self.actor_usable(now, batch))
 
-    def temperature_loss(self, log_temperature: Float[Array, ""], now: Judged, batch: Experience, target: float) -> Float[Array, ""]:
+    def temperature_loss(
+        self, log_temperature: Float[Array, ""], now: Judged, batch: Experience, target: float
+    ) -> Float[Array, ""]:
         """`target` is H."""
         surplus = jax.lax.stop_gradient(now.log_probability) + target
         return -log_temperature * mean_of_usable(surplus, self.actor_usable(now, batch))

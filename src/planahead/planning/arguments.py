@@ -34,7 +34,8 @@ def check_problem(problem: Problem, dtype: Any) -> None:
     for path, leaf in jax.tree_util.tree_flatten_with_path(problem, is_leaf=is_per_stage)[0]:
         if is_per_stage(leaf) and leaf.values.shape[:1] != (problem.horizon + 1,):
             raise ValueError(
-                f"{name}{jax.tree_util.keystr(path)} is PerStage with values of shape {leaf.values.shape}; their first axis "
+                f"{name}{jax.tree_util.keystr(path)} is PerStage with values of shape {leaf.values.shape}; their "
+                "first axis "
                 f"must be N + 1 = {problem.horizon + 1} long, one for every stage."
             )
     x, u = jax.ShapeDtypeStruct((nx,), dtype), jax.ShapeDtypeStruct((nu,), dtype)
@@ -48,7 +49,8 @@ def check_problem(problem: Problem, dtype: Any) -> None:
         cost = _returned(f"{name}.{method}", getattr(stage, method), *given)
         if cost.size != 1:
             raise ValueError(
-                f"{name}.{method} returns shape {cost.shape}; a cost is a scalar (use {method[:-4]}residual for squares)."
+                f"{name}.{method} returns shape {cost.shape}; a cost is a scalar (use {method[:-4]}residual for "
+                "squares)."
             )
     for method, stage, given in (("constraints", first, (x, u)), ("terminal_constraints", last, (x,))):
         rows = _returned(f"{name}.{method}", getattr(stage, method), *given)

@@ -4,9 +4,9 @@ For a scalar J of the plan and a direction v in the space of the problem's leave
 
     ⟨∇J, v⟩   against   (J(p + h v) - J(p - h v)) / 2h
 
-The error of the difference is about h² J‴/6 + ε J/h with ε the solver's accuracy, smallest near h = ε^{1/3}. In float32,
-with ε = 1e-6, that would drown most derivatives, so the check asks for float64, and for ε = 1e-10 unless the planner says
-otherwise.
+The error of the difference is about h² J‴/6 + ε J/h with ε the solver's accuracy, smallest near h = ε^{1/3}. In
+float32, with ε = 1e-6, that would drown most derivatives, so the check asks for float64, and for ε = 1e-10 unless the
+planner says otherwise.
 """
 
 import dataclasses
@@ -26,7 +26,8 @@ from planahead.qp import Status
 
 
 class GradientCheck(eqx.Module):
-    """Directional derivatives of a random combination of the plan's controls, states, cost and multipliers, side by side."""
+    """Directional derivatives of a random combination of the plan's controls, states, cost and multipliers, side by
+    side."""
 
     analytic: dict[str, float]
     """By name of the leaf, `state` and `control`: what `jax.grad` says along a random direction."""
@@ -69,12 +70,12 @@ def check_gradient(
 
     **Arguments:** those of `solve`; `step` is relative to each leaf's magnitude; `seed` draws the directions.
 
-    **Raises:** `ValueError` in float32, where differences say nothing; where the solve fails or its plan has no derivative (it is
-    set to zero then); and where the problem moved by a step is not solved.
+    **Raises:** `ValueError` in float32, where differences say nothing; where the solve fails or its plan has no
+    derivative (it is set to zero then); and where the problem moved by a step is not solved.
 
     **Returns:** a `GradientCheck`; print it. Expect relative errors below 1e-5. A larger one means that the plan is not
-    differentiable here (an active set about to change: try `planner=SQP(tau=1e-3)`), or that the problem's functions are not
-    smooth, or have wrong derivatives of their own.
+    differentiable here (an active set about to change: try `planner=SQP(tau=1e-3)`), or that the problem's functions
+    are not smooth, or have wrong derivatives of their own.
 
     >>> import jax, jax.numpy as jnp
     >>> import planahead as pa
@@ -85,7 +86,8 @@ def check_gradient(
     """
     if jnp.result_type(float) != jnp.float64:
         raise ValueError(
-            "check_gradient compares with finite differences, which need float64; call it inside `with jax.enable_x64(True):` "
+            "check_gradient compares with finite differences, which need float64; call it inside `with "
+            "jax.enable_x64(True):` "
             "or set JAX_ENABLE_X64=1, and build the problem there."
         )
     if planner.tolerance is None:
@@ -124,8 +126,10 @@ def check_gradient(
             value, plan = objective(structure.unflatten(leaves))
             if int(plan.status) != Status.SOLVED:
                 raise ValueError(
-                    f"check_gradient moved {name} by {sign * size:.1e} along a random direction, and the problem there is not "
-                    f"solved, so there is no difference to compare with; try a smaller step than {step:g}. {plan.explain()}"
+                    f"check_gradient moved {name} by {sign * size:.1e} along a random direction, and the problem "
+                    "there is not "
+                    f"solved, so there is no difference to compare with; try a smaller step than {step:g}. "
+                    f"{plan.explain()}"
                 )
             return float(value)
 

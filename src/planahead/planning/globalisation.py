@@ -1,21 +1,24 @@
 """How far to go along a step: full steps, or backtracking on an exact penalty along a rollout that closes the gaps.
 
-A trial of length α follows the planned step, corrected by the feedback gains K of the QP's last factorisation, through the true dynamics:
+A trial of length α follows the planned step, corrected by the feedback gains K of the QP's last factorisation, through
+the true dynamics:
 
-    u_k(α) = ū_k + α d_{u,k} + K_k (x_k(α) - x̄_k - α d_{x,k}),        x_{k+1}(α) = f(x_k(α), u_k(α)) - (1 - α) (f(x̄_k, ū_k) - x̄_{k+1})
+    u_k(α) = ū_k + α d_{u,k} + K_k (x_k(α) - x̄_k - α d_{x,k})
+    x_{k+1}(α) = f(x_k(α), u_k(α)) - (1 - α) (f(x̄_k, ū_k) - x̄_{k+1})
 
-so gaps in the dynamics shrink exactly by 1 - α, full steps end on a true trajectory, and no penalty on the dynamics holds steps back where
-they curve. The merit of a trajectory z is
+so gaps in the dynamics shrink exactly by 1 - α, full steps end on a true trajectory, and no penalty on the dynamics
+holds steps back where they curve. The merit of a trajectory z is
 
     Φ(z) = φ(z) + prices(h(z)) + μ ‖f(z_k) - x_{k+1}‖₁
 
-with the prices of soft rows as they are, hard rows priced at ρ per unit (the same ρ as in the QP, so the QP's step is a direction of
-descent), and μ above the largest costate. A step α d is accepted when
+with the prices of soft rows as they are, hard rows priced at ρ per unit (the same ρ as in the QP, so the QP's step is a
+direction of descent), and μ above the largest costate. A step α d is accepted when
 
     Φ(z + α d) <= Φ(z) + η α D,     D = ∇φᵀd + prices(h + G d) - prices(h) - μ ‖defects‖₁
 
-D bounds the directional derivative, prices being convex. References: C. Mastalli et al., *Crocoddyl*, ICRA 2020 (gap-closing
-rollouts); D. Leineweber, PhD thesis, Heidelberg 1999, §3; J. Nocedal, S. Wright, *Numerical Optimization*, 2nd ed., §18.3.
+D bounds the directional derivative, prices being convex. References: C. Mastalli et al., *Crocoddyl*, ICRA 2020
+(gap-closing rollouts); D. Leineweber, PhD thesis, Heidelberg 1999, §3; J. Nocedal, S. Wright, *Numerical Optimization*,
+2nd ed., §18.3.
 """
 
 from collections.abc import Callable
@@ -43,11 +46,11 @@ class FullStep(eqx.Module):
 
 
 class LineSearch(eqx.Module):
-    """Full steps as long as they lead home; lanes that they do not bring home start again from the guess, with backtracking on the
-    merit above, and where that finds no decrease, full steps are tried from there.
+    """Full steps as long as they lead home; lanes that they do not bring home start again from the guess, with
+    backtracking on the merit above, and where that finds no decrease, full steps are tried from there.
 
-    Full steps between states that need not be connected converge in few iterations where they converge, and pass local optima that a
-    sequence of true trajectories would stop at.
+    Full steps between states that need not be connected converge in few iterations where they converge, and pass local
+    optima that a sequence of true trajectories would stop at.
     """
 
     full_steps: int = eqx.field(static=True, default=12)
@@ -92,8 +95,8 @@ def search(
 ) -> tuple[Float[Array, "nodes nz B"], Float[Array, " B"], Bool[Array, " B"]]:
     """The trajectory and step length of every lane, and whether it was accepted.
 
-    `advance(α)` makes the trial, `weight` is μ, and `bound` that of the rows themselves. A lane without an accepted trial stays
-    where it is.
+    `advance(α)` makes the trial, `weight` is μ, and `bound` that of the rows themselves. A lane without an accepted
+    trial stays where it is.
     """
 
     def merit(z):

@@ -1,12 +1,12 @@
 """The solution of a planning problem as a differentiable function, by the implicit function theorem.
 
-At a solution y = (z, π, λ, s) of the optimality conditions R(y; p) = 0 smoothed by τ, with p the problem's leaves, the state and the pinned
-control, a cotangent ȳ gives (∂R/∂y)ᵀ w = ȳ and the cotangent of p as -∂/∂p of the scalar
+At a solution y = (z, π, λ, s) of the optimality conditions R(y; p) = 0 smoothed by τ, with p the problem's leaves, the
+state and the pinned control, a cotangent ȳ gives (∂R/∂y)ᵀ w = ȳ and the cotangent of p as -∂/∂p of the scalar
 
     ⟨∇_z L(z, π, λ; p), w_z⟩ + ⟨f(z) - x₊, w_π⟩ + ⟨state - x_0, w_π0⟩ + ⟨σ h(z) - b, w_λ⟩ + ⟨Z s + z_l, w_s⟩
 
-whose first term is a directional derivative of the Lagrangian. One factorisation with the exact Hessian (in the forward pass it tells
-whether the solution is a strict local minimum), one back-solve, one reverse pass; no Jacobian is formed.
+whose first term is a directional derivative of the Lagrangian. One factorisation with the exact Hessian (in the forward
+pass it tells whether the solution is a strict local minimum), one back-solve, one reverse pass; no Jacobian is formed.
 Reference: J. Frey et al., *Differentiable Nonlinear Model Predictive Control*, arXiv 2505.01353.
 """
 
@@ -55,7 +55,8 @@ class Answer(eqx.Module):
 
 
 def solution(planner: SQP, rebuild: Callable[[Any], Problem], inputs: Inputs, guess: Guess | None) -> Answer:
-    """Solve one lane (natively batched under `vmap`), differentiable in `inputs`. `rebuild(leaves)` makes the problem."""
+    """Solve one lane (natively batched under `vmap`), differentiable in `inputs`. `rebuild(leaves)` makes the
+    problem."""
 
     def lanes_of(in_lanes: Any, inputs: Inputs, lanes: int) -> tuple[Lanes, Array, Array | None]:
         problems = Lanes(rebuild, inputs.leaves, in_lanes.leaves, lanes)
@@ -93,7 +94,9 @@ def solution(planner: SQP, rebuild: Callable[[Any], Problem], inputs: Inputs, gu
         return over_lanes(run)(inputs, guess)
 
     def forward(inputs: Any, guess: Any):
-        given = jax.tree.map(lambda leaf: leaf.value, (inputs, guess), is_leaf=lambda leaf: isinstance(leaf, CustomVJPPrimal))
+        given = jax.tree.map(
+            lambda leaf: leaf.value, (inputs, guess), is_leaf=lambda leaf: isinstance(leaf, CustomVJPPrimal)
+        )
         inputs, guess = first_order(given)
         answer = over_lanes(run)(inputs, guess)
         qp, valid = over_lanes(differentiate)(inputs, answer.point, answer.gradient_valid)
@@ -119,7 +122,8 @@ def solution(planner: SQP, rebuild: Callable[[Any], Problem], inputs: Inputs, gu
 
 
 def cold_start(problem: Problem, state: Float[Array, " nx"]) -> Float[Array, "nodes nz"]:
-    """The trajectory under the smallest admissible controls; where it leaves the numbers, the state stays where it is."""
+    """The trajectory under the smallest admissible controls; where it leaves the numbers, the state stays where it
+    is."""
     bounds = problem_control_bounds(problem)
     controls = jnp.clip(jnp.zeros_like(bounds[0]), *bounds)
     states = rollout(problem, state, controls)
@@ -128,7 +132,8 @@ def cold_start(problem: Problem, state: Float[Array, " nx"]) -> Float[Array, "no
 
 
 def problem_control_bounds(problem: Problem) -> tuple[Float[Array, "N nu"], Float[Array, "N nu"]]:
-    """Lower and upper control bounds of all stages; what no number can keep (NaN, a lower +inf) is taken as no bound."""
+    """Lower and upper control bounds of all stages; what no number can keep (NaN, a lower +inf) is taken as no
+    bound."""
     data = transcription.row_data(problem, transcription.general_size(problem), jnp.result_type(float), pinned=False)
     nu = problem.control_size
     lower, upper = data.bound[:-1, 0, :nu], -data.bound[:-1, 1, :nu]
@@ -137,6 +142,7 @@ def problem_control_bounds(problem: Problem) -> tuple[Float[Array, "N nu"], Floa
 
 def rollout(problem: Problem, state: Float[Array, " nx"], controls: Float[Array, "N nu"]) -> Float[Array, "nodes nx"]:
     """The states that the problem's dynamics make of `controls`."""
+
     def follow(x, stage_problem, u):
         return stage_problem.dynamics(x, u), u
 

@@ -16,12 +16,19 @@ from planahead.qp.types import LaneQP
 
 
 class Lanes:
-    """Problems that share their program. Leaves that differ between lanes have them in their last axis; the others are not copied.
+    """Problems that share their program. Leaves that differ between lanes have them in their last axis; the others are
+    not copied.
 
     **Arguments:** `rebuild` makes a problem of its array leaves; `in_lanes` says which of the `leaves` carry lanes.
     """
 
-    def __init__(self, rebuild: Callable[[Sequence[Array]], Problem], leaves: Sequence[Array], in_lanes: Sequence[bool], lanes: int):
+    def __init__(
+        self,
+        rebuild: Callable[[Sequence[Array]], Problem],
+        leaves: Sequence[Array],
+        in_lanes: Sequence[bool],
+        lanes: int,
+    ):
         self._rebuild = rebuild
         self._leaves = list(leaves)
         self._axes = [-1 if is_in else None for is_in in in_lanes]
@@ -69,7 +76,8 @@ class Lanes:
         alpha: Float[Array, " B"],
         bound: Float[Array, "nodes 2 m B"],
     ) -> Float[Array, "nodes nz B"]:
-        """Follow the step through the true dynamics, closing the gaps (see `globalisation`); controls stay inside their box."""
+        """Follow the step through the true dynamics, closing the gaps (see `globalisation`); controls stay inside their
+        box."""
 
         def one(problem, z, step, gain, gaps, alpha, bound):
             nu = problem.control_size

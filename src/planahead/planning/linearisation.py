@@ -4,10 +4,10 @@ In the step d = z - z̄, with multipliers that stay absolute:
 
     minimise  ½ dᵀH d + ∇φᵀd   s.t.   F_k d_k + (f(z̄_k) - x̄_{k+1}) = d_{x,k+1},   σ(h + G d) >= b
 
-`GaussNewton` takes H = JᵀJ of the residuals plus the convex part of scalar costs: always positive semidefinite, no multipliers needed.
-`Exact` takes the Hessian of the Lagrangian, stage by stage; it may be indefinite, so in the forward pass its eigenvalues are
-mirrored or cut (`convexify`). Derivatives of a solution always use the exact Hessian as it is: a Gauss-Newton or regularised
-Hessian finds the right solution but has the wrong sensitivities.
+`GaussNewton` takes H = JᵀJ of the residuals plus the convex part of scalar costs: always positive semidefinite, no
+multipliers needed. `Exact` takes the Hessian of the Lagrangian, stage by stage; it may be indefinite, so in the forward
+pass its eigenvalues are mirrored or cut (`convexify`). Derivatives of a solution always use the exact Hessian as it is:
+a Gauss-Newton or regularised Hessian finds the right solution but has the wrong sensitivities.
 """
 
 from typing import Literal
@@ -71,7 +71,9 @@ def linearise(
         (f, r, h), (F, J, G) = _with_jacobian(functions, z_k)
         gradient = weight * (r @ J)
         if overrides(problem, "stage_cost"):
-            gradient += weight * jax.grad(lambda z_k: jnp.reshape(stage_problem.stage_cost(z_k[nu:], z_k[:nu]), ()))(z_k)
+            gradient += weight * jax.grad(lambda z_k: jnp.reshape(stage_problem.stage_cost(z_k[nu:], z_k[:nu]), ()))(
+                z_k
+            )
 
         def contribution(z_k):
             u, x = z_k[:nu], z_k[nu:]

@@ -17,10 +17,12 @@ class Guess(eqx.Module):
 
 
 class Multipliers(eqx.Module):
-    """Sensitivities of the optimal cost. The sides are (lower, upper); entries are not negative, and zero where there is no bound."""
+    """Sensitivities of the optimal cost. The sides are (lower, upper); entries are not negative, and zero where there
+    is no bound."""
 
     costates: Float[Array, "nodes nx"]
-    """Gradient of the cost-to-go with respect to x_k; `costates[0]` is that of the cost with respect to the initial state."""
+    """Gradient of the cost-to-go with respect to x_k; `costates[0]` is that of the cost with respect to the initial
+    state."""
     control_bounds: Float[Array, "N 2 nu"]
     state_bounds: Float[Array, "nodes 2 nx"]
     """Stage N belongs to the terminal bounds; stage 0 is zero, since the initial state is given."""
@@ -33,7 +35,8 @@ class Plan(eqx.Module):
 
     states: Float[Array, "nodes nx"]
     controls: Float[Array, "N nu"]
-    """Always finite and inside the control bounds, whatever the status (a pinned control is returned as it was given)."""
+    """Always finite and inside the control bounds, whatever the status (a pinned control is returned as it was
+    given)."""
     cost: Float[Array, ""]
     """The problem's cost along the plan, prices of soft constraints included; minimised."""
     status: Int[Array, ""]
@@ -54,7 +57,8 @@ class Plan(eqx.Module):
         >>> import jax.numpy as jnp
         >>> import planahead as pa
         >>> plan = pa.solve(pa.make_task("mass-spring-damper").problem, jnp.array([1.0, 0.0]))
-        >>> bool((plan.shift().states[0] == plan.states[1]).all()), bool((plan.shift().controls[-1] == plan.controls[-1]).all())
+        >>> shifted = plan.shift()
+        >>> bool((shifted.states[0] == plan.states[1]).all()), bool((shifted.controls[-1] == plan.controls[-1]).all())
         (True, True)
         """
         states = jnp.concatenate([self.states[1:], self.states[-1:]])
@@ -79,12 +83,16 @@ class Plan(eqx.Module):
           2 x SOLVED (lanes 0, 2). Solved: the optimality conditions hold to the tolerance.
         """
         if isinstance(self.status, Tracer):
-            raise ValueError("Plan.explain() needs numbers, but was called inside jit, vmap or grad; return the plan and call it outside.")
+            raise ValueError(
+                "Plan.explain() needs numbers, but was called inside jit, vmap or grad; return the plan and call "
+                "it outside."
+            )
         if jnp.ndim(self.status) > 0:
             return self._explain_batch()
         status = Status(int(self.status))
         numbers = (
-            f"After {int(self.iterations)} iterations: cost {float(self.cost):.6g}, optimality residual {float(self.residual):.1e}, "
+            f"After {int(self.iterations)} iterations: cost {float(self.cost):.6g}, optimality residual "
+            f"{float(self.residual):.1e}, "
             f"violation {float(self.violation):.1e}."
         )
         gradient = "" if bool(self.gradient_valid) else " Its derivatives are set to zero (`gradient_valid` is false)."

@@ -31,19 +31,21 @@ def solve(
 ) -> Plan:
     """The best plan from `state`; with `control` given, the best plan that starts with it.
 
-    One problem and one state; `jax.vmap` gives batches and is solved natively, all lanes at once. Differentiable (reverse mode, once) in
-    the problem's leaves, the state and the pinned control, with respect to every array of the plan.
+    One problem and one state; `jax.vmap` gives batches and is solved natively, all lanes at once. Differentiable
+    (reverse mode, once) in the problem's leaves, the state and the pinned control, with respect to every array of the
+    plan.
 
     **Arguments:**
 
     - `problem`: what to plan; its costs are minimised.
     - `state`: the initial state, `[nx]`.
     - `control`: pins the first control, `[nu]`; its own bounds are dropped. The plan's cost is then Q(state, control).
-    - `guess`: a trajectory to start from, for instance `plan.shift()`. Nothing is remembered between calls, and a guess carries no
-      gradient. Without it the planner starts from the trajectory under the smallest admissible controls.
+    - `guess`: a trajectory to start from, for instance `plan.shift()`. Nothing is remembered between calls, and a guess
+      carries no gradient. Without it the planner starts from the trajectory under the smallest admissible controls.
     - `planner`: settings of the method.
 
-    **Returns:** a `Plan`. A failed solve is a plan with a `status` that says so, controls inside their bounds, and a zero gradient.
+    **Returns:** a `Plan`. A failed solve is a plan with a `status` that says so, controls inside their bounds, and a
+    zero gradient.
 
     **Raises:** `ValueError` for arguments of the wrong shape, `TypeError` for those of the wrong kind, and `TypeError`
     where a derivative is asked for that does not exist: a second one, or that of `residual` and `violation`.
@@ -66,8 +68,8 @@ def value(
 ) -> Float[Array, ""]:
     """V(state): the optimal cost from `state`, to be minimised; NaN, with a zero gradient, where the solve failed.
 
-    Its derivative is the partial derivative of the Lagrangian (envelope theorem), which needs no factorisation. That holds at an exact
-    solution, so the planner's `tau` is not used here.
+    Its derivative is the partial derivative of the Lagrangian (envelope theorem), which needs no factorisation. That
+    holds at an exact solution, so the planner's `tau` is not used here.
 
     >>> import jax, jax.numpy as jnp
     >>> import planahead as pa
@@ -89,7 +91,8 @@ def action_value(
 ) -> Float[Array, ""]:
     """Q(state, action): the optimal cost from `state` when the first control is `action`; see `value`.
 
-    The bounds of the pinned control are dropped, so Q is defined for every action, and V(s) = min_a Q(s, a) over admissible actions.
+    The bounds of the pinned control are dropped, so Q is defined for every action, and V(s) = min_a Q(s, a) over
+    admissible actions.
 
     >>> import jax.numpy as jnp
     >>> import planahead as pa
@@ -191,5 +194,7 @@ def _admissible(problem: Problem, u: Float[Array, "N nu"], control: Array | None
     """
     lower, upper = problem_control_bounds(problem)
     safe = jnp.where(jnp.isfinite(u), u, 0.0)
-    inside = jax.lax.stop_gradient(jnp.clip(safe, lower, jnp.maximum(lower, upper))) + (safe - jax.lax.stop_gradient(safe))
+    inside = jax.lax.stop_gradient(jnp.clip(safe, lower, jnp.maximum(lower, upper))) + (
+        safe - jax.lax.stop_gradient(safe)
+    )
     return inside if control is None else jnp.concatenate([control[None], inside[1:]])

@@ -5,11 +5,12 @@ Each iteration linearises all lanes, solves their QPs together, and moves along 
     z ← trial(z, d, α),     (π, λ, s, …) ← (1 - α) old + α QP's
 
 Hard rows other than the control box are elastic inside the iteration: priced at ρ per unit, ρ raised while a violation
-remains. For ρ above the multipliers the solution is the same (an exact penalty), and a problem without a feasible trajectory still has
-a best one. What is left of a violation at the largest ρ makes the lane infeasible. Lanes that have ended stay as they are, bit for bit.
+remains. For ρ above the multipliers the solution is the same (an exact penalty), and a problem without a feasible
+trajectory still has a best one. What is left of a violation at the largest ρ makes the lane infeasible. Lanes that have
+ended stay as they are, bit for bit.
 
-References: J. Nocedal, S. Wright, *Numerical Optimization*, 2nd ed., ch. 18; the real-time iteration: M. Diehl et al., J. Process
-Control 12 (2002).
+References: J. Nocedal, S. Wright, *Numerical Optimization*, 2nd ed., ch. 18; the real-time iteration: M. Diehl et al.,
+J. Process Control 12 (2002).
 """
 
 import dataclasses
@@ -37,8 +38,8 @@ class SQP(eqx.Module):
     hessian: Hessian = eqx.field(static=True, default=GaussNewton())
     globalisation: Globalisation = eqx.field(static=True, default=LineSearch())
     tau: float | None = eqx.field(static=True, default=None)
-    """The barrier at the solution, in units of cost. The default is next to exact; 1e-3 or so smooths the plan as a function of the
-    problem across active-set changes, in the plan and in its derivative alike."""
+    """The barrier at the solution, in units of cost. The default is next to exact; 1e-3 or so smooths the plan as a
+    function of the problem across active-set changes, in the plan and in its derivative alike."""
     tolerance: float | None = eqx.field(static=True, default=None)
     """Largest relative optimality residual of a solved lane: 1e-8 in float64, 1e-4 in float32."""
     iterations: int = eqx.field(static=True, default=100)
@@ -56,12 +57,17 @@ class SQP(eqx.Module):
         if not isinstance(self.hessian, GaussNewton | Exact):
             raise ValueError(f"SQP(hessian={self.hessian!r}); pa.GaussNewton() or pa.Exact() was expected.")
         if not isinstance(self.globalisation, FullStep | LineSearch):
-            raise ValueError(f"SQP(globalisation={self.globalisation!r}); pa.LineSearch() or pa.FullStep() was expected.")
+            raise ValueError(
+                f"SQP(globalisation={self.globalisation!r}); pa.LineSearch() or pa.FullStep() was expected."
+            )
 
     @classmethod
     def real_time(cls, *, iterations: int = 1, gradient_tolerance: float = jnp.inf, **settings: Any) -> "SQP":
-        """One full step from the guess. Derivatives are those of the conditions at the point reached, however close that is."""
-        return cls(iterations=iterations, globalisation=FullStep(), gradient_tolerance=float(gradient_tolerance), **settings)
+        """One full step from the guess. Derivatives are those of the conditions at the point reached, however close
+        that is."""
+        return cls(
+            iterations=iterations, globalisation=FullStep(), gradient_tolerance=float(gradient_tolerance), **settings
+        )
 
     def resolved_tolerance(self, dtype) -> float:
         return self.tolerance if self.tolerance is not None else (1e-8 if dtype == jnp.float64 else 1e-4)
@@ -144,7 +150,9 @@ def solve(
         rows = Rows(qp)
         at = eqx.tree_at(lambda p: p.z, point, jnp.zeros_like(point.z))
         error = interior_point.relative_error(qp, rows, at, newton.residuals(qp, rows, at, tau), tau)
-        left = jnp.max(jnp.where(elastic[:, None], violations(qp.bound, jnp.zeros_like(qp.linear)), 0.0), (0, 1, 2), initial=0.0)
+        left = jnp.max(
+            jnp.where(elastic[:, None], violations(qp.bound, jnp.zeros_like(qp.linear)), 0.0), (0, 1, 2), initial=0.0
+        )
         return error, jnp.maximum(left, largest(qp.c))
 
     blank = jnp.zeros_like(data.bound)
@@ -156,7 +164,8 @@ def solve(
         qp = linearised(loop.z, loop.point)
         first = loop.iteration == 0
         usable = interior_point.valid(qp)
-        # A power of ten: what is left of ρ in a smoothed plan must not move with the data, or derivatives would have to know.
+        # A power of ten: what is left of ρ in a smoothed plan must not move with the data, or derivatives would have to
+        # know.
         magnitude = 10.0 ** jnp.ceil(jnp.log10(jnp.maximum(jnp.where(usable, largest(qp.g), 1.0), 1.0)))
         price = jnp.where(first, 10 * magnitude, loop.price)
         first_price = jnp.where(first, price, loop.first_price)
@@ -200,7 +209,9 @@ def solve(
                 return problems.advance(loop.z, found.z, outcome.gain, qp.c, alpha, data.bound)
 
             def backtrack(searching: Array) -> tuple[Array, Array, Array]:
-                return search(line_search, problems.evaluate, advance, data.bound, qp, loop.z, found.z, weight, searching)
+                return search(
+                    line_search, problems.evaluate, advance, data.bound, qp, loop.z, found.z, weight, searching
+                )
 
             def stay(searching: Array) -> tuple[Array, Array, Array]:
                 return loop.z, jnp.ones(lanes, dtype), ~searching

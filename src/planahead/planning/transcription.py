@@ -2,9 +2,10 @@
 
     minimise  φ(z) + prices(s)    s.t.   f(z_k) - x_{k+1} = 0,   state - x_0 = 0,   σ·h(z) - b + s >= 0
 
-Rows h(z_k): all entries of z_k (for the boxes), then general rows (`constraints` for k < N, `terminal_constraints` at N, padded to the
-same number). Sides σ ∈ {lower, upper}; b = (lower, -upper), -inf where there is no bound. The control of stage N is a dummy.
-Where the first control is pinned, u_0 is a constant: its box is dropped, and so are hard rows of stage 0, on which nothing acts then.
+Rows h(z_k): all entries of z_k (for the boxes), then general rows (`constraints` for k < N, `terminal_constraints` at
+N, padded to the same number). Sides σ ∈ {lower, upper}; b = (lower, -upper), -inf where there is no bound. The control
+of stage N is a dummy. Where the first control is pinned, u_0 is a constant: its box is dropped, and so are hard rows of
+stage 0, on which nothing acts then.
 """
 
 import equinox as eqx

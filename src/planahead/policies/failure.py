@@ -2,8 +2,8 @@
 
     failed  =  status ≠ SOLVED  and not (status = ITERATION_LIMIT and residual ≤ ε)
 
-ε is the planner's gradient tolerance: what a planner of few iterations (`SQP.real_time()`) is content with. It defaults to the
-tolerance of a solved plan.
+ε is the planner's gradient tolerance: what a planner of few iterations (`SQP.real_time()`) is content with. It defaults
+to the tolerance of a solved plan.
 """
 
 from jaxtyping import Array, Bool

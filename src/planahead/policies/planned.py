@@ -173,7 +173,9 @@ class PlannerPolicy(StochasticPolicy):
         if not self.warm_start or memory is None:
             return None
         controls, states = split(problem, cold_start(problem, state))
-        return jax.tree.map(lambda warm, cold: jnp.where(memory.known, warm, cold), memory.guess, Guess(states, controls))
+        return jax.tree.map(
+            lambda warm, cold: jnp.where(memory.known, warm, cold), memory.guess, Guess(states, controls)
+        )
 
     def trainable(self) -> PyTree[bool]:
         return mask_of(self, lambda policy: policy.network)

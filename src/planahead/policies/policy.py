@@ -46,10 +46,13 @@ class Policy(eqx.Module):
 
     @abc.abstractmethod
     def settings(self) -> dict[str, Setting]:
-        """What decides the policy beside its numbers, by name, so that a run can tell whether it meets the same policy."""
+        """What decides the policy beside its numbers, by name, so that a run can tell whether it meets the same
+        policy."""
 
     @abc.abstractmethod
-    def decide(self, observation: Float[Array, " observation"], memory: Any = None, key: PRNGKeyArray | None = None) -> Decision:
+    def decide(
+        self, observation: Float[Array, " observation"], memory: Any = None, key: PRNGKeyArray | None = None
+    ) -> Decision:
         """Choose an action. Without a `key` the decision is deterministic."""
 
 

@@ -35,7 +35,9 @@ class Sensitivity(eqx.Module):
     """Whether it is below the threshold."""
 
 
-def sensitivities(policy: StochasticPolicy, observations: Float[Array, "batch observation"], threshold: float = 1e-4) -> Sensitivity:
+def sensitivities(
+    policy: StochasticPolicy, observations: Float[Array, "batch observation"], threshold: float = 1e-4
+) -> Sensitivity:
     """J of a planning policy at its deterministic proposals.
 
     `threshold` is relative to the boxes: below 1e-4, φ crossing its whole box would move some direction of the action
@@ -44,14 +46,17 @@ def sensitivities(policy: StochasticPolicy, observations: Float[Array, "batch ob
     """
     if not (policy.plans and policy.differentiable):
         raise ValueError(
-            f"{type(policy).__name__} has no differentiable plan; sensitivities need a PlannerPolicy whose planner has a derivative"
+            f"{type(policy).__name__} has no differentiable plan; sensitivities need a PlannerPolicy whose "
+            "planner has a derivative"
         )
     jacobian = jax.vmap(lambda observation: control_jacobian(policy, observation))(observations)
     smallest = jax.vmap(smallest_singular_value)(jacobian)
     return Sensitivity(jacobian, smallest, smallest < threshold)
 
 
-def control_jacobian(policy: StochasticPolicy, observation: Float[Array, " observation"]) -> Float[Array, "nu parameters"]:
+def control_jacobian(
+    policy: StochasticPolicy, observation: Float[Array, " observation"]
+) -> Float[Array, "nu parameters"]:
     """J at one observation: one back-solve per control."""
 
     def action(unit: Float[Array, " parameters"]) -> Float[Array, " nu"]:
@@ -69,7 +74,9 @@ def smallest_singular_value(jacobian: Float[Array, "nu parameters"]) -> Float[Ar
     return jnp.min(jnp.linalg.svd(jacobian, compute_uv=False))
 
 
-def local_action_entropy(jacobian: Float[Array, "nu parameters"], std: Float[Array, " parameters"], floor: float = 0.0) -> Float[Array, ""]:
+def local_action_entropy(
+    jacobian: Float[Array, "nu parameters"], std: Float[Array, " parameters"], floor: float = 0.0
+) -> Float[Array, ""]:
     """H(a) in nats for a Gaussian with standard deviations `std` sent through the linear map `jacobian`.
 
     `floor` is ε, a variance that keeps the value finite where the map loses rank.

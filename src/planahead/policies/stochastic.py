@@ -121,7 +121,9 @@ class StochasticPolicy(Policy):
         """Length of what is drawn: φ with noise at the parameters, the action otherwise."""
         return self.proposal_size if self.noise == "parameters" else self.box.size
 
-    def decide(self, observation: Float[Array, " observation"], memory: Any = None, key: PRNGKeyArray | None = None) -> Decision:
+    def decide(
+        self, observation: Float[Array, " observation"], memory: Any = None, key: PRNGKeyArray | None = None
+    ) -> Decision:
         return self.execute(observation, self.propose(observation, key), memory)
 
 

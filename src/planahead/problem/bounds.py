@@ -71,8 +71,8 @@ def _check_shapes(name: str, **values: Any) -> None:
 class Slack(eqx.Module):
     """The price of violating a bound: `linear · s + ½ quadratic · s²`, added to the cost (which is minimised).
 
-    A linear price above the bound's multiplier keeps the bound exactly where that is possible at all (an exact penalty).
-    Entries are broadcast against the bound; `inf` makes an entry hard.
+    A linear price above the bound's multiplier keeps the bound exactly where that is possible at all (an exact
+    penalty). Entries are broadcast against the bound; `inf` makes an entry hard.
 
     **Raises:** `ValueError` if a known price is negative, or if an entry has no price at all.
 
@@ -92,8 +92,8 @@ class Slack(eqx.Module):
 class Bounds(eqx.Module):
     """`lower <= v <= upper`, entry by entry; scalars are broadcast. Soft where a `slack` is given.
 
-    **Raises:** `ValueError` if a bound is NaN or a lower bound is above its upper bound (where the numbers are known when the
-    bounds are built; bounds that come from traced parameters give `Status.INVALID_INPUT` instead).
+    **Raises:** `ValueError` if a bound is NaN or a lower bound is above its upper bound (where the numbers are known
+    when the bounds are built; bounds that come from traced parameters give `Status.INVALID_INPUT` instead).
 
     >>> import planahead as pa
     >>> rows = pa.Bounds([-2.5, -float("inf")], 2.5).rows(2, "state_bounds")
@@ -115,8 +115,12 @@ class Bounds(eqx.Module):
         entries = {"lower": self.lower, "upper": self.upper, "linear": slack.linear, "quadratic": slack.quadratic}
         for name, value in entries.items():
             if jnp.ndim(value) > 1 or jnp.size(value) not in (1, size):
-                raise ValueError(f"{what}: '{name}' has shape {jnp.shape(value)}; expected a scalar or shape ({size},).")
-        return BoundRows(**{name: jnp.broadcast_to(jnp.asarray(value, float), (size,)) for name, value in entries.items()})
+                raise ValueError(
+                    f"{what}: '{name}' has shape {jnp.shape(value)}; expected a scalar or shape ({size},)."
+                )
+        return BoundRows(
+            **{name: jnp.broadcast_to(jnp.asarray(value, float), (size,)) for name, value in entries.items()}
+        )
 
 
 class BoundRows(eqx.Module):

@@ -39,10 +39,11 @@ def parameter(
 
     - `default`: number or nested list; becomes an array of JAX's default float type when the problem is built.
     - `low`, `high`: the box in which a policy or an optimiser may move it; broadcast against `default`.
-    - `scale`: `"log"` for positive parameters whose useful values span decades; the unit interval of a `ParameterSpace` is then
-      mapped geometrically.
+    - `scale`: `"log"` for positive parameters whose useful values span decades; the unit interval of a `ParameterSpace`
+      is then mapped geometrically.
 
-    **Raises:** `ValueError` where `low <= default <= high` does not hold, or `scale="log"` is asked for with `low <= 0`.
+    **Raises:** `ValueError` where `low <= default <= high` does not hold, or `scale="log"` is asked for with
+    `low <= 0`.
 
     >>> import planahead as pa
     >>> class Mass(pa.Problem):
@@ -69,7 +70,9 @@ def parameter(
     if np.isnan(value).any():
         raise ValueError(f"parameter default {default} is not a number; give a number.")
     if np.isnan(low).any() or np.isnan(high).any():
-        raise ValueError(f"parameter box [{low}, {high}] has an end that is not a number; leave it out where there is none.")
+        raise ValueError(
+            f"parameter box [{low}, {high}] has an end that is not a number; leave it out where there is none."
+        )
     if np.any(low > high):
         raise ValueError(f"parameter box [{low}, {high}] has low above high; swap them.")
     if not (np.all(low <= value) and np.all(value <= high)):
@@ -79,9 +82,7 @@ def parameter(
     if scale == "log" and not (np.all(low > 0) and np.all(np.isfinite(high))):
         raise ValueError(f"a parameter with scale='log' needs 0 < low and a finite high, got low={low}, high={high}.")
     box = ParameterBox(low, high, scale == "log")
-    return eqx.field(
-        converter=_as_leaf, kw_only=True, default_factory=lambda: default, metadata={"parameter": box}
-    )
+    return eqx.field(converter=_as_leaf, kw_only=True, default_factory=lambda: default, metadata={"parameter": box})
 
 
 def _as_leaf(value: Any) -> Any:

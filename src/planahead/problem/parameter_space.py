@@ -1,7 +1,7 @@
 """The declared parameters of a problem as one flat vector φ, and as the unit box that policies work in.
 
-    unit ∈ [-1, 1]    linear:  φ = low + (unit + 1)/2 · (high - low)
-                      log:     φ = low · (high / low)^((unit + 1)/2)
+unit ∈ [-1, 1]    linear:  φ = low + (unit + 1)/2 · (high - low)
+                  log:     φ = low · (high / low)^((unit + 1)/2)
 """
 
 from collections.abc import Sequence
@@ -55,7 +55,9 @@ class ParameterSpace(eqx.Module):
             )
         twice = sorted({name for name in self.names if self.names.count(name) > 1})
         if twice:
-            raise ValueError(f"parameter {', '.join(map(repr, twice))} is named more than once; name every parameter once.")
+            raise ValueError(
+                f"parameter {', '.join(map(repr, twice))} is named more than once; name every parameter once."
+            )
         values = [_array(getattr(problem, name)) for name in self.names]
         self.shapes = tuple(tuple(value.shape) for value in values)
         low, high, log = [], [], []
@@ -91,14 +93,18 @@ class ParameterSpace(eqx.Module):
     def insert(self, problem: Problem, values: Float[Array, " size"]) -> Problem:
         """`problem` with its parameters replaced by `values` (φ). Leaves that are not named stay as they are."""
         if jnp.shape(values) != (self.size,):
-            raise ValueError(f"φ has shape {jnp.shape(values)}; the {self.size} entries of {', '.join(self.names)} are expected.")
+            raise ValueError(
+                f"φ has shape {jnp.shape(values)}; the {self.size} entries of {', '.join(self.names)} are expected."
+            )
         start, new = 0, []
         for name, shape in zip(self.names, self.shapes, strict=True):
             stop = start + int(np.prod(shape))
             value = jnp.reshape(values[start:stop], shape)
             new.append(PerStage(value) if is_per_stage(getattr(problem, name)) else value)
             start = stop
-        return eqx.tree_at(lambda tree: [getattr(tree, name) for name in self.names], problem, new, is_leaf=is_per_stage)
+        return eqx.tree_at(
+            lambda tree: [getattr(tree, name) for name in self.names], problem, new, is_leaf=is_per_stage
+        )
 
     def from_unit(self, unit: Float[Array, " size"]) -> Float[Array, " size"]:
         """Map [-1, 1] onto the box. **Raises** `ValueError` if the box is not finite."""

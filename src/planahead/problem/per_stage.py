@@ -1,7 +1,7 @@
 """Parameters with one value per stage.
 
-A problem's methods are written for one stage. A leaf wrapped in `PerStage(values)`, with `values[k]` for the stages k = 0…N,
-arrives in them already sliced, so that nothing in a method tells a global parameter from a per-stage one.
+A problem's methods are written for one stage. A leaf wrapped in `PerStage(values)`, with `values[k]` for the stages k =
+0…N, arrives in them already sliced, so that nothing in a method tells a global parameter from a per-stage one.
 """
 
 from collections.abc import Callable
@@ -23,8 +23,8 @@ P = TypeVar("P", bound=eqx.Module)
 class PerStage(eqx.Module):
     """A leaf of a problem with one value for every stage.
 
-    **Arguments:** `values`, shape `[N + 1, ...]`: `values[k]` is what the problem's methods see at stage `k`; the terminal
-    methods see `values[N]`.
+    **Arguments:** `values`, shape `[N + 1, ...]`: `values[k]` is what the problem's methods see at stage `k`; the
+    terminal methods see `values[N]`.
     """
 
     values: Float[Array, "stages ..."] = eqx.field(converter=jnp.asarray)
@@ -44,7 +44,9 @@ def per_stage(problem: P, name: str) -> P:
     """
     known = list(parameter_boxes(problem))
     if name not in known:
-        raise ValueError(f"{type(problem).__name__} has no parameter '{name}'; its parameters are: {', '.join(known) or 'none'}.")
+        raise ValueError(
+            f"{type(problem).__name__} has no parameter '{name}'; its parameters are: {', '.join(known) or 'none'}."
+        )
     value = getattr(problem, name)
     if is_per_stage(value):
         return problem
@@ -64,7 +66,9 @@ def at_stage(problem: P, stage: int) -> P:
 def map_stages(function: Callable, problem: "Problem", *arguments: Any) -> Any:
     """Stack `function(problem at stage k, *(argument[k] for argument in arguments))` over the stages k = 0…N-1."""
     values, rebuild = _stage_values(problem)
-    return jax.vmap(lambda values, *rest: function(rebuild(values), *rest), axis_size=problem.horizon)(values, *arguments)
+    return jax.vmap(lambda values, *rest: function(rebuild(values), *rest), axis_size=problem.horizon)(
+        values, *arguments
+    )
 
 
 def scan_stages(

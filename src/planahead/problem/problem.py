@@ -1,8 +1,9 @@
 """The optimal control problem as a class: the problem is the parameter.
 
-    minimise    Σ_{k<N} γ^k [ ℓ(x_k, u_k) + ½‖r(x_k, u_k)‖² ] + γ^N [ ℓ_N(x_N) + ½‖r_N(x_N)‖² ] + prices of soft constraints
+    minimise    Σ_{k<N} γ^k [ ℓ(x_k, u_k) + ½‖r(x_k, u_k)‖² ] + γ^N [ ℓ_N(x_N) + ½‖r_N(x_N)‖² ] + prices of soft rows
     subject to  x_{k+1} = f(x_k, u_k),   x_0 given
-                u_k within `control_bounds` (k = 0…N-1),  x_k within `state_bounds` (k = 1…N-1),  x_N within `terminal_bounds`
+                u_k within `control_bounds` (k = 0…N-1),  x_k within `state_bounds` (k = 1…N-1),
+                x_N within `terminal_bounds`
                 g(x_k, u_k) <= 0 (k = 0…N-1),   g_N(x_N) <= 0
 
     symbol    method                                   shape
@@ -12,8 +13,8 @@
     g, g_N    `constraints`, `terminal_constraints`    [ng], [ng_N]
     γ         `discount`                               []
 
-Every array in a problem is a leaf of a pytree: `jax.grad` with respect to the problem gives every sensitivity, `jax.vmap` solves
-a batch of different problems, and an optimiser can train any part of it.
+Every array in a problem is a leaf of a pytree: `jax.grad` with respect to the problem gives every sensitivity,
+`jax.vmap` solves a batch of different problems, and an optimiser can train any part of it.
 """
 
 import abc
@@ -32,8 +33,9 @@ from planahead.problem.fields import parameter_boxes, static
 class Problem(eqx.Module):
     """An optimal control problem over a finite horizon. Subclass it and write its functions for one stage.
 
-    Required are the static fields `horizon`, `state_size`, `control_size` and the method `dynamics`. All costs are minimised.
-    A residual contributes ½‖r‖² and gives the Gauss-Newton Hessian its curvature; prefer it where a cost is a sum of squares.
+    Required are the static fields `horizon`, `state_size`, `control_size` and the method `dynamics`. All costs are
+    minimised. A residual contributes ½‖r‖² and gives the Gauss-Newton Hessian its curvature; prefer it where a cost is
+    a sum of squares.
 
     >>> import jax.numpy as jnp
     >>> import planahead as pa

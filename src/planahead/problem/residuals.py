@@ -5,8 +5,8 @@ Quaternions:  (w, x, y, z), unit norm; q and -q are the same rotation. With the 
 
     q ⊖ p = 2 · sign(e_w) · (e_x, e_y, e_z)
 
-is the rotation vector from p to q to second order, in p's frame, zero exactly where the rotations agree, and differentiable except
-half a turn away.
+is the rotation vector from p to q to second order, in p's frame, zero exactly where the rotations agree, and
+differentiable except half a turn away.
 """
 
 import jax.numpy as jnp

@@ -24,7 +24,9 @@ def is_native(backend: Backend) -> bool:
     return backend != "portable" and native.available()
 
 
-def solve(qp: LaneQP, in_lanes: Any, settings: InteriorPoint, active: Bool[Array, " B"], *, rows: bool = True) -> Outcome:
+def solve(
+    qp: LaneQP, in_lanes: Any, settings: InteriorPoint, active: Bool[Array, " B"], *, rows: bool = True
+) -> Outcome:
     """Solve all `active` lanes; `in_lanes` says which arrays carry lanes. Without `rows`: see `native.solve`."""
     if is_native(settings.backend):
         return native.solve(qp, in_lanes, settings, active, rows=rows)
@@ -39,7 +41,9 @@ def definite(backend: Backend, qp: LaneQP, in_lanes: Any, point: Point, valid: B
     return valid & sensitivity.factorise(qp, Rows(qp), point).factor.definite
 
 
-def adjoint(backend: Backend, qp: LaneQP, in_lanes: Any, point: Point, cotangent: Point, valid: Bool[Array, " B"]) -> Residuals:
+def adjoint(
+    backend: Backend, qp: LaneQP, in_lanes: Any, point: Point, cotangent: Point, valid: Bool[Array, " B"]
+) -> Residuals:
     """What `sensitivity.adjoint` returns, zero where not `valid`. `point` and `cotangent` carry lanes."""
     if is_native(backend):
         return native.adjoint(qp, in_lanes, point, cotangent, valid)

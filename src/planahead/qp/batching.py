@@ -1,8 +1,9 @@
 """Functions that are written over a batch, called for one lane, and batched natively by `jax.vmap`.
 
-`jax.vmap` of a loop selects between old and new values lane by lane, with the batch in the first axis. The solvers here loop over the
-batch themselves, lanes last, and leave finished lanes alone. `over_lanes` hides that: the caller sees a function of one lane, and
-every `vmap` around it, nested ones merged, becomes the lane axis of a single call. What all lanes share is passed once.
+`jax.vmap` of a loop selects between old and new values lane by lane, with the batch in the first axis. The solvers here
+loop over the batch themselves, lanes last, and leave finished lanes alone. `over_lanes` hides that: the caller sees a
+function of one lane, and every `vmap` around it, nested ones merged, becomes the lane axis of a single call. What all
+lanes share is passed once.
 """
 
 from collections.abc import Callable
@@ -16,8 +17,9 @@ from jax.custom_batching import custom_vmap
 def over_lanes(kernel: Callable) -> Callable:
     """Turn `kernel(lanes, in_lanes, *arguments)` into a function of the same arguments for one lane.
 
-    The kernel gets the number of lanes, a pytree of booleans like `arguments` that says which leaves carry lanes (in their last
-    axis; the others are shared), and the arguments. Everything it returns has lanes in the last axis. Not differentiable by itself.
+    The kernel gets the number of lanes, a pytree of booleans like `arguments` that says which leaves carry lanes (in
+    their last axis; the others are shared), and the arguments. Everything it returns has lanes in the last axis. Not
+    differentiable by itself.
     """
 
     def single(*arguments):
@@ -57,7 +59,9 @@ def over_lanes(kernel: Callable) -> Callable:
 def spread(lanes: int, in_lanes: Any, tree: Any) -> Any:
     """Give every leaf of `tree` a lane axis; what is shared is broadcast."""
     return jax.tree.map(
-        lambda leaf, is_in: leaf if is_in else jnp.broadcast_to(leaf[..., None], (*jnp.shape(leaf), lanes)), tree, in_lanes
+        lambda leaf, is_in: leaf if is_in else jnp.broadcast_to(leaf[..., None], (*jnp.shape(leaf), lanes)),
+        tree,
+        in_lanes,
     )
 
 

@@ -15,7 +15,8 @@ from jaxtyping import Array, Bool
 
 _NO_SECOND = (
     "planahead: second derivatives of a plan are not available (the derivative of `solve`, `value`, `action_value` and "
-    "`solve_qp` is implicit and is not differentiated again); use finite differences of the gradient, or jax.lax.stop_gradient where it "
+    "`solve_qp` is implicit and is not differentiated again); use finite differences of the gradient, or "
+    "jax.lax.stop_gradient where it "
     "is a constant."
 )
 
@@ -46,7 +47,8 @@ def where_valid(valid: Bool[Array, ""], tree: Any) -> Any:
 
 
 def _one_in_each_lane(valid: Array, tree: Any) -> Any:
-    """Give what all lanes share to every lane for itself, or cotangents would be summed over lanes before they are seen."""
+    """Give what all lanes share to every lane for itself, or cotangents would be summed over lanes before they are
+    seen."""
     return jax.tree.map(lambda leaf: jnp.where(valid, leaf, leaf) if eqx.is_inexact_array(leaf) else leaf, tree)
 
 

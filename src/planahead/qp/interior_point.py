@@ -1,15 +1,18 @@
-"""A primal-dual interior-point method for batches of stage QPs: Mehrotra's predictor-corrector with a fixed smallest barrier τ.
+"""A primal-dual interior-point method for batches of stage QPs: Mehrotra's predictor-corrector with a fixed smallest
+barrier τ.
 
 Each iteration factorises the Newton system of `newton` once and solves it twice:
 
     predictor   target τ:                         step α_aff, duality measure μ_aff
     corrector   target max(σ μ, τ), σ = (μ_aff/μ)³, with the predictor's second-order term Δλ∘Δt
 
-The iterates end at λ t = τ rather than at zero, so a solution is a smooth function of the data, and the smoother the larger τ. The
-loop is written over the batch: a lane that has ended is left as it is, and a lane that fails is frozen at its last finite iterate.
+The iterates end at λ t = τ rather than at zero, so a solution is a smooth function of the data, and the smoother the
+larger τ. The loop is written over the batch: a lane that has ended is left as it is, and a lane that fails is frozen at
+its last finite iterate.
 
-References: S. Mehrotra, SIAM J. Optim. 2 (1992); G. Frison, M. Diehl, HPIPM, IFAC 2020; for τ: J. Frey et al., arXiv 2505.01353.
-Fails, and says so, where the reduced Hessian is not positive definite, or where the numbers span more than the format holds.
+References: S. Mehrotra, SIAM J. Optim. 2 (1992); G. Frison, M. Diehl, HPIPM, IFAC 2020; for τ: J. Frey et al., arXiv
+2505.01353. Fails, and says so, where the reduced Hessian is not positive definite, or where the numbers span more than
+the format holds.
 """
 
 from typing import Literal, get_args
@@ -39,14 +42,16 @@ def check_positive(what: str, value: float | None) -> None:
     if value is not None and not value > 0:
         raise ValueError(f"{what}{value}); a positive number was expected, or None for the default.")
 
+
 class InteriorPoint(eqx.Module):
     """Settings of the solver. `None` means: chosen from the number format."""
 
     tolerance: float | None = eqx.field(static=True, default=None)
     """Largest relative residual of a solved lane: 1e-9 in float64, 2e-5 in float32."""
     tau: float | None = eqx.field(static=True, default=None)
-    """The barrier at the solution, in units of cost: λ t = τ. Larger values smooth active-set changes. By default a small multiple
-    (1e-11 in float64, 1e-6 in float32) of the gradient's magnitude, so that active bounds are met to about the format's precision."""
+    """The barrier at the solution, in units of cost: λ t = τ. Larger values smooth active-set changes. By default a
+    small multiple (1e-11 in float64, 1e-6 in float32) of the gradient's magnitude, so that active bounds are met to
+    about the format's precision."""
     iterations: int = eqx.field(static=True, default=60)
     backend: Backend = eqx.field(static=True, default="auto")
     """Who computes: the native kernel, this portable solver, or ("auto") the native one wherever it can."""
@@ -81,11 +86,13 @@ class Outcome(eqx.Module):
     residual: Float[Array, " B"]
     tau: Float[Array, " B"]
     gain: Float[Array, "N nu nx B"]
-    """Feedback u = K x of the last Newton system: what the controls do when the states deviate, active bounds respected."""
+    """Feedback u = K x of the last Newton system: what the controls do when the states deviate, active bounds
+    respected."""
 
 
 def solve(qp: LaneQP, settings: InteriorPoint, active: Bool[Array, " B"]) -> Outcome:
-    """Solve all lanes of `qp` in which `active` holds; the others come back as they start, with status `INVALID_INPUT`."""
+    """Solve all lanes of `qp` in which `active` holds; the others come back as they start, with status
+    `INVALID_INPUT`."""
     is_valid = valid(qp)
     active = active & is_valid
     qp = neutral(qp, ~is_valid)
@@ -148,17 +155,31 @@ def solve(qp: LaneQP, settings: InteriorPoint, active: Bool[Array, " B"]) -> Out
     status = jnp.where(done, Status.SOLVED, Status.ITERATION_LIMIT)
     status = jnp.where(active, status, Status.INVALID_INPUT)
     zeros = jnp.zeros(active.shape, int)
-    carry = (start, first, gain, active & ~done, status, zeros, error, zeros, jnp.zeros(active.shape, dtype), jnp.zeros((), int))
+    carry = (
+        start,
+        first,
+        gain,
+        active & ~done,
+        status,
+        zeros,
+        error,
+        zeros,
+        jnp.zeros(active.shape, dtype),
+        jnp.zeros((), int),
+    )
     point, _, gain, _, status, iterations, error, *_ = jax.lax.while_loop(unfinished, body, carry)
     status = jnp.where(active & (status != Status.SOLVED) & _infeasible(qp, rows, point), Status.INFEASIBLE, status)
     return Outcome(point, status, iterations, error, tau, gain)
 
 
-def _start(qp: LaneQP, rows: Rows, settings: InteriorPoint) -> tuple[Point, Float[Array, " B"], Float[Array, "N nu nx B"]]:
-    """Start from the solution without rows: where it keeps all of them, it is the answer. Also τ, in the units of the cost, and the
-    feedback of that solution.
+def _start(
+    qp: LaneQP, rows: Rows, settings: InteriorPoint
+) -> tuple[Point, Float[Array, " B"], Float[Array, "N nu nx B"]]:
+    """Start from the solution without rows: where it keeps all of them, it is the answer. Also τ, in the units of the
+    cost, and the feedback of that solution.
 
-    Elsewhere bounded entries are moved inside, distances are at least a tenth, and λ t = μ₀ with μ₀ from the cost's magnitude.
+    Elsewhere bounded entries are moved inside, distances are at least a tenth, and λ t = μ₀ with μ₀ from the cost's
+    magnitude.
     """
     blank = Point(
         z=jnp.zeros_like(qp.g),
@@ -174,7 +195,9 @@ def _start(qp: LaneQP, rows: Rows, settings: InteriorPoint) -> tuple[Point, Floa
         blank = eqx.tree_at(lambda point: point.z, blank, z)
     absent = eqx.tree_at(lambda r: (r.exists, r.soft), rows, (jnp.zeros_like(rows.exists), jnp.zeros_like(rows.soft)))
     system = newton.factorise(qp, absent, blank)
-    free = _move(blank, newton.step(qp, absent, system, blank, newton.residuals(qp, absent, blank, nothing)), nothing + 1)
+    free = _move(
+        blank, newton.step(qp, absent, system, blank, newton.residuals(qp, absent, blank, nothing)), nothing + 1
+    )
     usable = system.factor.definite & jnp.isfinite(largest(free.z) + largest(free.pi))
     free = choose(usable, free, blank)
     gradient = jax.vmap(matvec)(qp.H, free.z) + qp.g
@@ -195,7 +218,8 @@ def _start(qp: LaneQP, rows: Rows, settings: InteriorPoint) -> tuple[Point, Floa
     t = jnp.maximum(distance, jnp.where(every, 0.0, jnp.where(rows.soft, margin, jnp.maximum(margin, 0.5 * short))))
     t = jnp.where(rows.exists, t, 1.0)
     lam = jnp.where(rows.exists, mu0 / jnp.where(every, t, 1.0), 0.0)
-    # A soft row starts without a row residual: its violation is what is missing, and its price is shared between λ and ν.
+    # A soft row starts without a row residual: its violation is what is missing, and its price is shared between λ and
+    # ν.
     force = rows.linear + rows.quadratic * short
     lam = jnp.where(rows.soft & ~every, jnp.minimum(lam, 0.5 * force), lam)
     balanced = mu0 / jnp.maximum(force, jnp.sqrt(mu0 * jnp.maximum(rows.quadratic, 1e-12)))
@@ -238,13 +262,19 @@ def _move(point: Point, direction: Point, alpha: Float[Array, " B"]) -> Point:
     return jax.tree.map(lambda value, change: value + along(alpha, value) * change, point, direction)
 
 
-def relative_error(qp: LaneQP, rows: Rows, point: Point, residual: Residuals, tau: Float[Array, " B"]) -> Float[Array, " B"]:
+def relative_error(
+    qp: LaneQP, rows: Rows, point: Point, residual: Residuals, tau: Float[Array, " B"]
+) -> Float[Array, " B"]:
     """The largest residual, each relative to the magnitude of the terms it is the difference of."""
     dual_scale = 1.0 + largest(qp.g) + largest(point.pi) + largest(point.lam)
     primal_scale = 1.0 + largest(point.z) + largest(qp.c)
     dual = jnp.maximum(largest(residual.stationarity), largest(residual.price)) / dual_scale
-    primal = jnp.maximum(jnp.maximum(largest(residual.dynamics), largest(residual.initial)), largest(residual.row)) / primal_scale
-    # λt must meet τ itself, or the solution is not the smoothed one whose derivative is taken: to the tolerance, and to a hundredth of τ.
+    primal = (
+        jnp.maximum(jnp.maximum(largest(residual.dynamics), largest(residual.initial)), largest(residual.row))
+        / primal_scale
+    )
+    # λt must meet τ itself, or the solution is not the smoothed one whose derivative is taken: to the tolerance, and to
+    # a hundredth of τ.
     miss = jnp.maximum(largest(residual.complementarity), largest(residual.violation))
     return jnp.maximum(jnp.maximum(dual, primal), jnp.where(miss <= 0.01 * tau, miss / dual_scale, miss))
 
@@ -276,7 +306,8 @@ def neutral(qp: LaneQP, lanes: Bool[Array, " B"]) -> LaneQP:
 
 
 def _infeasible(qp: LaneQP, rows: Rows, point: Point) -> Bool[Array, " B"]:
-    """Whether the multipliers prove that the hard rows contradict the dynamics (Farkas): Eᵀπ = Gᵀσλ with λᵀb + πᵀc > 0."""
+    """Whether the multipliers prove that the hard rows contradict the dynamics (Farkas): Eᵀπ = Gᵀσλ with λᵀb + πᵀc >
+    0."""
     nu = qp.control_size
     lam = jnp.where(rows.exists & ~rows.soft, point.lam, 0.0)
     pull = newton.row_pull(qp, newton.net(lam))

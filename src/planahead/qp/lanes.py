@@ -1,8 +1,8 @@
 """Linear algebra for many small matrices at once, the batch ("lanes") in the last axis.
 
-A lane's matrix of a few rows is too small for a vector unit, but entry (i, j) of all lanes is one contiguous vector. So every product
-is written out over its inner index, and the compiler turns each term into one vectorised loop over the lanes. Lanes never mix.
-Shapes: matrices `[i, j, B]`, vectors `[i, B]`.
+A lane's matrix of a few rows is too small for a vector unit, but entry (i, j) of all lanes is one contiguous vector. So
+every product is written out over its inner index, and the compiler turns each term into one vectorised loop over the
+lanes. Lanes never mix. Shapes: matrices `[i, j, B]`, vectors `[i, B]`.
 """
 
 from typing import Any
@@ -14,12 +14,16 @@ from jaxtyping import Array, Bool, Float
 
 def matmul(A: Float[Array, "i j B"], X: Float[Array, "j k B"]) -> Float[Array, "i k B"]:
     """A X in every lane."""
-    return sum((A[:, j, None, :] * X[None, j, :, :] for j in range(X.shape[0])), start=_zeros(A, A.shape[0], X.shape[1]))
+    return sum(
+        (A[:, j, None, :] * X[None, j, :, :] for j in range(X.shape[0])), start=_zeros(A, A.shape[0], X.shape[1])
+    )
 
 
 def matmul_transposed(A: Float[Array, "j i B"], X: Float[Array, "j k B"]) -> Float[Array, "i k B"]:
     """Aᵀ X in every lane."""
-    return sum((A[j, :, None, :] * X[j, None, :, :] for j in range(X.shape[0])), start=_zeros(A, A.shape[1], X.shape[1]))
+    return sum(
+        (A[j, :, None, :] * X[j, None, :, :] for j in range(X.shape[0])), start=_zeros(A, A.shape[1], X.shape[1])
+    )
 
 
 def matvec(A: Float[Array, "i j B"], x: Float[Array, "j B"]) -> Float[Array, "i B"]:
@@ -33,7 +37,8 @@ def matvec_transposed(A: Float[Array, "j i B"], x: Float[Array, "j B"]) -> Float
 
 
 def inverse_cholesky(M: Float[Array, "n n B"]) -> tuple[Float[Array, "n n B"], Bool[Array, " B"]]:
-    """W = L⁻¹ with M = L Lᵀ, so that M⁻¹ = Wᵀ W, and whether M was positive definite. Only the lower triangle of M is read.
+    """W = L⁻¹ with M = L Lᵀ, so that M⁻¹ = Wᵀ W, and whether M was positive definite. Only the lower triangle of M is
+    read.
 
     A lane with a pivot that is not positive gets the pivot 1 instead; its W is finite and means nothing.
     """

@@ -1,8 +1,9 @@
-"""The native QP kernel: C++ through XLA's foreign-function interface, one problem in each lane of a vector (`native/` holds it).
+"""The native QP kernel: C++ through XLA's foreign-function interface, one problem in each lane of a vector (`native/`
+holds it).
 
-The library speaks to XLA alone, so it is loaded by `ctypes` and one build serves every Python version. It computes in float64 whatever
-comes in. Arrays carry lanes last, as in the portable solver; what all lanes share is passed once. Where it cannot be loaded the
-portable solver serves, and `description()` says why.
+The library speaks to XLA alone, so it is loaded by `ctypes` and one build serves every Python version. It computes in
+float64 whatever comes in. Arrays carry lanes last, as in the portable solver; what all lanes share is passed once.
+Where it cannot be loaded the portable solver serves, and `description()` says why.
 """
 
 import ctypes
@@ -65,11 +66,13 @@ def description() -> str:
     return f"native kernel in use ({library.kernel})"
 
 
-def solve(qp: LaneQP, in_lanes: Any, settings: InteriorPoint, active: Bool[Array, " B"], *, rows: bool = True) -> Outcome:
+def solve(
+    qp: LaneQP, in_lanes: Any, settings: InteriorPoint, active: Bool[Array, " B"], *, rows: bool = True
+) -> Outcome:
     """Solve all lanes in which `active` holds; the others come back with status `INVALID_INPUT`.
 
-    `in_lanes` says which arrays of `qp` carry lanes. Without `rows` the point lacks what only a caller that goes on from it needs, and
-    what would cost as much to write as the rest: `t`, `nu` and `gain` are zero.
+    `in_lanes` says which arrays of `qp` carry lanes. Without `rows` the point lacks what only a caller that goes on
+    from it needs, and what would cost as much to write as the rest: `t`, `nu` and `gain` are zero.
     """
     lanes, (arrays, shared, sizes) = active.shape[0], _problem(qp, in_lanes, active.shape[0])
     N, nx, nu = qp.F.shape[0], qp.state_size, qp.control_size
@@ -126,7 +129,11 @@ def adjoint(qp: LaneQP, in_lanes: Any, point: Point, cotangent: Point, valid: Bo
 def _adjoint(qp: LaneQP, in_lanes: Any, point: Point, cotangent: Point | None, valid: Array, outputs: tuple) -> Any:
     lanes, (arrays, shared, sizes) = valid.shape[0], _problem(qp, in_lanes, valid.shape[0])
     points = (point.z, point.pi, point.t, point.lam, point.s, point.nu)
-    seeds = (*points[:2], point.lam, point.s) if cotangent is None else (cotangent.z, cotangent.pi, cotangent.lam, cotangent.s)
+    seeds = (
+        (*points[:2], point.lam, point.s)
+        if cotangent is None
+        else (cotangent.z, cotangent.pi, cotangent.lam, cotangent.s)
+    )
     outputs = (*outputs, jax.ShapeDtypeStruct((lanes,), np.uint8))
     call = _call("adjoint", qp.g.dtype, outputs)
     return call(*arrays, valid, *points, *seeds, **sizes, shared=np.int64(shared))

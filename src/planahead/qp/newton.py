@@ -1,18 +1,20 @@
 """One Newton step on the smoothed optimality conditions of a stage QP with two-sided, hard or soft rows.
 
-With v = all z_k, row values G v, sides σ ∈ {+1 (lower), -1 (upper)}, and for every side of every row a distance t, a multiplier λ,
-a violation s (soft rows only) and its multiplier ν, the conditions smoothed by τ are
+With v = all z_k, row values G v, sides σ ∈ {+1 (lower), -1 (upper)}, and for every side of every row a distance t, a
+multiplier λ, a violation s (soft rows only) and its multiplier ν, the conditions smoothed by τ are
 
     H v + g + Eᵀπ - Gᵀ(σλ) = 0     stationarity        λ t = τ      complementarity
     E v + c                = 0     dynamics            s ν = τ      complementarity of the violation
     σ G v - b + s - t      = 0     rows                Z s + z - λ - ν = 0   price of the violation
 
-With Γ = λ/t, Γ_s = ν/s and w = 1/(Z + Γ + Γ_s), the row variables are eliminated (hard rows are the limit Z → ∞, so w = 0):
+With Γ = λ/t, Γ_s = ν/s and w = 1/(Z + Γ + Γ_s), the row variables are eliminated (hard rows are the limit Z → ∞, so w =
+0):
 
     Γ̃ = Γ (Z + Γ_s) w,     ρ = (Z + Γ_s) w (r_λt/t + Γ r_row) - Γ w (r_price + r_sν/s),     Δλ = -Γ̃ σ G Δv - ρ
 
-and what remains is the QP with H + GᵀΓ̃G and gradient r_stat + Gᵀ(σρ), solved by `riccati`. The system is symmetric, so the same step with
-other right-hand sides is also its adjoint. Residuals are the left-hand sides minus the right-hand sides.
+and what remains is the QP with H + GᵀΓ̃G and gradient r_stat + Gᵀ(σρ), solved by `riccati`. The system is symmetric, so
+the same step with other right-hand sides is also its adjoint. Residuals are the left-hand sides minus the right-hand
+sides.
 """
 
 import equinox as eqx
@@ -110,10 +112,11 @@ def residuals(qp: LaneQP, rows: Rows, point: Point, tau: Float[Array, " B"]) -> 
 
 
 def conditioned(qp: LaneQP, rows: Rows, point: Point) -> Point:
-    """`point` with distances raised so that no Γ exceeds the Hessian's magnitude by more than 1/√ε of the number format.
+    """`point` with distances raised so that no Γ exceeds the Hessian's magnitude by more than 1/√ε of the number
+    format.
 
-    Sensitivities of multipliers are differences of size Γ·ε, and what a finite Γ leaves of an active row's motion is of size H/Γ: this is
-    where the two errors are equal.
+    Sensitivities of multipliers are differences of size Γ·ε, and what a finite Γ leaves of an active row's motion is of
+    size H/Γ: this is where the two errors are equal.
     """
     largest_barrier = along(jnp.maximum(largest(qp.H), 1.0) / jnp.sqrt(jnp.finfo(qp.H.dtype).eps), point.t)
     t = jnp.where(rows.exists, jnp.maximum(point.t, point.lam / largest_barrier), point.t)
@@ -152,4 +155,3 @@ def step(qp: LaneQP, rows: Rows, system: System, point: Point, residual: Residua
     dt = jnp.where(rows.exists, moved + ds + residual.row, 0.0)
     dnu = jnp.where(rows.soft, -(residual.violation + point.nu * ds) * inverse_s, 0.0)
     return Point(dz, dpi, dt, dlam, ds, dnu)
-

@@ -8,9 +8,10 @@ Backward, from P_N = H_N,xx:
     M = H_k + F_kᵀ P_{k+1} F_k,     K = -M_uu⁻¹ M_ux,      P_k = M_xx + M_xu K                      (factorise)
     h = g_k + F_kᵀ (P_{k+1} e_k + p_{k+1}),   κ = -M_uu⁻¹ h_u,   p_k = h_x + Kᵀ h_u               (solve)
 
-and forward Δu = K Δx + κ, multipliers π_k = P_k Δx_k + p_k. This is the classic form: only the reduced Hessian M_uu must be positive
-definite, as needed for exact Hessians and sensitivities. Cost: N·O((nx + nu)³) to factorise, N·O((nx + nu)²) to solve.
-Reference: Rawlings, Mayne, Diehl, *Model Predictive Control*, 2nd ed., §8.8. Fails where M_uu is not positive definite; says so per lane.
+and forward Δu = K Δx + κ, multipliers π_k = P_k Δx_k + p_k. This is the classic form: only the reduced Hessian M_uu
+must be positive definite, as needed for exact Hessians and sensitivities. Cost: N·O((nx + nu)³) to factorise, N·O((nx +
+nu)²) to solve. Reference: Rawlings, Mayne, Diehl, *Model Predictive Control*, 2nd ed., §8.8. Fails where M_uu is not
+positive definite; says so per lane.
 """
 
 import equinox as eqx
@@ -31,7 +32,9 @@ class Factor(eqx.Module):
     definite: Bool[Array, " B"]
 
 
-def factorise(H: Float[Array, "nodes nz nz B"], F: Float[Array, "N nx nz B"], *, free_initial_state: bool = False) -> Factor:
+def factorise(
+    H: Float[Array, "nodes nz nz B"], F: Float[Array, "N nx nz B"], *, free_initial_state: bool = False
+) -> Factor:
     """Factorise for the Hessians `H` and the dynamics `F`."""
     nu = H.shape[1] - F.shape[1]
 

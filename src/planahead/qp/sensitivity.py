@@ -4,9 +4,10 @@ At a solution y = (v, π, λ, …) of the smoothed conditions R(y; data) = 0, a 
 
     (∂R/∂y)ᵀ w = ȳ,        cotangent of the data = -(∂R/∂data)ᵀ w
 
-The conditions are symmetric up to the signs of λ and s, so w is a Newton step whose right-hand sides are the cotangents, and the second
-product is one `vjp` of R with respect to the data. The system is factorised at a nearby point where it is well conditioned
-(`newton.conditioned`), which leaves an error of √ε; one step of iterative refinement with the true system squares that.
+The conditions are symmetric up to the signs of λ and s, so w is a Newton step whose right-hand sides are the
+cotangents, and the second product is one `vjp` of R with respect to the data. The system is factorised at a nearby
+point where it is well conditioned (`newton.conditioned`), which leaves an error of √ε; one step of iterative refinement
+with the true system squares that.
 """
 
 import jax
@@ -45,12 +46,19 @@ def adjoint(qp: LaneQP, rows: Rows, system: System, point: Point, cotangent: Poi
     correction = newton.step(qp, rows, system, near, jax.tree.map(jnp.add, seeds, reached))
     w = jax.tree.map(jnp.add, w, correction)
     return Residuals(
-        stationarity=-w.z, dynamics=-w.pi[1:], initial=-w.pi[0], row=w.lam, complementarity=zeros, price=-w.s, violation=zeros
+        stationarity=-w.z,
+        dynamics=-w.pi[1:],
+        initial=-w.pi[0],
+        row=w.lam,
+        complementarity=zeros,
+        price=-w.s,
+        violation=zeros,
     )
 
 
 def data_residuals(qp: LaneQP, point: Point) -> Residuals:
-    """The residuals of one lane as a function of its data, at a fixed point; the parts that depend on no data are zero."""
+    """The residuals of one lane as a function of its data, at a fixed point; the parts that depend on no data are
+    zero."""
     qp, point = jax.tree.map(lambda leaf: leaf[..., None], (qp, point))
     residual = newton.residuals(qp, Rows(qp), point, jnp.zeros(1, qp.H.dtype))
     return jax.tree.map(lambda leaf: leaf[..., 0], residual)

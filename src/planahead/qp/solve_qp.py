@@ -30,8 +30,9 @@ class _Answer(eqx.Module):
 def solve_qp(qp: QP, *, solver: InteriorPoint = InteriorPoint()) -> QPSolution:
     """Solve one stage-structured QP; `jax.vmap` solves a batch at once.
 
-    Differentiable in all data of `qp` (`jax.grad`, `jax.vjp`; reverse mode, once). The derivative is that of the solution smoothed by
-    `solver.tau`. Lanes that are not solved say so in `status` and contribute a zero gradient (`gradient_valid` is false).
+    Differentiable in all data of `qp` (`jax.grad`, `jax.vjp`; reverse mode, once). The derivative is that of the
+    solution smoothed by `solver.tau`. Lanes that are not solved say so in `status` and contribute a zero gradient
+    (`gradient_valid` is false).
 
     **Arguments:** `qp` as described in `QP`; `solver` the settings of the interior-point method.
 
@@ -48,7 +49,9 @@ def solve_qp(qp: QP, *, solver: InteriorPoint = InteriorPoint()) -> QPSolution:
     (-0.5, -1.0)
     """
     if qp.B.ndim != 3:
-        raise ValueError(f"solve_qp takes one QP, with B [N, nx, nu]; got B of shape {qp.B.shape}. Use jax.vmap for a batch.")
+        raise ValueError(
+            f"solve_qp takes one QP, with B [N, nx, nu]; got B of shape {qp.B.shape}. Use jax.vmap for a batch."
+        )
     packed = qp.pack()
     answer: _Answer = _solve(solver, packed)  # pyright: ignore[reportAssignmentType]
     nu, z = packed.control_size, answer.point.z

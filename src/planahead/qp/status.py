@@ -1,4 +1,5 @@
-"""How a solve ended, in words. A failed solve is a value with a status, never an exception in a batch and never a silent number."""
+"""How a solve ended, in words. A failed solve is a value with a status, never an exception in a batch and never a
+silent number."""
 
 import enum
 
@@ -20,19 +21,24 @@ class Status(enum.IntEnum):
 _SENTENCES = {
     Status.SOLVED: "Solved: the optimality conditions hold to the tolerance.",
     Status.ITERATION_LIMIT: (
-        "The iteration limit was reached before the optimality conditions held to the tolerance. Raise `iterations`, start from a "
+        "The iteration limit was reached before the optimality conditions held to the tolerance. Raise "
+        "`iterations`, start from a "
         "better guess (for instance the shifted plan of the last step), or look at `residual` to see how far it is."
     ),
     Status.STALLED: (
-        "No further progress was possible before the optimality conditions held to the tolerance. The problem may be badly scaled, "
-        "its functions may not be smooth, or the tolerance may be too tight for the number format (float32 reaches about 1e-4)."
+        "No further progress was possible before the optimality conditions held to the tolerance. The problem "
+        "may be badly scaled, "
+        "its functions may not be smooth, or the tolerance may be too tight for the number format (float32 "
+        "reaches about 1e-4)."
     ),
     Status.INFEASIBLE: (
-        "No trajectory nearby satisfies the hard constraints from this state. Make state and nonlinear constraints soft (`Slack`), "
+        "No trajectory nearby satisfies the hard constraints from this state. Make state and nonlinear "
+        "constraints soft (`Slack`), "
         "widen them, or start elsewhere."
     ),
     Status.INVALID_INPUT: (
-        "A NaN or infinite number came in, or a lower bound was above its upper bound, in the state, the parameters or what the "
+        "A NaN or infinite number came in, or a lower bound was above its upper bound, in the state, the "
+        "parameters or what the "
         "problem's functions return at the guess. The lane was left out."
     ),
 }

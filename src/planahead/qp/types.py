@@ -1,11 +1,13 @@
 """The stage-structured quadratic program, as users write it (`QP`) and as the kernels see it (`LaneQP`).
 
-    minimise    Σ_{k<N} ½ x_kᵀQ_k x_k + u_kᵀS_k x_k + ½ u_kᵀR_k u_k + q_kᵀx_k + r_kᵀu_k   +   ½ x_NᵀQ_N x_N + q_Nᵀx_N   +   prices
+    minimise    Σ_{k<N} ½ x_kᵀQ_k x_k + u_kᵀS_k x_k + ½ u_kᵀR_k u_k + q_kᵀx_k + r_kᵀu_k
+                + ½ x_NᵀQ_N x_N + q_Nᵀx_N + prices
     subject to  x_{k+1} = A_k x_k + B_k u_k + c_k,     x_0 given (or free)
                 control_bounds_k, k = 0…N-1;   state_bounds_k, k = 0…N (k = 0 only where x_0 is free)
                 lower_k <= C_k x_k + D_k u_k <= upper_k, k = 0…N          (D_N = 0)
 
-Bounds are two-sided, absent where infinite, and hard unless priced: a violation s costs `linear · s + ½ quadratic · s²`.
+Bounds are two-sided, absent where infinite, and hard unless priced: a violation s costs
+`linear · s + ½ quadratic · s²`.
 """
 
 from typing import Any, TypeGuard
@@ -37,7 +39,8 @@ class StageBounds(eqx.Module):
 
     Shapes: all `[stages, rows]`; scalars and missing leading axes are broadcast.
 
-    **Raises:** `ValueError` for numbers that are known to be no bounds: NaN, a lower bound above its upper bound, a negative price.
+    **Raises:** `ValueError` for numbers that are known to be no bounds: NaN, a lower bound above its upper bound, a
+    negative price.
     """
 
     lower: Float[Array, "..."] = eqx.field(converter=_bound, default=-np.inf)
@@ -54,9 +57,10 @@ class StageBounds(eqx.Module):
 class QP(eqx.Module):
     """One stage-structured QP (see the top of this file for the mathematics and the symbols).
 
-    Shapes: `A [N, nx, nx]`, `B [N, nx, nu]`, `c [N, nx]`, `Q [N+1, nx, nx]`, `R [N, nu, nu]`, `S [N, nu, nx]`, `q [N+1, nx]`,
-    `r [N, nu]`, `C [N+1, ng, nx]`, `D [N, ng, nu]`, `initial_state [nx]` or `None` where the initial state is free.
-    `Q` and `R` are symmetric; every reduced Hessian must be positive definite (`R` positive definite and `Q` semidefinite suffices).
+    Shapes: `A [N, nx, nx]`, `B [N, nx, nu]`, `c [N, nx]`, `Q [N+1, nx, nx]`, `R [N, nu, nu]`, `S [N, nu, nx]`,
+    `q [N+1, nx]`, `r [N, nu]`, `C [N+1, ng, nx]`, `D [N, ng, nu]`, `initial_state [nx]` or `None` where the initial
+    state is free. `Q` and `R` are symmetric; every reduced Hessian must be positive definite (`R` positive definite and
+    `Q` semidefinite suffices).
 
     **Raises:** `ValueError` for an array of the wrong shape.
     """
@@ -84,13 +88,15 @@ class QP(eqx.Module):
         N, nx, nu = self.B.shape
         ng = self.C.shape[1] if _is_data(self.C) and self.C.ndim > 1 else 0
         expected = {
-            "A": (N, nx, nx), "Q": (N + 1, nx, nx), "R": (N, nu, nu), "initial_state": (nx,), "c": (N, nx), "S": (N, nu, nx),
-            "q": (N + 1, nx), "r": (N, nu), "C": (N + 1, ng, nx), "D": (N, ng, nu),
+            "A": (N, nx, nx), "Q": (N + 1, nx, nx), "R": (N, nu, nu), "S": (N, nu, nx), "initial_state": (nx,),
+            "c": (N, nx), "q": (N + 1, nx), "r": (N, nu), "C": (N + 1, ng, nx), "D": (N, ng, nu),
         }  # fmt: skip
         for name, shape in expected.items():
             value = getattr(self, name)
             if _is_data(value) and value.shape != shape:
-                raise ValueError(f"QP.{name} has shape {value.shape}; with B of shape {self.B.shape} it must be {shape}.")
+                raise ValueError(
+                    f"QP.{name} has shape {value.shape}; with B of shape {self.B.shape} it must be {shape}."
+                )
         rows = {"control_bounds": (N, nu), "state_bounds": (N + 1, nx), "constraint_bounds": (N + 1, ng)}
         for name, shape in rows.items():
             for side in ("lower", "upper", "linear", "quadratic"):
@@ -102,7 +108,8 @@ class QP(eqx.Module):
                     )
 
     def pack(self) -> "LaneQP":
-        """The same QP in the kernels' layout, one lane, without a lane axis. Linear in all data, so its derivative is exact."""
+        """The same QP in the kernels' layout, one lane, without a lane axis. Linear in all data, so its derivative is
+        exact."""
         N, nx, nu = self.B.shape
         dtype = jnp.result_type(self.A, self.B, self.Q, self.R)
 
@@ -144,10 +151,12 @@ class QP(eqx.Module):
 
 
 class LaneQP(eqx.Module):
-    """A QP in the kernels' layout: z_k = (u_k, x_k), rows = (all entries of z, then general rows), sides = (lower, -upper).
+    """A QP in the kernels' layout: z_k = (u_k, x_k), rows = (all entries of z, then general rows), sides = (lower,
+    -upper).
 
-    Shapes are those of one lane; kernels work on arrays with one more axis at the end, the lanes `B`. `nz = nu + nx`, `m = nz + ng`.
-    Stage N has a control that is decoupled and zero. `bound = -inf`: no such row. `linear` or `quadratic = inf`: a hard row.
+    Shapes are those of one lane; kernels work on arrays with one more axis at the end, the lanes `B`. `nz = nu + nx`,
+    `m = nz + ng`. Stage N has a control that is decoupled and zero. `bound = -inf`: no such row. `linear` or
+    `quadratic = inf`: a hard row.
     """
 
     H: Float[Array, "nodes nz nz *B"]
@@ -203,8 +212,8 @@ def price_of_violations(
 class Point(eqx.Module):
     """A primal-dual point of a `LaneQP`, or a step between two.
 
-    `pi[k]` is the gradient of the cost-to-go with respect to x_k; `t`, `lam`, `s`, `nu` are distance, multiplier, violation and the
-    violation's multiplier of every side of every row (1, 0, 0, 0 where there is none).
+    `pi[k]` is the gradient of the cost-to-go with respect to x_k; `t`, `lam`, `s`, `nu` are distance, multiplier,
+    violation and the violation's multiplier of every side of every row (1, 0, 0, 0 where there is none).
     """
 
     z: Float[Array, "nodes nz *B"]

@@ -31,8 +31,8 @@ State = TypeVar("State")
 def constant(default: float, *, positive: bool = False) -> Any:
     """A field that is an array leaf: it can be swept, batched and differentiated, but is nothing that a policy learns.
 
-    A value that is not finite, or not positive where it has to be, raises `ValueError` where `check_constants` is called,
-    as every `Environment` does when it is built.
+    A value that is not finite, or not positive where it has to be, raises `ValueError` where `check_constants` is
+    called, as every `Environment` does when it is built.
     """
     return eqx.field(default=default, converter=_as_array, kw_only=True, metadata={"positive": positive})
 

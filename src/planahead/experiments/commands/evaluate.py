@@ -40,6 +40,8 @@ class Evaluate(Command):
             write_evaluation(evaluated)
         except UserError as error:
             if self.json is None:
-                raise UserError(f"{error} The table above is the evaluation; --json FILE keeps it elsewhere.") from error
+                raise UserError(
+                    f"{error} The table above is the evaluation; --json FILE keeps it elsewhere."
+                ) from error
             console.print(f"not kept in the run: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         return evaluated.summary()

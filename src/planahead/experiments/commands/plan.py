@@ -99,7 +99,9 @@ def _require_like(name: str, value: Any, default: Any) -> None:
     if name in ("state_size", "control_size"):
         raise UserError(f"{flag}: the equations of the problem fix it at {default}; leave it out.")
     if np.ndim(default) > 0:
-        raise UserError(f"{flag}: it has the shape {np.shape(default)}, and a single number came; set it in Python instead.")
+        raise UserError(
+            f"{flag}: it has the shape {np.shape(default)}, and a single number came; set it in Python instead."
+        )
     kind = bool if isinstance(default, bool) else int if isinstance(default, int) else float
     accepted = {bool: (bool,), int: (int,), float: (int, float)}[kind]
     if type(value) not in accepted or not np.isfinite(value):
