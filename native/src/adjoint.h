@@ -63,7 +63,7 @@ class Adjoint {
         load.put(w_.point.t[e], inputs_.t, at);
         load.put(w_.point.lam[e], inputs_.lam, at);
         load.put(w_.point.s[e], inputs_.s, at);
-        load.put(w_.point.nu[e], inputs_.nu, at);
+        load.put(w_.point.lam_s[e], inputs_.lam_s, at);
         load.put(seeds.row[e], inputs_.bar_lam, at);
         load.put(seeds.price[e], inputs_.bar_s, at);
       }
@@ -87,8 +87,8 @@ class Adjoint {
       r.complementarity[e] = r.violation[e] = V{};
       w_.next.t[e] = select(exists, larger(w_.point.t[e], w_.point.lam[e] * smallest), w_.point.t[e]);
       w_.next.lam[e] = w_.point.lam[e];
-      w_.next.s[e] = select(soft, larger(w_.point.s[e], w_.point.nu[e] * smallest), w_.point.s[e]);
-      w_.next.nu[e] = w_.point.nu[e];
+      w_.next.s[e] = select(soft, larger(w_.point.s[e], w_.point.lam_s[e] * smallest), w_.point.s[e]);
+      w_.next.lam_s[e] = w_.point.lam_s[e];
     }
     const M definite = newton_.factorise(w_.next, none());
     if (outputs_.stationarity == nullptr) return definite;  // only asked for
@@ -137,8 +137,8 @@ class Adjoint {
         V row = sign * w_.values[side.row] - d.t[e];
         if (side.soft) {
           row += d.s[e];
-          r.price[e] += keep(soft, w_.quadratic[e] * d.s[e] - d.lam[e] - d.nu[e]);
-          r.violation[e] += keep(soft, p.s[e] * d.nu[e] + p.nu[e] * d.s[e]);
+          r.price[e] += keep(soft, w_.quadratic[e] * d.s[e] - d.lam[e] - d.lam_s[e]);
+          r.violation[e] += keep(soft, p.s[e] * d.lam_s[e] + p.lam_s[e] * d.s[e]);
         }
         r.row[e] += keep(exists, row);
         r.complementarity[e] += keep(exists, p.lam[e] * d.t[e] + p.t[e] * d.lam[e]);

@@ -155,7 +155,7 @@ class Batch : public Tasks {
     };
     scatter(solution_.z, p.z, nodes * nz);
     scatter(solution_.pi, p.pi, nodes * nx);
-    const std::pair<T*, const V*> rows[] = {{solution_.t, p.t}, {solution_.lam, p.lam}, {solution_.s, p.s}, {solution_.nu, p.nu}};
+    const std::pair<T*, const V*> rows[] = {{solution_.t, p.t}, {solution_.lam, p.lam}, {solution_.s, p.s}, {solution_.lam_s, p.lam_s}};
     for (const auto& [to, from] : rows) {
       if (to == nullptr) continue;
       for (int k = 0; k < nodes; k++)

@@ -172,7 +172,7 @@ ffi::Error solve(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRe
   Problem<T> problem;
   if (ffi::Error error = read_problem(args, shared, problem); error.failure()) return error;
   Solution<T> solution;
-  T** const points[] = {&solution.z, &solution.pi, &solution.t, &solution.lam, &solution.s, &solution.nu};
+  T** const points[] = {&solution.z, &solution.pi, &solution.t, &solution.lam, &solution.s, &solution.lam_s};
   for (size_t i = 0; i < 6; i++) *points[i] = output<T>(rets, i);
   solution.status = output<int32_t>(rets, 6);
   solution.iterations = output<int32_t>(rets, 7);
@@ -212,7 +212,7 @@ ffi::Error adjoint(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::Remaining
   if (ffi::Error error = read_problem(args, shared, problem); error.failure()) return error;
   AdjointInputs<T> inputs;
   Array<const T>* const arrays[] = {&inputs.z,  &inputs.pi,    &inputs.t,      &inputs.lam,     &inputs.s,
-                                    &inputs.nu, &inputs.bar_z, &inputs.bar_pi, &inputs.bar_lam, &inputs.bar_s};
+                                    &inputs.lam_s, &inputs.bar_z, &inputs.bar_pi, &inputs.bar_lam, &inputs.bar_s};
   for (size_t i = 0; i < 10; i++) {
     auto array = input<T>(args, 10 + i, shared);
     if (!array.has_value()) return array.error();

@@ -75,7 +75,7 @@ class InteriorPoint {
       p.t[e] = select(lanes, splat(1.0), p.t[e]);
       p.lam[e] = keep(~lanes, p.lam[e]);
       p.s[e] = select(lanes, keep(w_.soft[e], splat(1.0)), p.s[e]);
-      p.nu[e] = select(lanes, keep(w_.soft[e], splat(1.0)), p.nu[e]);
+      p.lam_s[e] = select(lanes, keep(w_.soft[e], splat(1.0)), p.lam_s[e]);
     }
     return p;
   }
@@ -147,11 +147,11 @@ class InteriorPoint {
         lam = select(soft & ~inside, smaller(lam, 0.5 * force), lam);
         const V balanced = mu0 / larger(force, root(mu0 * larger(w_.quadratic[e], splat(1e-12))));
         const V s = larger(lack, balanced);
-        const V nu = larger(mu0 / s, keep(~inside, force - lam));
+        const V lam_s = larger(mu0 / s, keep(~inside, force - lam));
         q.t[e] = select(lanes, t, q.t[e]);
         q.lam[e] = select(lanes, lam, q.lam[e]);
         q.s[e] = select(lanes, keep(soft, s), q.s[e]);
-        q.nu[e] = select(lanes, keep(soft, nu), q.nu[e]);
+        q.lam_s[e] = select(lanes, keep(soft, lam_s), q.lam_s[e]);
       }
     }
   }
@@ -178,8 +178,8 @@ class InteriorPoint {
       now += keep(w_.exists[e], p.lam[e] * p.t[e]);
       affine += keep(w_.exists[e], (p.lam[e] + alpha * d.lam[e]) * (p.t[e] + alpha * d.t[e]));
       if (!pattern_.sides[e].soft) continue;
-      now += p.s[e] * p.nu[e];
-      affine += (p.s[e] + alpha * d.s[e]) * (p.nu[e] + alpha * d.nu[e]);
+      now += p.s[e] * p.lam_s[e];
+      affine += (p.s[e] + alpha * d.s[e]) * (p.lam_s[e] + alpha * d.lam_s[e]);
     }
     const V ratio = smaller(larger(affine / now, V{}), splat(1.0)), mu = now / count_;
     const V target = larger(mu * larger(ratio * ratio * ratio, boost_), tau_);
@@ -188,7 +188,7 @@ class InteriorPoint {
       V product = p.lam[e] * p.t[e] + second * d.lam[e] * d.t[e] - target;
       w_.corrected.complementarity[e] = keep(w_.exists[e], product);
       if (!pattern_.sides[e].soft) continue;
-      w_.corrected.violation[e] = keep(w_.soft[e], p.s[e] * p.nu[e] + second * d.s[e] * d.nu[e] - target);
+      w_.corrected.violation[e] = keep(w_.soft[e], p.s[e] * p.lam_s[e] + second * d.s[e] * d.lam_s[e] - target);
     }
     newton_.step(p, w_.corrected, true);
   }
@@ -202,7 +202,7 @@ class InteriorPoint {
       most = larger(keep(w_.exists[e], -d.lam[e] / p.lam[e]), most);
       if (!pattern_.sides[e].soft) continue;
       most = larger(-d.s[e] * w_.inverse_s[e], most);
-      most = larger(keep(w_.soft[e], -d.nu[e] / p.nu[e]), most);
+      most = larger(keep(w_.soft[e], -d.lam_s[e] / p.lam_s[e]), most);
     }
     return splat(1.0) / most;
   }
@@ -219,16 +219,16 @@ class InteriorPoint {
       q.lam[e] = select(lanes, lam, q.lam[e]);
       mu += keep(w_.exists[e], t * lam);
       if (!pattern_.sides[e].soft) continue;
-      V s = p.s[e] + alpha * d.s[e], nu = p.nu[e] + alpha * d.nu[e];
+      V s = p.s[e] + alpha * d.s[e], lam_s = p.lam_s[e] + alpha * d.lam_s[e];
       q.s[e] = select(lanes, s, q.s[e]);
-      q.nu[e] = select(lanes, nu, q.nu[e]);
-      mu += keep(w_.soft[e], s * nu);
+      q.lam_s[e] = select(lanes, lam_s, q.lam_s[e]);
+      mu += keep(w_.soft[e], s * lam_s);
     }
     // Pairs far below the mean are raised, those of a short step more; neither factor by more than the root.
     const V least = select(alpha < 0.3, splat(kRecentre), splat(1e-3 * kRecentre)) * mu / count_, bottom = root(least);
     for (int e = 0; e < sides_; e++) {
       recentre(q.t[e], q.lam[e], lanes & w_.exists[e], least, bottom);
-      if (pattern_.sides[e].soft) recentre(q.s[e], q.nu[e], lanes & w_.soft[e], least, bottom);
+      if (pattern_.sides[e].soft) recentre(q.s[e], q.lam_s[e], lanes & w_.soft[e], least, bottom);
     }
   }
 
@@ -253,7 +253,7 @@ class InteriorPoint {
       q.t[e] = select(lanes, p.t[e], q.t[e]);
       q.lam[e] = select(lanes, p.lam[e], q.lam[e]);
       q.s[e] = select(lanes, p.s[e], q.s[e]);
-      q.nu[e] = select(lanes, p.nu[e], q.nu[e]);
+      q.lam_s[e] = select(lanes, p.lam_s[e], q.lam_s[e]);
     }
   }
 

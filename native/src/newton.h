@@ -58,8 +58,8 @@ class Newton {
           if (side.soft) {
             const M soft = w_.soft[e];
             distance += p.s[e];
-            r.price[e] = keep(soft, w_.quadratic[e] * p.s[e] + w_.linear[e] - p.lam[e] - p.nu[e]);
-            r.violation[e] = keep(soft, p.s[e] * p.nu[e] - tau);
+            r.price[e] = keep(soft, w_.quadratic[e] * p.s[e] + w_.linear[e] - p.lam[e] - p.lam_s[e]);
+            r.violation[e] = keep(soft, p.s[e] * p.lam_s[e] - tau);
             raise(most.price, r.price[e]);
             raise(most.miss, r.violation[e]);
           }
@@ -99,7 +99,7 @@ class Newton {
           if (side.soft) {
             const M soft = w_.soft[e];
             w_.inverse_s[e] = keep(soft, splat(1.0) / select(soft, p.s[e], splat(1.0)));
-            V stiffness = w_.quadratic[e] + p.nu[e] * w_.inverse_s[e];
+            V stiffness = w_.quadratic[e] + p.lam_s[e] * w_.inverse_s[e];
             w_.w[e] = keep(soft, splat(1.0) / select(soft, stiffness + barrier, splat(1.0)));
             share = select(soft, stiffness * w_.w[e], share);
           }
@@ -160,7 +160,7 @@ class Newton {
         if (side.soft) {
           d.lam[e] = -w_.barrier[e] * w_.share[e] * moved - w_.rho[e];
           d.s[e] = -w_.w[e] * (w_.toward[e] + w_.barrier[e] * moved);
-          d.nu[e] = keep(w_.soft[e], -(r.violation[e] + p.nu[e] * d.s[e]) * w_.inverse_s[e]);
+          d.lam_s[e] = keep(w_.soft[e], -(r.violation[e] + p.lam_s[e] * d.s[e]) * w_.inverse_s[e]);
           dt += d.s[e];
         } else {
           d.lam[e] = -w_.barrier[e] * moved - w_.rho[e];

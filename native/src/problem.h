@@ -45,7 +45,7 @@ struct Settings {
 // Outputs that are not wanted are null.
 template <typename T>
 struct Solution {
-  T *z = nullptr, *pi = nullptr, *t = nullptr, *lam = nullptr, *s = nullptr, *nu = nullptr;
+  T *z = nullptr, *pi = nullptr, *t = nullptr, *lam = nullptr, *s = nullptr, *lam_s = nullptr;
   int32_t *status = nullptr, *iterations = nullptr;
   T *residual = nullptr, *tau = nullptr, *gain = nullptr;
 };
@@ -53,7 +53,7 @@ struct Solution {
 // A primal-dual point and a cotangent of it; what the adjoint returns are cotangents of the residuals.
 template <typename T>
 struct AdjointInputs {
-  Array<const T> z, pi, t, lam, s, nu, bar_z, bar_pi, bar_lam, bar_s;
+  Array<const T> z, pi, t, lam, s, lam_s, bar_z, bar_pi, bar_lam, bar_s;
 };
 
 template <typename T>

@@ -14,7 +14,7 @@ namespace planahead {
 namespace PLANAHEAD_ISA {
 
 struct Iterate {
-  V *z, *pi, *t, *lam, *s, *nu;
+  V *z, *pi, *t, *lam, *s, *lam_s;
 };
 
 struct Residual {
@@ -66,7 +66,7 @@ class Memory {
     };
     auto take_point = [&](Iterate& p) {
       take(p.z, nodes * nz), take(p.pi, nodes * nx);
-      for (V** a : {&p.t, &p.lam, &p.s, &p.nu}) take(*a, sides);
+      for (V** a : {&p.t, &p.lam, &p.s, &p.lam_s}) take(*a, sides);
     };
     take(w.H, nodes * nz * nz), take(w.g, nodes * nz), take(w.F, N * nx * nz), take(w.c, N * nx);
     take(w.G, nodes * ng * nz), take(w.x0, nx);

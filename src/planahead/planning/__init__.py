@@ -1,7 +1,8 @@
 """Planning: from a problem and a state to a plan, and its derivatives."""
 
 from planahead.planning.check_gradient import GradientCheck as GradientCheck, check_gradient as check_gradient
-from planahead.planning.globalisation import FullStep as FullStep, LineSearch as LineSearch
+from planahead.planning.globalisation import FullStep as FullStep
+from planahead.planning.line_search import LineSearch as LineSearch
 from planahead.planning.linearisation import Exact as Exact, GaussNewton as GaussNewton
 from planahead.planning.plan import Guess as Guess, Multipliers as Multipliers, Plan as Plan
 from planahead.planning.solve import action_value as action_value, solve as solve, value as value

@@ -20,9 +20,9 @@ from jax.custom_derivatives import CustomVJPPrimal
 from jaxtyping import Array, Bool, Float, Int
 
 from planahead.planning import sqp, transcription
-from planahead.planning.lanes import Lanes
 from planahead.planning.linearisation import Exact
 from planahead.planning.plan import Guess
+from planahead.planning.problem_batch import ProblemBatch
 from planahead.planning.sqp import SQP
 from planahead.problem import Problem, scan_stages
 from planahead.qp import Status, backend, interior_point, newton
@@ -58,8 +58,8 @@ def solution(planner: SQP, rebuild: Callable[[Any], Problem], inputs: Inputs, gu
     """Solve one lane (natively batched under `vmap`), differentiable in `inputs`. `rebuild(leaves)` makes the
     problem."""
 
-    def lanes_of(in_lanes: Any, inputs: Inputs, lanes: int) -> tuple[Lanes, Array, Array | None]:
-        problems = Lanes(rebuild, inputs.leaves, in_lanes.leaves, lanes)
+    def lanes_of(in_lanes: Any, inputs: Inputs, lanes: int) -> tuple[ProblemBatch, Array, Array | None]:
+        problems = ProblemBatch(rebuild, inputs.leaves, in_lanes.leaves, lanes)
         return problems, *spread(lanes, (in_lanes.state, in_lanes.control), (inputs.state, inputs.control))
 
     def run(lanes: int, in_lanes: Any, inputs: Inputs, guess: Guess | None) -> Answer:

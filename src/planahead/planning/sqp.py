@@ -21,10 +21,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from planahead.planning.globalisation import FullStep, Globalisation, LineSearch, search, violations
-from planahead.planning.lanes import Lanes
+from planahead.planning.elastic import PRICE_RANGE, Elastic
+from planahead.planning.globalisation import FullStep, Globalisation, Step
+from planahead.planning.line_search import LineSearch
 from planahead.planning.linearisation import Exact, GaussNewton, Hessian
-from planahead.planning.transcription import RowData
+from planahead.planning.problem_batch import ProblemBatch
 from planahead.qp import InteriorPoint, Status, backend, interior_point, newton
 from planahead.qp.interior_point import Backend, check_positive
 from planahead.qp.lanes import along, choose, largest
@@ -56,7 +57,7 @@ class SQP(eqx.Module):
             check_positive(f"SQP({name}=", getattr(self, name))
         if not isinstance(self.hessian, GaussNewton | Exact):
             raise ValueError(f"SQP(hessian={self.hessian!r}); pa.GaussNewton() or pa.Exact() was expected.")
-        if not isinstance(self.globalisation, FullStep | LineSearch):
+        if not isinstance(self.globalisation, Globalisation):
             raise ValueError(
                 f"SQP(globalisation={self.globalisation!r}); pa.LineSearch() or pa.FullStep() was expected."
             )
@@ -71,6 +72,11 @@ class SQP(eqx.Module):
 
     def resolved_tolerance(self, dtype) -> float:
         return self.tolerance if self.tolerance is not None else (1e-8 if dtype == jnp.float64 else 1e-4)
+
+    def largest_violation(self, dtype) -> float:
+        """Of a hard row or of the dynamics, in their own units, in a solved plan: 1e-6 in float64, 1e-3 in float32.
+        An elastic row keeps about τ/ρ, which is less."""
+        return 1e-6 if dtype == jnp.float64 else 1e-3
 
     def resolved_gradient_tolerance(self, dtype) -> float:
         return self.resolved_tolerance(dtype) if self.gradient_tolerance is None else self.gradient_tolerance
@@ -97,31 +103,18 @@ class _Loop(eqx.Module):
     tau: Float[Array, " B"]
     price: Float[Array, " B"]  # ρ
     first_price: Float[Array, " B"]
-    weight: Float[Array, " B"]  # μ
     status: Int[Array, " B"]
     iterations: Int[Array, " B"]
     residual: Float[Array, " B"]
     violation: Float[Array, " B"]
     active: Bool[Array, " B"]
-    relaxed: Bool[Array, " B"]  # taking full steps from `start`
-    start: Float[Array, "nodes nz B"]
-    best: Float[Array, " B"]  # smallest residual since
-    idle: Int[Array, " B"]  # full steps that did not lower it
-    failures: Int[Array, " B"]  # searches in a row that found nothing
+    memory: Any  # of the globalisation
     iteration: Int[Array, ""]
-
-
-_PRICE_RANGE = 1e5
-"""Largest over first price of an elastic row."""
-_PROGRESS = 0.9
-"""A full step leads somewhere if it lowers the smallest residual so far by this factor."""
-_SEARCHES = 3
-"""A lane stalls after this many searches in a row that found nothing."""
 
 
 def solve(
     settings: SQP,
-    problems: Lanes,
+    problems: ProblemBatch,
     state: Float[Array, "nx B"],
     control: Float[Array, "nu B"] | None,
     guess: Float[Array, "nodes nz B"],
@@ -129,54 +122,33 @@ def solve(
     """Solve all lanes of `problems` from `state`, starting at `guess`."""
     nu, lanes = problems.control_size, state.shape[-1]
     dtype = state.dtype
-    tolerance = settings.resolved_tolerance(dtype)
-    feasible = 1e-6 if dtype == jnp.float64 else 1e-3
-    pinned = control is not None
+    tolerance, feasible = settings.resolved_tolerance(dtype), settings.largest_violation(dtype)
+    globalisation, pinned = settings.globalisation, control is not None
     z = jnp.concatenate([jnp.concatenate([guess[:1, :nu], state[None]], 1), guess[1:]])
-    if pinned:
+    if control is not None:
         z = jnp.concatenate([jnp.concatenate([control[None], z[:1, nu:]], 1), z[1:]])
     data = problems.row_data(dtype, pinned)
-    elastic = _elastic(data, nu)
+    elastic = Elastic(data, nu)
     inner = InteriorPoint(tau=settings.tau, tolerance=0.1 * tolerance, backend=settings.backend)
-
-    def linearised(z: Array, point: Point) -> LaneQP:
-        return problems.linearise(state, z, point.pi, net(point.lam), data, settings.hessian, pinned)
-
-    def priced(qp: LaneQP, price: Array) -> LaneQP:
-        linear = jnp.where(elastic, along(price, elastic), data.linear)
-        return eqx.tree_at(lambda qp: (qp.linear, qp.quadratic), qp, (linear, jnp.where(elastic, 0.0, data.quadratic)))
-
-    def error_of(qp: LaneQP, point: Point, tau: Array) -> tuple[Array, Array]:
-        rows = Rows(qp)
-        at = eqx.tree_at(lambda p: p.z, point, jnp.zeros_like(point.z))
-        error = interior_point.relative_error(qp, rows, at, newton.residuals(qp, rows, at, tau), tau)
-        left = jnp.max(
-            jnp.where(elastic[:, None], violations(qp.bound, jnp.zeros_like(qp.linear)), 0.0), (0, 1, 2), initial=0.0
-        )
-        return error, jnp.maximum(left, largest(qp.c))
-
     blank = jnp.zeros_like(data.bound)
     nothing = Point(jnp.zeros_like(z), jnp.zeros((z.shape[0], *state.shape), dtype), blank + 1, blank, blank, blank)
-    full_steps = settings.globalisation.full_steps if isinstance(settings.globalisation, LineSearch) else 0
 
     def iteration(loop: _Loop) -> _Loop:
         """Look at where the lanes are, then move those that are not done."""
-        qp = linearised(loop.z, loop.point)
+        qp = problems.linearise(state, loop.z, loop.point.pi, net(loop.point.lam), data, settings.hessian, pinned)
         first = loop.iteration == 0
         usable = interior_point.valid(qp)
-        # A power of ten: what is left of ρ in a smoothed plan must not move with the data, or derivatives would have to
-        # know.
-        magnitude = 10.0 ** jnp.ceil(jnp.log10(jnp.maximum(jnp.where(usable, largest(qp.g), 1.0), 1.0)))
-        price = jnp.where(first, 10 * magnitude, loop.price)
+        price = jnp.where(first, elastic.first_price(qp, usable), loop.price)
         first_price = jnp.where(first, price, loop.first_price)
-        limit = _PRICE_RANGE * first_price
-        qp = priced(qp, price)
-        error, left = error_of(qp, loop.point, loop.tau)
+        limit = PRICE_RANGE * first_price
+        qp = elastic.priced(qp, price)
+        error = _optimality(qp, loop.point, loop.tau)
+        violation = jnp.maximum(elastic.violation(qp), largest(qp.c))
 
         invalid = loop.active & ~usable & first
         active = loop.active & ~invalid
         optimal = active & (error <= tolerance) & (loop.iterations > 0)
-        solved = optimal & (left <= feasible)
+        solved = optimal & (violation <= feasible)
         infeasible = optimal & ~solved & (price >= limit)
         status = jnp.where(invalid, Status.INVALID_INPUT, loop.status)
         status = jnp.where(solved, Status.SOLVED, jnp.where(infeasible, Status.INFEASIBLE, status))
@@ -186,10 +158,9 @@ def solve(
             first_price=first_price,
             status=status,
             residual=jnp.where(active, error, loop.residual),
-            best=jnp.minimum(loop.best, error),
-            idle=loop.idle + ~(error <= _PROGRESS * loop.best),
-            violation=jnp.where(active, left, loop.violation),
+            violation=jnp.where(active, violation, loop.violation),
             active=active & ~solved & ~infeasible & (loop.iterations < settings.iterations),
+            memory=globalisation.look(loop.memory, error),
             iteration=loop.iteration + 1,
         )
         # When the last lane has just ended there is nothing left to move.
@@ -197,88 +168,49 @@ def solve(
 
     def move(loop: _Loop, qp: LaneQP, limit: Float[Array, " B"]) -> _Loop:
         outcome = backend.solve(qp, backend.everywhere(qp), inner, loop.active)
-        found = outcome.point
         usable = loop.active & (outcome.status != Status.INVALID_INPUT) & jnp.isfinite(outcome.residual)
-        weight = loop.weight
-        line_search = settings.globalisation
-        if isinstance(line_search, LineSearch):
-            needed = 1.1 * largest(found.pi)
-            weight = jnp.where(usable, jnp.maximum(needed, 0.5 * (weight + needed)), weight)
+        violated = loop.violation > feasible
+        step = Step(loop.z, qp, outcome, data.bound, loop.active, usable, violated)
+        end = globalisation.move(problems, loop.memory, step)
+        point = jax.tree.map(lambda new, old: old + along(end.alpha, old) * (new - old), outcome.point, loop.point)
+        point = choose(end.restarted, nothing, choose(usable, point, loop.point))
 
-            def advance(alpha: Array) -> Array:
-                return problems.advance(loop.z, found.z, outcome.gain, qp.c, alpha, data.bound)
-
-            def backtrack(searching: Array) -> tuple[Array, Array, Array]:
-                return search(
-                    line_search, problems.evaluate, advance, data.bound, qp, loop.z, found.z, weight, searching
-                )
-
-            def stay(searching: Array) -> tuple[Array, Array, Array]:
-                return loop.z, jnp.ones(lanes, dtype), ~searching
-
-            searching = usable & ~loop.relaxed
-            z, alpha, accepted = jax.lax.cond(jnp.any(searching), backtrack, stay, searching)
-            z = choose(loop.relaxed, loop.z + found.z, z)
-        else:
-            z, alpha, accepted = loop.z + found.z, jnp.ones(lanes, dtype), usable
-        point = jax.tree.map(lambda new, old: old + along(alpha, old) * (new - old), found, loop.point)
-        z, point = choose(usable, (z, point), (loop.z, loop.point))
-
-        remaining = jnp.max(jnp.where(elastic[:, None] & Rows(qp).exists, found.s, 0.0), (0, 1, 2), initial=0.0)
-        failed, violated = ~(usable & accepted), loop.violation > feasible
-        costlier = (usable & (remaining > feasible)) | (failed & violated)
+        costlier = (usable & (elastic.remaining(qp, outcome.point) > feasible)) | (~(usable & end.accepted) & violated)
         price = jnp.where(costlier, jnp.minimum(10 * loop.price, limit), loop.price)
-        searched = loop.active & ~loop.relaxed
-        failures = jnp.where(searched, jnp.where(failed, loop.failures + 1, 0), loop.failures)
-        stalled = searched & (failures >= _SEARCHES) & ~(violated & (loop.price < limit))
-        status = jnp.where(stalled, jnp.where(violated, Status.INFEASIBLE, Status.STALLED), loop.status)
-        # Full steps that lead nowhere are taken back; a search that finds nothing at a feasible point gives way
-        # to full steps from there, once.
-        lost = loop.active & loop.relaxed & (~usable | (loop.idle >= full_steps))
-        z, point, price = choose(lost, (loop.start, nothing, loop.first_price), (z, point, price))
-        free = searched & failed & (failures == 1) & ~violated & (full_steps > 0)
+        stalled = end.stuck & ~(violated & (loop.price < limit))
         return dataclasses.replace(
             loop,
-            z=z,
+            z=choose(usable | end.restarted, end.z, loop.z),
             point=point,
             tau=jnp.where(usable, outcome.tau, loop.tau),
-            price=price,
-            weight=weight,
-            status=status,
+            price=jnp.where(end.restarted, loop.first_price, price),
+            status=jnp.where(stalled, jnp.where(violated, Status.INFEASIBLE, Status.STALLED), loop.status),
             iterations=loop.iterations + loop.active,
             active=loop.active & ~stalled,
-            relaxed=(loop.relaxed & ~lost) | free,
-            start=choose(free, z, loop.start),
-            best=jnp.where(free, jnp.inf, loop.best),
-            idle=jnp.where(free, 0, loop.idle),
-            failures=failures,
+            memory=end.memory,
         )
 
-    zeros, ones, everyone = jnp.zeros(lanes, int), jnp.ones(lanes, dtype), jnp.ones(lanes, bool)
+    ones = jnp.ones(lanes, dtype)
     loop = _Loop(
         z=z,
         point=nothing,
         tau=ones,
         price=ones,
         first_price=ones,
-        weight=0 * ones,
         status=jnp.full(lanes, Status.ITERATION_LIMIT),
-        iterations=zeros,
+        iterations=jnp.zeros(lanes, int),
         residual=jnp.inf * ones,
         violation=jnp.inf * ones,
-        active=everyone,
-        relaxed=everyone & (full_steps > 0),
-        start=z,
-        best=jnp.inf * ones,
-        idle=zeros,
-        failures=zeros,
+        active=jnp.ones(lanes, bool),
+        memory=globalisation.begin(z),
         iteration=jnp.zeros((), int),
     )
     end = jax.lax.while_loop(lambda loop: jnp.any(loop.active), iteration, loop)
     return Iterate(end.z, end.point, end.tau, end.status, end.iterations, end.residual, end.violation)
 
 
-def _elastic(data: RowData, nu: int) -> Bool[Array, "nodes m B"]:
-    """Hard rows other than those of the control box."""
-    hard = ~(jnp.isfinite(data.linear) & jnp.isfinite(data.quadratic))
-    return hard & (jnp.arange(hard.shape[1]) >= nu)[None, :, None]
+def _optimality(qp: LaneQP, point: Point, tau: Float[Array, " B"]) -> Float[Array, " B"]:
+    """The relative residual of the conditions at the place where `qp` was made."""
+    rows = Rows(qp)
+    here = eqx.tree_at(lambda point: point.z, point, jnp.zeros_like(point.z))
+    return interior_point.relative_error(qp, rows, here, newton.residuals(qp, rows, here, tau), tau)

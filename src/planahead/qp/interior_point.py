@@ -104,7 +104,7 @@ def solve(qp: LaneQP, settings: InteriorPoint, active: Bool[Array, " B"]) -> Out
     count = jnp.maximum(count, 1).astype(dtype)
 
     def mu(point: Point) -> Float[Array, " B"]:
-        pairs = jnp.where(rows.exists, point.lam * point.t, 0.0) + jnp.where(rows.soft, point.s * point.nu, 0.0)
+        pairs = jnp.where(rows.exists, point.lam * point.t, 0.0) + jnp.where(rows.soft, point.s * point.lam_s, 0.0)
         return jnp.sum(pairs, (0, 1, 2)) / count
 
     def body(carry):
@@ -122,7 +122,7 @@ def solve(qp: LaneQP, settings: InteriorPoint, active: Bool[Array, " B"]) -> Out
             residual,
             (
                 jnp.where(rows.exists, point.lam * point.t + second * predictor.lam * predictor.t - target, 0.0),
-                jnp.where(rows.soft, point.s * point.nu + second * predictor.s * predictor.nu - target, 0.0),
+                jnp.where(rows.soft, point.s * point.lam_s + second * predictor.s * predictor.lam_s - target, 0.0),
             ),
         )
         direction = newton.step(qp, rows, system, point, corrected)
@@ -187,7 +187,7 @@ def _start(
         t=jnp.ones_like(rows.bound),
         lam=jnp.zeros_like(rows.bound),
         s=jnp.where(rows.soft, 1.0, 0.0).astype(qp.g.dtype),
-        nu=jnp.zeros_like(rows.bound),
+        lam_s=jnp.zeros_like(rows.bound),
     )
     nu, nothing = qp.control_size, jnp.zeros(qp.g.shape[-1], qp.g.dtype)
     if qp.initial_state is not None:
@@ -219,13 +219,13 @@ def _start(
     t = jnp.where(rows.exists, t, 1.0)
     lam = jnp.where(rows.exists, mu0 / jnp.where(every, t, 1.0), 0.0)
     # A soft row starts without a row residual: its violation is what is missing, and its price is shared between λ and
-    # ν.
+    # λ_s.
     force = rows.linear + rows.quadratic * short
     lam = jnp.where(rows.soft & ~every, jnp.minimum(lam, 0.5 * force), lam)
     balanced = mu0 / jnp.maximum(force, jnp.sqrt(mu0 * jnp.maximum(rows.quadratic, 1e-12)))
     s = jnp.where(rows.soft, jnp.maximum(short, balanced), 0.0)
-    nu_s = jnp.maximum(mu0 / jnp.where(rows.soft, s, 1.0), jnp.where(every, 0.0, force - lam))
-    return Point(z, free.pi, t, lam, s, jnp.where(rows.soft, nu_s, 0.0)), tau, system.factor.K
+    lam_s = jnp.maximum(mu0 / jnp.where(rows.soft, s, 1.0), jnp.where(every, 0.0, force - lam))
+    return Point(z, free.pi, t, lam, s, jnp.where(rows.soft, lam_s, 0.0)), tau, system.factor.K
 
 
 def _longest(rows: Rows, point: Point, direction: Point) -> Float[Array, " B"]:
@@ -238,7 +238,7 @@ def _longest(rows: Rows, point: Point, direction: Point) -> Float[Array, " B"]:
         ratio(point.t, direction.t, rows.exists),
         ratio(point.lam, direction.lam, rows.exists),
         ratio(point.s, direction.s, rows.soft),
-        ratio(point.nu, direction.nu, rows.soft),
+        ratio(point.lam_s, direction.lam_s, rows.soft),
     )
     smallest = jnp.minimum(jnp.minimum(ratios[0], ratios[1]), jnp.minimum(ratios[2], ratios[3]))
     return jnp.minimum(1.0, jnp.min(smallest, (0, 1, 2), initial=jnp.inf))
@@ -254,8 +254,8 @@ def _recentre(rows: Rows, point: Point, least: Float[Array, " B"]) -> Point:
         return a, jnp.where(where, jnp.maximum(b, least / jnp.maximum(a, root)), b)
 
     t, lam = pair(point.t, point.lam, rows.exists)
-    s, nu = pair(point.s, point.nu, rows.soft)
-    return Point(point.z, point.pi, t, lam, s, nu)
+    s, lam_s = pair(point.s, point.lam_s, rows.soft)
+    return Point(point.z, point.pi, t, lam, s, lam_s)
 
 
 def _move(point: Point, direction: Point, alpha: Float[Array, " B"]) -> Point:

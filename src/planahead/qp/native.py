@@ -95,7 +95,7 @@ def solve(
         output(),
         output(N, nu, nx, wanted=rows),
     )
-    z, pi, t, lam, s, nu_s, status, iterations, residual, tau, gain = _call("solve", dtype, outputs)(
+    z, pi, t, lam, s, lam_s, status, iterations, residual, tau, gain = _call("solve", dtype, outputs)(
         *arrays,
         active,
         **sizes,
@@ -106,9 +106,9 @@ def solve(
         iterations=np.int64(settings.iterations),
     )
     if not rows:
-        t, nu_s, gain = jnp.zeros_like(lam), jnp.zeros_like(lam), jnp.zeros((N, nu, nx, lanes), dtype)
+        t, lam_s, gain = jnp.zeros_like(lam), jnp.zeros_like(lam), jnp.zeros((N, nu, nx, lanes), dtype)
     whole = jnp.result_type(int)
-    return Outcome(Point(z, pi, t, lam, s, nu_s), status.astype(whole), iterations.astype(whole), residual, tau, gain)
+    return Outcome(Point(z, pi, t, lam, s, lam_s), status.astype(whole), iterations.astype(whole), residual, tau, gain)
 
 
 def definite(qp: LaneQP, in_lanes: Any, point: Point, valid: Bool[Array, " B"]) -> Bool[Array, " B"]:
@@ -128,7 +128,7 @@ def adjoint(qp: LaneQP, in_lanes: Any, point: Point, cotangent: Point, valid: Bo
 
 def _adjoint(qp: LaneQP, in_lanes: Any, point: Point, cotangent: Point | None, valid: Array, outputs: tuple) -> Any:
     lanes, (arrays, shared, sizes) = valid.shape[0], _problem(qp, in_lanes, valid.shape[0])
-    points = (point.z, point.pi, point.t, point.lam, point.s, point.nu)
+    points = (point.z, point.pi, point.t, point.lam, point.s, point.lam_s)
     seeds = (
         (*points[:2], point.lam, point.s)
         if cotangent is None

@@ -1,16 +1,16 @@
 """One Newton step on the smoothed optimality conditions of a stage QP with two-sided, hard or soft rows.
 
 With v = all z_k, row values G v, sides σ ∈ {+1 (lower), -1 (upper)}, and for every side of every row a distance t, a
-multiplier λ, a violation s (soft rows only) and its multiplier ν, the conditions smoothed by τ are
+multiplier λ, a violation s (soft rows only) and its multiplier λ_s, the conditions smoothed by τ are
 
     H v + g + Eᵀπ - Gᵀ(σλ) = 0     stationarity        λ t = τ      complementarity
-    E v + c                = 0     dynamics            s ν = τ      complementarity of the violation
-    σ G v - b + s - t      = 0     rows                Z s + z - λ - ν = 0   price of the violation
+    E v + c                = 0     dynamics            s λ_s = τ      complementarity of the violation
+    σ G v - b + s - t      = 0     rows                Z s + z - λ - λ_s = 0   price of the violation
 
-With Γ = λ/t, Γ_s = ν/s and w = 1/(Z + Γ + Γ_s), the row variables are eliminated (hard rows are the limit Z → ∞, so w =
+With Γ = λ/t, Γ_s = λ_s/s and w = 1/(Z + Γ + Γ_s), the row variables are eliminated (hard rows are the limit Z → ∞, so w =
 0):
 
-    Γ̃ = Γ (Z + Γ_s) w,     ρ = (Z + Γ_s) w (r_λt/t + Γ r_row) - Γ w (r_price + r_sν/s),     Δλ = -Γ̃ σ G Δv - ρ
+    Γ̃ = Γ (Z + Γ_s) w,     ρ = (Z + Γ_s) w (r_λt/t + Γ r_row) - Γ w (r_price + r_sλ_s/s),     Δλ = -Γ̃ σ G Δv - ρ
 
 and what remains is the QP with H + GᵀΓ̃G and gradient r_stat + Gᵀ(σρ), solved by `riccati`. The system is symmetric, so
 the same step with other right-hand sides is also its adjoint. Residuals are the left-hand sides minus the right-hand
@@ -106,8 +106,8 @@ def residuals(qp: LaneQP, rows: Rows, point: Point, tau: Float[Array, " B"]) -> 
         initial=initial,
         row=jnp.where(rows.exists, sides(row_values(qp, point.z)) - rows.bound + point.s - point.t, 0.0),
         complementarity=jnp.where(rows.exists, point.lam * point.t - tau, 0.0),
-        price=jnp.where(rows.soft, rows.quadratic * point.s + rows.linear - point.lam - point.nu, 0.0),
-        violation=jnp.where(rows.soft, point.s * point.nu - tau, 0.0),
+        price=jnp.where(rows.soft, rows.quadratic * point.s + rows.linear - point.lam - point.lam_s, 0.0),
+        violation=jnp.where(rows.soft, point.s * point.lam_s - tau, 0.0),
     )
 
 
@@ -120,14 +120,14 @@ def conditioned(qp: LaneQP, rows: Rows, point: Point) -> Point:
     """
     largest_barrier = along(jnp.maximum(largest(qp.H), 1.0) / jnp.sqrt(jnp.finfo(qp.H.dtype).eps), point.t)
     t = jnp.where(rows.exists, jnp.maximum(point.t, point.lam / largest_barrier), point.t)
-    s = jnp.where(rows.soft, jnp.maximum(point.s, point.nu / largest_barrier), point.s)
-    return Point(point.z, point.pi, t, point.lam, s, point.nu)
+    s = jnp.where(rows.soft, jnp.maximum(point.s, point.lam_s / largest_barrier), point.s)
+    return Point(point.z, point.pi, t, point.lam, s, point.lam_s)
 
 
 def factorise(qp: LaneQP, rows: Rows, point: Point) -> System:
     """Eliminate the row variables and factorise."""
     barrier = jnp.where(rows.exists, point.lam / point.t, 0.0)
-    barrier_s = jnp.where(rows.soft, point.nu / jnp.where(rows.soft, point.s, 1.0), 0.0)
+    barrier_s = jnp.where(rows.soft, point.lam_s / jnp.where(rows.soft, point.s, 1.0), 0.0)
     stiffness = rows.quadratic + barrier_s
     w = jnp.where(rows.soft, 1.0 / jnp.where(rows.soft, stiffness + barrier, 1.0), 0.0)
     share = jnp.where(rows.soft, stiffness * w, 1.0)
@@ -153,5 +153,5 @@ def step(qp: LaneQP, rows: Rows, system: System, point: Point, residual: Residua
     dlam = -system.barrier * system.share * moved - rho
     ds = -system.w * (toward_price + toward_row + system.barrier * moved)
     dt = jnp.where(rows.exists, moved + ds + residual.row, 0.0)
-    dnu = jnp.where(rows.soft, -(residual.violation + point.nu * ds) * inverse_s, 0.0)
-    return Point(dz, dpi, dt, dlam, ds, dnu)
+    dlam_s = jnp.where(rows.soft, -(residual.violation + point.lam_s * ds) * inverse_s, 0.0)
+    return Point(dz, dpi, dt, dlam, ds, dlam_s)

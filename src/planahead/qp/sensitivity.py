@@ -27,7 +27,7 @@ def adjoint(qp: LaneQP, rows: Rows, system: System, point: Point, cotangent: Poi
     """-w as cotangents of the residuals: `vjp(data -> residuals)` of what this returns is the cotangent of the data.
 
     `system` comes from `factorise`.
-    `cotangent.t` and `cotangent.nu` are ignored: distances and the violations' multipliers are not outputs.
+    `cotangent.t` and `cotangent.lam_s` are ignored: distances and the violations' multipliers are not outputs.
     """
     zeros = jnp.zeros_like(point.t)
     seeds = Residuals(

@@ -212,7 +212,7 @@ def price_of_violations(
 class Point(eqx.Module):
     """A primal-dual point of a `LaneQP`, or a step between two.
 
-    `pi[k]` is the gradient of the cost-to-go with respect to x_k; `t`, `lam`, `s`, `nu` are distance, multiplier,
+    `pi[k]` is the gradient of the cost-to-go with respect to x_k; `t`, `lam`, `s`, `lam_s` are distance, multiplier,
     violation and the violation's multiplier of every side of every row (1, 0, 0, 0 where there is none).
     """
 
@@ -221,7 +221,7 @@ class Point(eqx.Module):
     t: Float[Array, "nodes 2 m *B"]
     lam: Float[Array, "nodes 2 m *B"]
     s: Float[Array, "nodes 2 m *B"]
-    nu: Float[Array, "nodes 2 m *B"]
+    lam_s: Float[Array, "nodes 2 m *B"]
 
 
 class QPSolution(eqx.Module):

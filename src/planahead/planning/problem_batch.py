@@ -3,19 +3,27 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from planahead.planning import transcription
-from planahead.planning.globalisation import Evaluation
 from planahead.planning.linearisation import Hessian, linearise
 from planahead.planning.transcription import RowData
 from planahead.problem import Problem, scan_stages
 from planahead.qp.types import LaneQP
 
 
-class Lanes:
+class Evaluation(eqx.Module):
+    """A trajectory's cost without prices, its defects and its row values, for all lanes."""
+
+    cost: Float[Array, "*B"]
+    defects: Float[Array, "N nx *B"]
+    rows: Float[Array, "nodes m *B"]
+
+
+class ProblemBatch:
     """Problems that share their program. Leaves that differ between lanes have them in their last axis; the others are
     not copied.
 
@@ -76,7 +84,7 @@ class Lanes:
         alpha: Float[Array, " B"],
         bound: Float[Array, "nodes 2 m B"],
     ) -> Float[Array, "nodes nz B"]:
-        """Follow the step through the true dynamics, closing the gaps (see `globalisation`); controls stay inside their
+        """Follow the step through the true dynamics, closing the gaps (see `line_search`); controls stay inside their
         box."""
 
         def one(problem, z, step, gain, gaps, alpha, bound):
