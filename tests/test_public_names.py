@@ -42,6 +42,17 @@ def test_what_a_user_writes_is_public():
     assert {"ActionBox", "Decision", "StochasticPolicy", "Problem", "solve", "make_task", "SAC"} <= set(dir(pa))
 
 
+def test_a_star_imports_every_name():
+    names: dict[str, object] = {}
+    exec("from planahead import *", names)
+    assert set(names) - {"__builtins__"} == checked_names(pa)
+
+
+def test_the_citation_has_the_version():
+    citation = pathlib.Path(__file__).parents[1] / "CITATION.cff"
+    assert f"version: {pa.__version__}\n" in citation.read_text()
+
+
 @pytest.mark.parametrize("package", LAZY, ids=lambda package: package.__name__)
 def test_another_name_is_not(package: ModuleType):
     with pytest.raises(AttributeError, match=f"module '{package.__name__}' has no attribute 'trane'"):

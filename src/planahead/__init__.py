@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         Plan as Plan,
         action_value as action_value,
         check_gradient as check_gradient,
+        cold_start as cold_start,
         solve as solve,
         value as value,
     )
@@ -90,6 +91,7 @@ __getattr__, __dir__ = _lazy_names(
             "Plan",
             "action_value",
             "check_gradient",
+            "cold_start",
             "solve",
             "value",
         ],

@@ -22,6 +22,8 @@ def lazy_names(
     homes = {name: module for module, names in modules.items() for name in names}
 
     def find(name: str) -> Any:
+        if name == "__all__":  # of `from package import *`
+            return sorted(homes)
         if name in homes:
             return getattr(importlib.import_module(homes[name]), name)
         if name in rooms:

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from planahead.interop import gymnasium_name, register_gymnasium
+from planahead.interop import register_gymnasium
 from planahead.interop.gymnasium import GymnasiumTask
 from planahead.interop.gymnasium_vector import GymnasiumVectorTask
 from planahead.tasks import CartPoleTask, make_task, task_names
+from planahead.tasks.names import gymnasium_name
 
 register_gymnasium()
 every_task = pytest.mark.parametrize("task", task_names())

@@ -60,10 +60,9 @@ def gymnasium_tasks() -> tuple[list[str], list[str]]:
     """The tasks that `gymnasium.make` can make, by the name it knows them by, and what is wrong with the others."""
     import gymnasium
 
-    from planahead.interop import gymnasium_name, register_gymnasium
     from planahead.tasks import task_names
+    from planahead.tasks.names import gymnasium_name
 
-    register_gymnasium()
     made, wrong = [], []
     for task in task_names():
         name = gymnasium_name(task)

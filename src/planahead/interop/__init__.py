@@ -1,3 +1,3 @@
 """Bridges to other libraries. What needs one of them is imported from its own module, not here."""
 
-from planahead.interop.registration import gymnasium_name as gymnasium_name, register_gymnasium as register_gymnasium
+from planahead.interop.registration import register_gymnasium as register_gymnasium

@@ -1,15 +1,6 @@
 """Every task of the registry under a Gymnasium name: `planahead/CartPole-v0`."""
 
-from planahead.tasks.names import TASKS
-
-
-def gymnasium_name(task: str) -> str:
-    """The Gymnasium name of the task called `task` here.
-
-    >>> gymnasium_name("cartpole")
-    'planahead/CartPole-v0'
-    """
-    return f"planahead/{TASKS[task].partition(':')[2].removesuffix('Task')}-v0"
+from planahead.tasks.names import TASKS, gymnasium_name
 
 
 def register_gymnasium() -> None:

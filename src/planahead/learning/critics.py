@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from planahead.policies import Network
+from planahead.policies import HIDDEN, Network
 
 CRITICS = 2
 VALUE_GAIN = 1.0  # last layer: values start at order one, whatever the observation
@@ -35,7 +35,7 @@ class TwinCritic(eqx.Module):
         observation_scale: Sequence[float],
         point_size: int,
         *,
-        hidden: Sequence[int] = (256, 256),
+        hidden: Sequence[int] = HIDDEN,
         key: PRNGKeyArray,
     ):
         scale = (*observation_scale, *[1.0] * point_size)

@@ -12,14 +12,14 @@ import inspect
 import math
 import typing
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxtyping import PRNGKeyArray
 
 from planahead.learning.sac import SAC
 from planahead.learning.soft_losses import CriticPlace
 from planahead.planning import SQP
-from planahead.policies import ActionBox, DirectPolicy, NoisePlace, PlannerPolicy, StochasticPolicy
+from planahead.policies import HIDDEN, ActionBox, DirectPolicy, NoisePlace, PlannerPolicy, StochasticPolicy
 from planahead.tasks import Task
 
 CONTENT = 1e-2
@@ -53,6 +53,14 @@ PRESETS = {
 }
 
 
+class Algorithm(NamedTuple):
+    """What a preset makes for a task."""
+
+    policy: StochasticPolicy
+    """Untrained."""
+    learner: SAC
+
+
 def algorithm_names() -> tuple[str, ...]:
     """The names that `make_algorithm` knows, sorted.
 
@@ -71,10 +79,10 @@ def make_algorithm(
     warm_start: bool = False,
     planner_iterations: int = 10,
     planner_tau: float | None = None,
-    hidden_layers: int = 2,
-    hidden_units: int = 256,
+    hidden_layers: int = len(HIDDEN),
+    hidden_units: int = HIDDEN[0],
     **settings: Any,
-) -> tuple[StochasticPolicy, SAC]:
+) -> Algorithm:
     """An untrained policy for `task` and the learner that trains it.
 
     **Arguments:**
@@ -114,7 +122,8 @@ def make_algorithm(
     environment, hidden = task.environment, (hidden_units,) * hidden_layers
     box = ActionBox(environment.action_low, environment.action_high)
     if not preset.plans:
-        return DirectPolicy(environment.observation_scale, box, hidden=hidden, key=key), learner
+        policy = DirectPolicy(environment.observation_scale, box, hidden=hidden, key=key)
+        return Algorithm(policy, learner)
     policy = PlannerPolicy(
         task.problem,
         task.planner_state,
@@ -128,7 +137,7 @@ def make_algorithm(
         hidden=hidden,
         key=key,
     )
-    return policy, learner
+    return Algorithm(policy, learner)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Planning: from a problem and a state to a plan, and its derivatives."""
 
 from planahead.planning.check_gradient import GradientCheck as GradientCheck, check_gradient as check_gradient
+from planahead.planning.cold_start import cold_start as cold_start
 from planahead.planning.globalisation import FullStep as FullStep
 from planahead.planning.line_search import LineSearch as LineSearch
 from planahead.planning.linearisation import Exact as Exact, GaussNewton as GaussNewton

@@ -15,8 +15,8 @@ from planahead.qp.newton import Rows, sides
 from planahead.qp.types import LaneQP, Point
 
 PRICE_RANGE = 1e5
-"""Largest over first price of an elastic row: from ten times the largest cost gradient, past any multiplier of a problem
-in sensible units."""
+"""Largest over first price of an elastic row: a million times the largest cost gradient is past any multiplier of a
+problem in sensible units."""
 
 
 class Elastic(eqx.Module):

@@ -20,11 +20,12 @@ from jax.custom_derivatives import CustomVJPPrimal
 from jaxtyping import Array, Bool, Float, Int
 
 from planahead.planning import sqp, transcription
+from planahead.planning.cold_start import cold_start
 from planahead.planning.linearisation import Exact
 from planahead.planning.plan import Guess
 from planahead.planning.problem_batch import ProblemBatch
 from planahead.planning.sqp import SQP
-from planahead.problem import Problem, scan_stages
+from planahead.problem import Problem
 from planahead.qp import Status, backend, interior_point, newton
 from planahead.qp.batching import over_lanes, spread
 from planahead.qp.derivatives import first_order, numbers, refuse, zero_unless
@@ -65,10 +66,10 @@ def solution(planner: SQP, rebuild: Callable[[Any], Problem], inputs: Inputs, gu
     def run(lanes: int, in_lanes: Any, inputs: Inputs, guess: Guess | None) -> Answer:
         problems, state, control = lanes_of(in_lanes[0], inputs, lanes)
         if guess is None:
-            start = problems.map(cold_start, state)
+            first: Guess = problems.map(cold_start, state)
         else:
-            states, controls = spread(lanes, (in_lanes[1].states, in_lanes[1].controls), (guess.states, guess.controls))
-            start = problems.map(lambda problem, u, x: transcription.join(u, x), controls, states)
+            first = spread(lanes, in_lanes[1], guess)
+        start = problems.map(lambda _, u, x: transcription.join(u, x), first.controls, first.states)
         end = sqp.solve(planner, problems, state, control, start)
         near = (end.residual <= planner.resolved_gradient_tolerance(state.dtype)) & (end.status != Status.INVALID_INPUT)
         valid = (end.status == Status.SOLVED) | (near & (end.status == Status.ITERATION_LIMIT))
@@ -119,34 +120,6 @@ def solution(planner: SQP, rebuild: Callable[[Any], Problem], inputs: Inputs, gu
 
     solve.defvjp(forward, backward, symbolic_zeros=True)
     return solve(inputs, guess)
-
-
-def cold_start(problem: Problem, state: Float[Array, " nx"]) -> Float[Array, "nodes nz"]:
-    """The trajectory under the smallest admissible controls; where it leaves the numbers, the state stays where it
-    is."""
-    bounds = problem_control_bounds(problem)
-    controls = jnp.clip(jnp.zeros_like(bounds[0]), *bounds)
-    states = rollout(problem, state, controls)
-    states = jnp.where(jnp.all(jnp.isfinite(states)), states, jnp.broadcast_to(state, states.shape))
-    return transcription.join(controls, states)
-
-
-def problem_control_bounds(problem: Problem) -> tuple[Float[Array, "N nu"], Float[Array, "N nu"]]:
-    """Lower and upper control bounds of all stages; what no number can keep (NaN, a lower +inf) is taken as no
-    bound."""
-    data = transcription.row_data(problem, transcription.general_size(problem), jnp.result_type(float), pinned=False)
-    nu = problem.control_size
-    lower, upper = data.bound[:-1, 0, :nu], -data.bound[:-1, 1, :nu]
-    return jnp.where(lower < jnp.inf, lower, -jnp.inf), jnp.where(upper > -jnp.inf, upper, jnp.inf)
-
-
-def rollout(problem: Problem, state: Float[Array, " nx"], controls: Float[Array, "N nu"]) -> Float[Array, "nodes nx"]:
-    """The states that the problem's dynamics make of `controls`."""
-
-    def follow(x, stage_problem, u):
-        return stage_problem.dynamics(x, u), u
-
-    return scan_stages(follow, problem, state, controls)[0]
 
 
 def _conditions(rebuild, inputs: Inputs, point: Point, weights: Residuals) -> Float[Array, ""]:

@@ -11,7 +11,8 @@ from jaxtyping import Array, Float
 
 from planahead.planning import transcription
 from planahead.planning.arguments import check_kinds, check_problem, guess_of, vector
-from planahead.planning.implicit import Answer, Inputs, problem_control_bounds, solution
+from planahead.planning.cold_start import problem_control_bounds
+from planahead.planning.implicit import Answer, Inputs, solution
 from planahead.planning.plan import Guess, Multipliers, Plan
 from planahead.planning.sqp import SQP
 from planahead.problem import Problem

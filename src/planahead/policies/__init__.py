@@ -3,7 +3,7 @@
 from planahead.policies.direct import DirectPolicy as DirectPolicy
 from planahead.policies.distributions import Sample as Sample, SquashedGaussian as SquashedGaussian
 from planahead.policies.failure import plan_failed as plan_failed
-from planahead.policies.network import Network as Network
+from planahead.policies.network import HIDDEN as HIDDEN, Network as Network
 from planahead.policies.planned import PlannerPolicy as PlannerPolicy
 from planahead.policies.policy import (
     Decision as Decision,

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from planahead.policies.distributions import SquashedGaussian
-from planahead.policies.network import Network
+from planahead.policies.network import HIDDEN, Network
 from planahead.policies.policy import Decision, Setting
 from planahead.policies.stochastic import POLICY_GAIN, ActionBox, NoisePlace, Proposal, StochasticPolicy, mask_of
 
@@ -36,7 +36,7 @@ class DirectPolicy(StochasticPolicy):
         box: ActionBox,
         *,
         key: PRNGKeyArray,
-        hidden: Sequence[int] = (256, 256),
+        hidden: Sequence[int] = HIDDEN,
     ):
         self.network = Network(observation_scale, 2 * box.size, hidden=hidden, last_gain=POLICY_GAIN, key=key)
         self.box = box

@@ -17,6 +17,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+HIDDEN = (256, 256)
+"""Units of the hidden layers: as in T. Haarnoja et al., "Soft actor-critic algorithms and applications", 2018."""
 HIDDEN_GAIN = 2.0**0.5
 
 
@@ -51,7 +53,7 @@ class Network(eqx.Module):
         scale: Sequence[float],
         outputs: int,
         *,
-        hidden: Sequence[int] = (256, 256),
+        hidden: Sequence[int] = HIDDEN,
         last_gain: float,
         key: PRNGKeyArray,
     ):

@@ -19,12 +19,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
-from planahead.planning import SQP, Guess, solve
-from planahead.planning.implicit import cold_start
-from planahead.planning.transcription import split
+from planahead.planning import SQP, Guess, cold_start, solve
 from planahead.policies.distributions import SquashedGaussian, unsquash
 from planahead.policies.failure import plan_failed
-from planahead.policies.network import Network
+from planahead.policies.network import HIDDEN, Network
 from planahead.policies.policy import Decision, Setting, flat_settings
 from planahead.policies.stochastic import POLICY_GAIN, ActionBox, NoisePlace, Proposal, StochasticPolicy, mask_of
 from planahead.problem import ParameterSpace, Problem
@@ -86,7 +84,7 @@ class PlannerPolicy(StochasticPolicy):
         noise: NoisePlace = "parameters",
         residual: bool = False,
         warm_start: bool = False,
-        hidden: Sequence[int] = (256, 256),
+        hidden: Sequence[int] = HIDDEN,
     ):
         kind = type(problem).__name__
         if box.size != problem.control_size:
@@ -172,10 +170,8 @@ class PlannerPolicy(StochasticPolicy):
     def _guess(self, problem: Problem, state: Float[Array, " nx"], memory: Remembered | None) -> Guess | None:
         if not self.warm_start or memory is None:
             return None
-        controls, states = split(problem, cold_start(problem, state))
-        return jax.tree.map(
-            lambda warm, cold: jnp.where(memory.known, warm, cold), memory.guess, Guess(states, controls)
-        )
+        cold = cold_start(problem, state)
+        return jax.tree.map(lambda warm, cold: jnp.where(memory.known, warm, cold), memory.guess, cold)
 
     def trainable(self) -> PyTree[bool]:
         return mask_of(self, lambda policy: policy.network)

@@ -8,12 +8,20 @@ With ẋ = f(x, u) and u held over the interval h (split into equal substeps):
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 Ode = Callable[[Float[Array, " nx"], Float[Array, " nu"]], Float[Array, " nx"]]
+
+
+class LinearDynamics(NamedTuple):
+    """x_{k+1} = A x_k + B u_k."""
+
+    A: Float[Array, "nx nx"]
+    B: Float[Array, "nx nu"]
 
 
 def rk4(
@@ -50,9 +58,7 @@ def euler(
     return _repeat(lambda x: x + h * ode(x, u), x, substeps)
 
 
-def zero_order_hold(
-    A: Float[Array, "nx nx"], B: Float[Array, "nx nu"], time_step: float | Array
-) -> tuple[Float[Array, "nx nx"], Float[Array, "nx nu"]]:
+def zero_order_hold(A: Float[Array, "nx nx"], B: Float[Array, "nx nu"], time_step: float | Array) -> LinearDynamics:
     """Exact discrete matrices of ẋ = A x + B u with u held constant over `time_step`.
 
     >>> import jax.numpy as jnp
@@ -66,7 +72,7 @@ def zero_order_hold(
     nx, nu = B.shape
     generator = jnp.block([[A, B], [jnp.zeros((nu, nx + nu))]]) * time_step
     flow = jax.scipy.linalg.expm(generator)
-    return flow[:nx, :nx], flow[:nx, nx:]
+    return LinearDynamics(flow[:nx, :nx], flow[:nx, nx:])
 
 
 def _substep(time_step: float | Array, substeps: int) -> float | Array:

@@ -7,8 +7,8 @@ multiplier λ, a violation s (soft rows only) and its multiplier λ_s, the condi
     E v + c                = 0     dynamics            s λ_s = τ      complementarity of the violation
     σ G v - b + s - t      = 0     rows                Z s + z - λ - λ_s = 0   price of the violation
 
-With Γ = λ/t, Γ_s = λ_s/s and w = 1/(Z + Γ + Γ_s), the row variables are eliminated (hard rows are the limit Z → ∞, so w =
-0):
+With Γ = λ/t, Γ_s = λ_s/s and w = 1/(Z + Γ + Γ_s), the row variables are eliminated (hard rows are the limit Z → ∞, so
+w = 0):
 
     Γ̃ = Γ (Z + Γ_s) w,     ρ = (Z + Γ_s) w (r_λt/t + Γ r_row) - Γ w (r_price + r_sλ_s/s),     Δλ = -Γ̃ σ G Δv - ρ
 
