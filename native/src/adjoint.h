@@ -7,11 +7,11 @@
 namespace planahead {
 namespace PLANAHEAD_ISA {
 
-template <typename T>
+template <class E, typename T>
 class Adjoint {
  public:
   Adjoint(const Shape& shape, const Pattern& pattern, const Problem<T>& problem, const AdjointInputs<T>& inputs,
-          const AdjointOutputs<T>& outputs, Queue& queue, Workspace& w)
+          const AdjointOutputs<T>& outputs, Queue& queue, Workspace<E>& w)
       : shape_(shape), pattern_(pattern), problem_(problem), inputs_(inputs), outputs_(outputs), queue_(queue), w_(w),
         newton_(shape, pattern, w), shared_valid_(load_shared(shape, problem, w)) {}
 
@@ -26,15 +26,15 @@ class Adjoint {
       if (!shared_valid_) {
       } else if (used == W && problems[W - 1] == problems[0] + W - 1) {
         lanes = load_problem(shape_, pattern_, problem_, w_, problems[0], -1);
-        Loader<T> load(shape_.lanes, problems[0], -1);
+        Loader<T> load(problems[0], -1);
         load_point(load);
-        lanes &= load.bad == 0;
+        lanes &= load.good();
       } else {
         for (int i = 0; i < used; i++) {
-          Loader<T> load(shape_.lanes, problems[i], i);
+          Loader<T> load(problems[i], i);
           lanes |= load_problem(shape_, pattern_, problem_, w_, problems[i], i);
           load_point(load);
-          lanes &= ~(lane_mask(i) & (load.bad != 0));
+          lanes &= load.good() | ~lane_mask(i);
         }
       }
       const M definite = any(lanes) ? pull() : none();
@@ -49,10 +49,7 @@ class Adjoint {
     const int64_t nodes = shape_.nodes(), nx = shape_.nx, nz = shape_.nz();
     Residual& seeds = w_.residual;
     auto all = [&](const Array<const T>& from, V* to, int64_t count, int64_t offset) {
-      for (int64_t e = 0; e < count; e++) {
-        load.put(to[e], from, offset + e);
-        load.bad += 0.0 * to[e];
-      }
+      for (int64_t e = 0; e < count; e++) load.put(to[e], from, offset + e);
     };
     all(inputs_.bar_z, seeds.stationarity, nodes * nz, 0);
     all(inputs_.bar_pi, seeds.dynamics, (nodes - 1) * nx, nx);
@@ -77,7 +74,9 @@ class Adjoint {
     for (int i = 0; i < nx; i++) r.initial[i] = -r.initial[i];
     // No barrier above 1/sqrt(epsilon) of the Hessian's magnitude: see newton.conditioned in Python.
     V most = splat(1.0);
-    for (int i = 0; i < nodes * nz * nz; i++) raise(most, w_.H[i]);
+    for (int k = 0; k < nodes; k++)
+      for (int i = 0; i < nz; i++)
+        for (int j = 0; j <= i; j++) raise(most, spread(w_.H[(k * nz + i) * nz + j]));
     const V smallest = kRootEpsilon / most;
     for (int e = 0; e < sides; e++) {
       const M exists = w_.exists[e], soft = w_.soft[e];
@@ -90,9 +89,8 @@ class Adjoint {
       w_.next.s[e] = select(soft, larger(w_.point.s[e], w_.point.lam_s[e] * smallest), w_.point.s[e]);
       w_.next.lam_s[e] = w_.point.lam_s[e];
     }
-    const M definite = newton_.factorise(w_.next, none());
-    if (outputs_.stationarity == nullptr) return definite;  // only asked for
-    newton_.step(w_.next, r, false);
+    if (outputs_.stationarity == nullptr) return newton_.factorise(w_.next, none());  // no more was asked for
+    const M definite = newton_.factorise_and_step(w_.next, r, none(), true);
     Iterate &d = w_.step, &total = w_.total;
     auto add = [&](bool first) {
       for (int i = 0; i < nodes * nz; i++) total.z[i] = first ? d.z[i] : total.z[i] + d.z[i];
@@ -118,7 +116,7 @@ class Adjoint {
     for (int k = 0; k <= N; k++) {
       const V *dz = d.z + k * nz, *dpi = d.pi + k * nx;
       V* stationarity = r.stationarity + k * nz;
-      times(w_.H + k * nz * nz, nz, dz, stationarity, stationarity, nz, nz);
+      add_symmetric(w_.H + k * nz * nz, nz, dz, stationarity, nz);
       if (k < N) {
         add_transposed(w_.F + k * nx * nz, nz, dpi + nx, stationarity, nx, nz);
         V* dynamics = r.dynamics + k * nx;
@@ -127,14 +125,14 @@ class Adjoint {
       }
       for (int i = 0; i < nx; i++) stationarity[nu + i] -= dpi[i];
       if (!newton_.has_sides(k)) continue;
-      newton_.row_values(k, dz);
-      newton_.clear_net();
+      const V* values = newton_.row_values(k, dz);
+      V* sums = newton_.row_sums(stationarity);
       for (int e = pattern_.begin[k]; e < pattern_.begin[k + 1]; e++) {
         const Side& side = pattern_.sides[e];
         const M exists = w_.exists[e], soft = w_.soft[e];
         const double sign = side.sign;
-        w_.net[side.row] += sign * d.lam[e];
-        V row = sign * w_.values[side.row] - d.t[e];
+        sums[side.row] -= sign * d.lam[e];
+        V row = sign * values[side.row] - d.t[e];
         if (side.soft) {
           row += d.s[e];
           r.price[e] += keep(soft, w_.quadratic[e] * d.s[e] - d.lam[e] - d.lam_s[e]);
@@ -143,7 +141,7 @@ class Adjoint {
         r.row[e] += keep(exists, row);
         r.complementarity[e] += keep(exists, p.lam[e] * d.t[e] + p.t[e] * d.lam[e]);
       }
-      newton_.pull_net(k, stationarity, -1.0);
+      newton_.pull(k, sums, stationarity);
     }
     if (!shape_.free_initial_state)
       for (int i = 0; i < nx; i++) r.initial[i] -= d.z[nu + i];
@@ -172,8 +170,8 @@ class Adjoint {
   const AdjointInputs<T>& inputs_;
   const AdjointOutputs<T>& outputs_;
   Queue& queue_;
-  Workspace& w_;
-  Newton newton_;
+  Workspace<E>& w_;
+  Newton<E> newton_;
   const bool shared_valid_;
 };
 

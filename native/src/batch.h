@@ -4,55 +4,84 @@
 #include <algorithm>
 
 #include "interior_point.h"
+#include "staging.h"
 
 namespace planahead {
 
 namespace PLANAHEAD_ISA {
 
-// Entry `index` of `array` in lane `lane` of `lanes`.
+// Entry `index` of lanes lane .. lane + W - 1.
 template <typename T>
-static inline double entry(const Array<const T>& array, int64_t index, int64_t lane, int64_t lanes) {
-  return array.shared ? double(array.data[index]) : double(array.data[index * lanes + lane]);
+static inline V neighbours(const Array<const T>& array, int64_t index, int64_t lane) {
+  return array.shared() ? splat(double(array.data[index])) : read(array.data + index * array.step + lane);
 }
 
-template <typename T>
-static inline V neighbours(const Array<const T>& array, int64_t index, int64_t lane, int64_t lanes) {
-  if (array.shared) return splat(double(array.data[index]));
-  const T* from = array.data + index * lanes + lane;
-  V v;
-  for (int i = 0; i < W; i++) v[i] = double(from[i]);
-  return v;
-}
-
-// Copy arrays into lanes: one lane at a time, or W neighbours at once.
+// Copies arrays into lanes: of one problem into the lane `slot`, or of W neighbours at once (slot < 0). Entries are vectors, or numbers
+// that all lanes share.
 template <typename T>
 class Loader {
  public:
-  Loader(int64_t lanes, int64_t lane, int slot, bool shared = false) : lanes_(lanes), lane_(lane), slot_(slot), shared_(shared) {}
+  Loader(int64_t lane, int slot, bool shared = false) : lane_(lane), slot_(slot), shared_(shared) {}
 
-  // `count` entries, of arrays that are shared by all lanes or of those that are not; a number that is not finite makes `bad` a NaN.
-  void numbers(const Array<const T>& from, V* to, int64_t count) {
-    if (from.shared != shared_) return;
+  // `count` entries, of arrays that are shared by all lanes or of those that are not.
+  template <class E>
+  void numbers(const Array<const T>& from, E* to, int64_t count) {
+    if (from.shared() != shared_) return;
     for (int64_t e = 0; e < count; e++) put(to[e], from, e);
-    if (slot_ < 0)
-      for (int64_t e = 0; e < count; e++) bad += 0.0 * to[e];
-    else
-      for (int64_t e = 0; e < count; e++) bad[slot_] += 0.0 * to[e][slot_];
+  }
+
+  // The lower triangles of symmetric matrices [n, n]: the means of both halves, so that a number that is not finite is found in either.
+  template <class E>
+  void symmetric(const Array<const T>& from, E* to, int64_t matrices, int64_t n) {
+    if (from.shared() != shared_) return;
+    for (int64_t k = 0; k < matrices; k++)
+      for (int64_t i = 0; i < n; i++)
+        for (int64_t j = 0; j <= i; j++) {
+          const int64_t below = (k * n + i) * n + j, above = (k * n + j) * n + i;
+          mean(to[below], from, below, above);
+        }
   }
 
   void put(V& to, const Array<const T>& from, int64_t index) {
     if (slot_ < 0)
-      to = neighbours(from, index, lane_, lanes_);
+      set(to, neighbours(from, index, lane_));
     else
-      to[slot_] = entry(from, index, lane_, lanes_);
+      set(of_slot(to), double(from.at(index, lane_)));
+  }
+  void put(double& to, const Array<const T>& from, int64_t index) { set(to, double(from.at(index, lane_))); }
+
+  // The loaded lanes whose numbers so far were all finite.
+  M good() const {
+    const M one = good_one_ ? ~none() : none();
+    return slot_ < 0 ? good_ & one : one & lane_mask(slot_);
   }
 
-  V bad{};
-
  private:
-  const int64_t lanes_, lane_;
+  void mean(V& to, const Array<const T>& from, int64_t a, int64_t b) {
+    if (slot_ < 0)
+      set(to, 0.5 * neighbours(from, a, lane_) + 0.5 * neighbours(from, b, lane_));
+    else
+      mean(of_slot(to), from, a, b);
+  }
+  void mean(double& to, const Array<const T>& from, int64_t a, int64_t b) {
+    set(to, 0.5 * double(from.at(a, lane_)) + 0.5 * double(from.at(b, lane_)));
+  }
+
+  void set(V& to, V numbers) {
+    to = numbers;
+    good_ &= finite(numbers);
+  }
+  void set(double& to, double number) {
+    to = number;
+    good_one_ &= std::abs(number) < kInfinity;
+  }
+  double& of_slot(V& to) const { return reinterpret_cast<double*>(&to)[slot_]; }
+
+  const int64_t lane_;
   const int slot_;
   const bool shared_;
+  M good_ = ~none();
+  bool good_one_ = true;
 };
 
 // Index of a side in arrays [nodes, 2, m] and of its row in arrays [nodes, m].
@@ -61,10 +90,10 @@ static inline int64_t side_index(const Shape& shape, int k, const Side& side) {
 }
 static inline int64_t row_index(const Shape& shape, int k, const Side& side) { return int64_t(k) * shape.m() + side.row; }
 
-template <typename T>
-static void load_numbers(const Shape& shape, const Problem<T>& problem, Workspace& w, Loader<T>& load) {
+template <class E, typename T>
+static void load_numbers(const Shape& shape, const Problem<T>& problem, Workspace<E>& w, Loader<T>& load) {
   const int64_t nodes = shape.nodes(), N = shape.N, nx = shape.nx, nz = shape.nz(), ng = shape.ng;
-  load.numbers(problem.H, w.H, nodes * nz * nz);
+  load.symmetric(problem.H, w.H, nodes, nz);
   load.numbers(problem.g, w.g, nodes * nz);
   load.numbers(problem.F, w.F, N * nx * nz);
   load.numbers(problem.c, w.c, N * nx);
@@ -73,55 +102,64 @@ static void load_numbers(const Shape& shape, const Problem<T>& problem, Workspac
 }
 
 // What all lanes share, into w, once; whether it is valid.
-template <typename T>
-static bool load_shared(const Shape& shape, const Problem<T>& problem, Workspace& w) {
-  Loader<T> load(shape.lanes, 0, -1, true);
+template <class E, typename T>
+static bool load_shared(const Shape& shape, const Problem<T>& problem, Workspace<E>& w) {
+  Loader<T> load(0, -1, true);
   load_numbers(shape, problem, w, load);
-  return load.bad[0] == 0;
+  return load.good()[0];
 }
 
-// The problem's own data into w; the lanes (of those loaded) that hold a valid problem.
-template <typename T>
-static M load_problem(const Shape& shape, const Pattern& pattern, const Problem<T>& problem, Workspace& w, int64_t lane, int slot) {
+// A side's bound and prices as they are stored: zero where the row does not exist or is hard.
+template <class E>
+static inline void keep_side(Workspace<E>& w, int e, V bound, V linear, V quadratic, M loaded) {
+  const M exists = finite(bound), soft = exists & finite(linear) & finite(quadratic);
+  w.bound[e] = select(loaded, keep(exists, bound), w.bound[e]);
+  w.linear[e] = select(loaded, keep(soft, linear), w.linear[e]);
+  w.quadratic[e] = select(loaded, keep(soft, quadratic), w.quadratic[e]);
+  w.exists[e] = (w.exists[e] & ~loaded) | (exists & loaded);
+  w.soft[e] = (w.soft[e] & ~loaded) | (soft & loaded);
+}
+
+// The problem's own data into w: of `lane` into `slot`, or of W neighbours from `lane` (slot < 0); the loaded lanes that hold a valid problem.
+template <class E, typename T>
+static M load_problem(const Shape& shape, const Pattern& pattern, const Problem<T>& problem, Workspace<E>& w, int64_t lane, int slot) {
   const int nodes = shape.nodes();
-  Loader<T> load(shape.lanes, lane, slot);
+  Loader<T> load(lane, slot);
   load_numbers(shape, problem, w, load);
   const M loaded = slot < 0 ? ~none() : lane_mask(slot);
-  M valid = load.bad == 0;
+  M valid = load.good();
+  auto number = [&](const Array<const T>& array, int64_t index) {
+    return slot < 0 ? neighbours(array, index, lane) : splat(double(array.at(index, lane)));
+  };
   for (int k = 0; k < nodes; k++)
     for (int e = pattern.begin[k]; e < pattern.begin[k + 1]; e++) {
       const Side& side = pattern.sides[e];
-      V bound = w.bound[e], linear = w.linear[e], quadratic = w.quadratic[e];
-      load.put(bound, problem.bound, side_index(shape, k, side));
-      load.put(linear, problem.linear, row_index(shape, k, side));
-      load.put(quadratic, problem.quadratic, row_index(shape, k, side));
-      const M exists = finite(bound), soft = exists & finite(linear) & finite(quadratic);
+      const int64_t row = row_index(shape, k, side);
+      const V bound = number(problem.bound, side_index(shape, k, side));
+      const V linear = number(problem.linear, row), quadratic = number(problem.quadratic, row);
       valid &= (bound < kInfinity) & (linear == linear) & (quadratic == quadratic);
-      w.bound[e] = select(loaded, keep(exists, bound), w.bound[e]);
-      w.linear[e] = select(loaded, keep(soft, linear), w.linear[e]);
-      w.quadratic[e] = select(loaded, keep(soft, quadratic), w.quadratic[e]);
-      w.exists[e] = (w.exists[e] & ~loaded) | (exists & loaded);
-      w.soft[e] = (w.soft[e] & ~loaded) | (soft & loaded);
+      keep_side(w, e, bound, linear, quadratic, loaded);
       if (side.sign < 0 && side.opposite >= 0)
         valid &= ~(w.exists[e] & w.exists[side.opposite] & (w.bound[side.opposite] > -w.bound[e]));
     }
   return valid & loaded;
 }
 
-template <typename T>
+template <class E, typename T>
 class Batch : public Tasks {
  public:
-  Batch(const Shape& shape, const Pattern& pattern, const Problem<T>& problem, const Solution<T>& solution, Queue& queue, Workspace& w)
-      : shape_(shape), pattern_(pattern), problem_(problem), solution_(solution), queue_(queue), w_(w),
+  Batch(const Shape& shape, const Pattern& pattern, const Problem<T>& problem, const Solution<T>& solution, Queue& queue, Workspace<E>& w,
+        Staging<T>& staging)
+      : shape_(shape), pattern_(pattern), problem_(problem), solution_(solution), queue_(queue), w_(w), staging_(staging),
         shared_valid_(load_shared(shape, problem, w)) {}
 
   int64_t load(int slot) override {
-    const int64_t count = queue_.problems.size();
     for (;;) {
-      const int64_t place = queue_.next.load(std::memory_order_relaxed) < count ? queue_.next.fetch_add(1) : count;
-      if (place >= count) return -1;
-      const int64_t lane = queue_.problems[place];
-      if (shared_valid_ && load_problem(shape_, pattern_, problem_, w_, lane, slot)[slot]) return lane;
+      if (staged_next_ == staged_count_ && !stage()) return -1;
+      const int i = staged_next_++;
+      const int64_t lane = queue_.problems[staged_place_ + i];
+      const bool valid = shared_valid_ && load_problem(shape_, pattern_, staged_, w_, staged_in_place_ ? lane : i, slot)[slot];
+      if (valid) return lane;
       refuse(lane);
     }
   }
@@ -129,12 +167,12 @@ class Batch : public Tasks {
   M load_all(int64_t* problems) override {
     const int64_t count = queue_.problems.size();
     M filled = none();
-    const int64_t place = queue_.next.load(std::memory_order_relaxed) < count ? queue_.next.fetch_add(W) : count;
+    const int64_t place = take();
     if (place >= count) return filled;
     const int64_t first = queue_.problems[place];
     if (!shared_valid_) {
       for (int i = 0; i < W && place + i < count; i++) refuse(queue_.problems[place + i]);
-    } else if (place + W <= count && queue_.problems[place + W - 1] == first + W - 1) {
+    } else if (neighbouring(place)) {
       filled = load_problem(shape_, pattern_, problem_, w_, first, -1);
       for (int i = 0; i < W; i++) claim(filled[i], i, first + i, problems);
     } else {
@@ -167,6 +205,30 @@ class Batch : public Tasks {
   }
 
  private:
+  // The place in the queue of up to W problems that are this thread's now.
+  int64_t take() {
+    const int64_t count = queue_.problems.size();
+    return queue_.next.load(std::memory_order_relaxed) < count ? queue_.next.fetch_add(W) : count;
+  }
+
+  // Whether W problems from `place` lie side by side in the caller's memory.
+  bool neighbouring(int64_t place) const {
+    const std::vector<int64_t>& problems = queue_.problems;
+    return place + W <= int64_t(problems.size()) && problems[place + W - 1] == problems[place] + W - 1;
+  }
+
+  // Make the next problems of the queue ready for `load`; whether there are any.
+  bool stage() {
+    const int64_t count = queue_.problems.size();
+    staged_place_ = take();
+    if (staged_place_ >= count) return false;
+    staged_next_ = 0;
+    staged_count_ = int(std::min<int64_t>(W, count - staged_place_));
+    staged_in_place_ = !neighbouring(staged_place_);
+    staged_ = staged_in_place_ ? problem_ : staging_.copy(problem_, queue_.problems[staged_place_]);
+    return true;
+  }
+
   void claim(bool valid, int slot, int64_t lane, int64_t* problems) {
     if (valid)
       problems[slot] = lane;
@@ -205,8 +267,13 @@ class Batch : public Tasks {
   const Problem<T>& problem_;
   const Solution<T>& solution_;
   Queue& queue_;
-  Workspace& w_;
+  Workspace<E>& w_;
+  Staging<T>& staging_;
   const bool shared_valid_;
+  Problem<T> staged_;  // problems that were taken from the queue and are not in a lane yet
+  int64_t staged_place_ = 0;
+  int staged_next_ = 0, staged_count_ = 0;
+  bool staged_in_place_ = false;  // `staged_` is the caller's memory
   std::vector<double> column_;
 };
 

@@ -1,4 +1,6 @@
 // The entry points that XLA calls: unpack buffers, find which rows exist, and let XLA's threads work through the batch.
+#include <algorithm>
+#include <cmath>
 #include <condition_variable>
 #include <cstring>
 #include <memory>
@@ -38,39 +40,30 @@ const Kernel& best_kernel() {
 
 namespace {
 
-// Whether some lane has a bound at `index`.
-template <typename T>
-bool present(const Array<const T>& bound, int64_t index, int64_t lanes) {
-  const int64_t count = bound.shared ? 1 : lanes;
-  const T* from = bound.data + index * count;
-  for (int64_t i = 0; i < count; i++)
-    if (!(from[i] == -std::numeric_limits<T>::infinity())) return true;
-  return false;
-}
-
-template <typename T>
-bool priced(const Problem<T>& problem, int64_t index, int64_t lanes) {
-  auto finite = [&](const Array<const T>& array) {
-    const int64_t count = array.shared ? 1 : lanes;
-    const T* from = array.data + index * count;
-    for (int64_t i = 0; i < count; i++)
-      if (std::isfinite(from[i])) return true;
-    return false;
-  };
-  return finite(problem.linear) && finite(problem.quadratic);
+// Whether `holds` of entry `index` in some lane.
+template <typename T, typename Condition>
+bool somewhere(const Array<const T>& array, int64_t index, int64_t lanes, Condition holds) {
+  const int64_t count = array.shared() ? 1 : lanes;
+  const T* from = array.data + index * array.step;
+  return std::any_of(from, from + count, holds);
 }
 
 template <typename T>
 Pattern find_pattern(const Shape& shape, const Problem<T>& problem) {
   Pattern pattern;
   const int m = shape.m();
+  auto present = [&](int64_t index) {
+    return somewhere(problem.bound, index, shape.lanes, [](T bound) { return bound != -std::numeric_limits<T>::infinity(); });
+  };
+  auto finite = [&](const Array<const T>& price, int64_t index) {
+    return somewhere(price, index, shape.lanes, [](T number) { return std::isfinite(number); });
+  };
   for (int k = 0; k < shape.nodes(); k++) {
     pattern.begin.push_back(int(pattern.sides.size()));
     for (int row = 0; row < m; row++) {
-      const bool lower = present(problem.bound, (int64_t(k) * 2) * m + row, shape.lanes);
-      const bool upper = present(problem.bound, (int64_t(k) * 2 + 1) * m + row, shape.lanes);
+      const bool lower = present((int64_t(k) * 2) * m + row), upper = present((int64_t(k) * 2 + 1) * m + row);
       if (!lower && !upper) continue;
-      const bool soft = priced(problem, int64_t(k) * m + row, shape.lanes);
+      const bool soft = finite(problem.linear, int64_t(k) * m + row) && finite(problem.quadratic, int64_t(k) * m + row);
       const int at = int(pattern.sides.size());
       if (lower) pattern.sides.push_back({row, 1, upper ? at + 1 : -1, soft});
       if (upper) pattern.sides.push_back({row, -1, lower ? at : -1, soft});
@@ -116,12 +109,15 @@ class Crew {
 template <typename T>
 constexpr ffi::DataType kType = sizeof(T) == 4 ? ffi::DataType::F32 : ffi::DataType::F64;
 
+// Input `index`: an array with lanes last, or one that all lanes share.
 template <typename T>
-ffi::ErrorOr<Array<const T>> input(ffi::RemainingArgs& args, size_t index, int64_t shared) {
+ffi::ErrorOr<Array<const T>> input(ffi::RemainingArgs& args, size_t index, int64_t lanes, bool shared) {
   auto buffer = args.get<ffi::AnyBuffer>(index);
   if (!buffer.has_value()) return ffi::Unexpected(buffer.error());
   if (buffer->element_type() != kType<T>) return ffi::Unexpected(ffi::Error::InvalidArgument("planahead: mixed number formats"));
-  return Array<const T>{buffer->typed_data<T>(), ((shared >> index) & 1) != 0};
+  const int64_t count = buffer->element_count();
+  if (shared) return Array<const T>{buffer->typed_data<T>(), count, 1, 0};
+  return Array<const T>{buffer->typed_data<T>(), lanes > 0 ? count / lanes : 0, lanes, 1};
 }
 
 template <typename U>
@@ -130,27 +126,47 @@ U* output(ffi::RemainingRets& rets, size_t index) {
   return buffer.has_value() && (*buffer)->element_count() > 0 ? static_cast<U*>((*buffer)->untyped_data()) : nullptr;
 }
 
-// The first arguments of both entry points: nine arrays of the problem, then which lanes to work on.
-template <typename T>
-ffi::Error read_problem(ffi::RemainingArgs& args, int64_t shared, Problem<T>& problem) {
-  Array<const T>* const arrays[] = {&problem.H, &problem.g, &problem.F, &problem.c, &problem.G, &problem.bound, &problem.linear,
-                                    &problem.quadratic, &problem.initial_state};
-  for (size_t i = 0; i < 9; i++) {
-    auto array = input<T>(args, i, shared);
-    if (!array.has_value()) return array.error();
-    *arrays[i] = *array;
-  }
-  return ffi::Error::Success();
+template <typename U>
+void fill(ffi::RemainingRets& rets, size_t index, U value) {
+  auto buffer = rets.get<ffi::AnyBuffer>(index);
+  if (buffer.has_value()) std::fill_n(static_cast<U*>((*buffer)->untyped_data()), (*buffer)->element_count(), value);
 }
 
-std::vector<int64_t> chosen_lanes(ffi::RemainingArgs& args, size_t index, int64_t lanes) {
-  auto buffer = args.get<ffi::AnyBuffer>(index);
-  const auto* active = static_cast<const uint8_t*>(buffer->untyped_data());
-  std::vector<int64_t> chosen;
-  for (int64_t i = 0; i < lanes; i++)
-    if (active[i]) chosen.push_back(i);
-  return chosen;
-}
+// What both entry points are given first: sizes, the nine arrays of the problem, and which lanes to work on.
+template <typename T>
+struct Call {
+  Shape shape;
+  Problem<T> problem;
+  Pattern pattern;
+  Queue queue;
+
+  static constexpr size_t kInputs = 10;
+
+  ffi::Error read(ffi::RemainingArgs& args, int64_t shared) {
+    size_t index = 0;
+    for (Array<const T>* array : problem.arrays()) {
+      auto found = input<T>(args, index, shape.lanes, (shared >> index) & 1);
+      if (!found.has_value()) return found.error();
+      *array = *found;
+      index++;
+    }
+    auto active = args.get<ffi::AnyBuffer>(index);
+    if (!active.has_value()) return active.error();
+    const auto* chosen = static_cast<const uint8_t*>(active->untyped_data());
+    for (int64_t i = 0; i < shape.lanes; i++)
+      if (chosen[i]) queue.problems.push_back(i);
+    if (!queue.problems.empty()) pattern = find_pattern(shape, problem);
+    return ffi::Error::Success();
+  }
+
+  // Let the pool work through the queue. Helpers pay where there is more than a vector of problems for each.
+  template <typename Work>
+  void run(ffi::ThreadPool& pool, Work work) {
+    if (queue.problems.empty()) return;
+    const int64_t vectors = (int64_t(queue.problems.size()) + 7) / 8;
+    Crew::run(pool, std::min<int64_t>(pool.num_threads(), vectors) - 1, work);
+  }
+};
 
 Shape shape_of(int64_t lanes, int64_t horizon, int64_t states, int64_t controls, int64_t rows, bool free_initial_state) {
   Shape shape;
@@ -159,47 +175,34 @@ Shape shape_of(int64_t lanes, int64_t horizon, int64_t states, int64_t controls,
   return shape;
 }
 
-// Helpers pay where there is more than a vector of problems for each.
-int64_t helpers(ffi::ThreadPool& pool, const Queue& queue) {
-  return std::min<int64_t>(pool.num_threads(), (int64_t(queue.problems.size()) + 7) / 8) - 1;
-}
-
 template <typename T>
 ffi::Error solve(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets, int64_t lanes, int64_t horizon,
                  int64_t states, int64_t controls, int64_t rows, bool free_initial_state, int64_t shared, double tolerance, double tau,
                  double relative_tau, int64_t iterations) {
-  const Shape shape = shape_of(lanes, horizon, states, controls, rows, free_initial_state);
-  Problem<T> problem;
-  if (ffi::Error error = read_problem(args, shared, problem); error.failure()) return error;
+  Call<T> call{shape_of(lanes, horizon, states, controls, rows, free_initial_state), {}, {}, {}};
+  if (ffi::Error error = call.read(args, shared); error.failure()) return error;
   Solution<T> solution;
-  T** const points[] = {&solution.z, &solution.pi, &solution.t, &solution.lam, &solution.s, &solution.lam_s};
-  for (size_t i = 0; i < 6; i++) *points[i] = output<T>(rets, i);
+  T** const numbers[] = {&solution.z, &solution.pi, &solution.t, &solution.lam, &solution.s, &solution.lam_s};
+  // What no problem writes: lanes that are left out, and rows that do not exist.
+  for (size_t i = 0; i < 6; i++) {
+    *numbers[i] = output<T>(rets, i);
+    fill(rets, i, T(numbers[i] == &solution.t ? 1 : 0));
+  }
   solution.status = output<int32_t>(rets, 6);
   solution.iterations = output<int32_t>(rets, 7);
   solution.residual = output<T>(rets, 8);
   solution.tau = output<T>(rets, 9);
   solution.gain = output<T>(rets, 10);
-  if (lanes == 0) return ffi::Error::Success();
-  // What no problem writes: lanes that are left out, and rows that do not exist.
-  for (size_t i = 0; i < 11; i++) {
-    auto buffer = rets.get<ffi::AnyBuffer>(i);
-    if (i == 2 && solution.t)
-      std::fill_n(solution.t, (*buffer)->element_count(), T(1));
-    else if (i == 6)
-      std::fill_n(solution.status, lanes, int32_t(kInvalidInput));
-    else if ((*buffer)->element_count() > 0)
-      std::memset((*buffer)->untyped_data(), 0, (*buffer)->size_bytes());
-  }
-  const Pattern pattern = find_pattern(shape, problem);
-  Queue queue;
-  queue.problems = chosen_lanes(args, 9, lanes);
+  fill(rets, 6, int32_t(kInvalidInput));
+  fill(rets, 7, int32_t(0));
+  for (size_t i = 8; i < 11; i++) fill(rets, i, T(0));
   const Settings settings{tolerance, tau, relative_tau, int(iterations)};
   const Kernel& kernel = best_kernel();
-  Crew::run(pool, helpers(pool, queue), [&]() {
+  call.run(pool, [&]() {
     if constexpr (sizeof(T) == 4)
-      kernel.solve32(shape, pattern, problem, settings, solution, queue);
+      kernel.solve32(call.shape, call.pattern, call.problem, settings, solution, call.queue);
     else
-      kernel.solve64(shape, pattern, problem, settings, solution, queue);
+      kernel.solve64(call.shape, call.pattern, call.problem, settings, solution, call.queue);
   });
   return ffi::Error::Success();
 }
@@ -207,38 +210,30 @@ ffi::Error solve(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRe
 template <typename T>
 ffi::Error adjoint(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets, int64_t lanes, int64_t horizon,
                    int64_t states, int64_t controls, int64_t rows, bool free_initial_state, int64_t shared) {
-  const Shape shape = shape_of(lanes, horizon, states, controls, rows, free_initial_state);
-  Problem<T> problem;
-  if (ffi::Error error = read_problem(args, shared, problem); error.failure()) return error;
+  Call<T> call{shape_of(lanes, horizon, states, controls, rows, free_initial_state), {}, {}, {}};
+  if (ffi::Error error = call.read(args, shared); error.failure()) return error;
   AdjointInputs<T> inputs;
-  Array<const T>* const arrays[] = {&inputs.z,  &inputs.pi,    &inputs.t,      &inputs.lam,     &inputs.s,
-                                    &inputs.lam_s, &inputs.bar_z, &inputs.bar_pi, &inputs.bar_lam, &inputs.bar_s};
-  for (size_t i = 0; i < 10; i++) {
-    auto array = input<T>(args, 10 + i, shared);
-    if (!array.has_value()) return array.error();
-    *arrays[i] = *array;
+  size_t index = Call<T>::kInputs;
+  for (Array<const T>* array : {&inputs.z, &inputs.pi, &inputs.t, &inputs.lam, &inputs.s, &inputs.lam_s, &inputs.bar_z,
+                                &inputs.bar_pi, &inputs.bar_lam, &inputs.bar_s}) {
+    auto found = input<T>(args, index++, lanes, false);
+    if (!found.has_value()) return found.error();
+    *array = *found;
   }
   AdjointOutputs<T> outputs;
-  outputs.stationarity = output<T>(rets, 0);
-  outputs.dynamics = output<T>(rets, 1);
-  outputs.initial = output<T>(rets, 2);
-  outputs.row = output<T>(rets, 3);
-  outputs.price = output<T>(rets, 4);
-  outputs.definite = output<uint8_t>(rets, 5);
-  if (lanes == 0) return ffi::Error::Success();
-  for (size_t i = 0; i < 6; i++) {
-    auto buffer = rets.get<ffi::AnyBuffer>(i);
-    std::memset((*buffer)->untyped_data(), 0, (*buffer)->size_bytes());
+  index = 0;
+  for (T** numbers : {&outputs.stationarity, &outputs.dynamics, &outputs.initial, &outputs.row, &outputs.price}) {
+    *numbers = output<T>(rets, index);
+    fill(rets, index++, T(0));
   }
-  const Pattern pattern = find_pattern(shape, problem);
-  Queue queue;
-  queue.problems = chosen_lanes(args, 9, lanes);
+  outputs.definite = output<uint8_t>(rets, index);
+  fill(rets, index, uint8_t(0));
   const Kernel& kernel = best_kernel();
-  Crew::run(pool, helpers(pool, queue), [&]() {
+  call.run(pool, [&]() {
     if constexpr (sizeof(T) == 4)
-      kernel.adjoint32(shape, pattern, problem, inputs, outputs, queue);
+      kernel.adjoint32(call.shape, call.pattern, call.problem, inputs, outputs, call.queue);
     else
-      kernel.adjoint64(shape, pattern, problem, inputs, outputs, queue);
+      kernel.adjoint64(call.shape, call.pattern, call.problem, inputs, outputs, call.queue);
   });
   return ffi::Error::Success();
 }

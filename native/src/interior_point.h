@@ -22,9 +22,10 @@ struct Tasks {
   virtual ~Tasks() = default;
 };
 
+template <class E>
 class InteriorPoint {
  public:
-  InteriorPoint(const Shape& shape, const Pattern& pattern, const Settings& settings, Workspace& w, Tasks& tasks)
+  InteriorPoint(const Shape& shape, const Pattern& pattern, const Settings& settings, Workspace<E>& w, Tasks& tasks)
       : shape_(shape), pattern_(pattern), settings_(settings), w_(w), tasks_(tasks), newton_(shape, pattern, w),
         sides_(pattern.sides.size()), nodes_(shape.nodes()), nz_(shape.nz()) {}
 
@@ -46,44 +47,50 @@ class InteriorPoint {
  private:
   static constexpr double kMargin = 0.1, kRecentre = 0.1;
 
-  // Put lanes at the point from which one full step leads to the solution without rows.
+  // Put lanes at zero, from where one full step leads to the solution without rows.
   void begin(M lanes) {
     if (!any(lanes)) return;
     active_ |= lanes;
     starting_ |= lanes;
-    newton_.residuals(blank(lanes), keep(~lanes, tau_));
+    Iterate& p = w_.point;
+    Residual& r = w_.residual;
     V data{}, offsets{};
-    for (int i = 0; i < nodes_ * nz_; i++) raise(data, w_.g[i]);
-    for (int i = 0; i < shape_.N * shape_.nx; i++) raise(offsets, w_.c[i]);
+    for (int i = 0; i < nodes_ * nz_; i++) {
+      p.z[i] = keep(~lanes, p.z[i]);
+      r.stationarity[i] = select(lanes, w_.g[i], r.stationarity[i]);
+      raise(data, w_.g[i]);
+    }
+    for (int i = 0; i < nodes_ * shape_.nx; i++) p.pi[i] = keep(~lanes, p.pi[i]);
+    for (int i = 0; i < shape_.N * shape_.nx; i++) {
+      r.dynamics[i] = select(lanes, w_.c[i], r.dynamics[i]);
+      raise(offsets, w_.c[i]);
+    }
+    if (!shape_.free_initial_state)
+      for (int i = 0; i < shape_.nx; i++) r.initial[i] = select(lanes, w_.x0[i], r.initial[i]);
+    V count{};
+    for (int e = 0; e < sides_; e++) {
+      p.t[e] = select(lanes, splat(1.0), p.t[e]);
+      p.lam[e] = keep(~lanes, p.lam[e]);
+      p.s[e] = select(lanes, keep(w_.soft[e], splat(1.0)), p.s[e]);
+      p.lam_s[e] = select(lanes, keep(w_.soft[e], splat(1.0)), p.lam_s[e]);
+      r.row[e] = keep(~lanes, r.row[e]);
+      r.complementarity[e] = keep(~lanes, r.complementarity[e]);
+      r.price[e] = keep(~lanes, r.price[e]);
+      r.violation[e] = keep(~lanes, r.violation[e]);
+      count += keep(w_.exists[e], splat(1.0)) + keep(w_.soft[e], splat(1.0));
+    }
     largest_g_ = select(lanes, data, largest_g_);
     largest_c_ = select(lanes, offsets, largest_c_);
-    V count{};
-    for (int e = 0; e < sides_; e++) count += keep(w_.exists[e], splat(1.0)) + keep(w_.soft[e], splat(1.0));
     count_ = larger(count, splat(1.0));
     iterations_ = keep(~lanes, iterations_);
     stuck_ = keep(~lanes, stuck_);
     boost_ = keep(~lanes, boost_);
   }
 
-  const Iterate& blank(M lanes) {
-    Iterate& p = w_.point;
-    for (int i = 0; i < nodes_ * nz_; i++) p.z[i] = keep(~lanes, p.z[i]);
-    for (int i = 0; i < nodes_ * shape_.nx; i++) p.pi[i] = keep(~lanes, p.pi[i]);
-    if (!shape_.free_initial_state)
-      for (int i = 0; i < shape_.nx; i++) p.z[shape_.nu + i] = select(lanes, w_.x0[i], p.z[shape_.nu + i]);
-    for (int e = 0; e < sides_; e++) {
-      p.t[e] = select(lanes, splat(1.0), p.t[e]);
-      p.lam[e] = keep(~lanes, p.lam[e]);
-      p.s[e] = select(lanes, keep(w_.soft[e], splat(1.0)), p.s[e]);
-      p.lam_s[e] = select(lanes, keep(w_.soft[e], splat(1.0)), p.lam_s[e]);
-    }
-    return p;
-  }
-
   void iterate() {
     const M starting = starting_, moving = active_ & ~starting_;
-    M definite = newton_.factorise(w_.point, starting);
-    newton_.step(w_.point, w_.residual, false);
+    // A predictor's costates are not read; the first step of a problem has no corrector.
+    M definite = newton_.factorise_and_step(w_.point, w_.residual, starting, any(starting));
     if (any(starting)) start(starting, definite);
     V alpha = splat(1.0);
     if (any(moving)) {
@@ -110,7 +117,8 @@ class InteriorPoint {
     for (int i = 0; i < nodes_ * nx; i++) q.pi[i] = select(lanes, keep(usable, d.pi[i]), q.pi[i]);
     V slope{};
     for (int k = 0; k < nodes_; k++) {
-      times(w_.H + k * nz_ * nz_, nz_, q.z + k * nz_, w_.g + k * nz_, w_.gradient, nz_, nz_);
+      for (int i = 0; i < nz_; i++) w_.gradient[i] = w_.g[k * nz_ + i];
+      add_symmetric(w_.H + k * nz_ * nz_, nz_, q.z + k * nz_, w_.gradient, nz_);
       for (int i = 0; i < nz_; i++) raise(slope, w_.gradient[i]);
     }
     const V relative = settings_.relative_tau * larger(slope, splat(1e-3));
@@ -120,9 +128,9 @@ class InteriorPoint {
     M inside = usable;
     for (int k = 0; k < nodes_; k++) {
       if (!newton_.has_sides(k)) continue;
-      newton_.row_values(k, q.z + k * nz_);
+      const V* values = newton_.row_values(k, q.z + k * nz_);
       for (int e = pattern_.begin[k]; e < pattern_.begin[k + 1]; e++)
-        inside &= (distance(e) > 0) | ~w_.exists[e];
+        inside &= (distance(e, values) > 0) | ~w_.exists[e];
     }
     const V mu0 = select(inside, tau, mu);
     for (int k = 0; k < nodes_; k++) {
@@ -135,10 +143,10 @@ class InteriorPoint {
         V clipped = side.sign > 0 ? larger(now, edge) : smaller(now, edge);
         z[side.row] = select(lanes & ~inside & w_.exists[e], clipped, now);
       }
-      newton_.row_values(k, z);
+      const V* values = newton_.row_values(k, z);
       for (int e = pattern_.begin[k]; e < pattern_.begin[k + 1]; e++) {
         const M exists = w_.exists[e], soft = w_.soft[e];
-        const V away = distance(e), lack = larger(-away, V{}), room = margin(e);
+        const V away = distance(e, values), lack = larger(-away, V{}), room = margin(e);
         const V least = keep(~inside, select(soft, room, larger(room, 0.5 * lack)));
         const V t = select(exists, larger(away, least), splat(1.0));
         V lam = keep(exists, mu0 / select(inside, t, splat(1.0)));
@@ -156,9 +164,9 @@ class InteriorPoint {
     }
   }
 
-  V distance(int e) const {
+  V distance(int e, const V* values) const {
     const Side& side = pattern_.sides[e];
-    return double(side.sign) * w_.values[side.row] - w_.bound[e];
+    return double(side.sign) * values[side.row] - w_.bound[e];
   }
 
   V margin(int e) const {
@@ -304,13 +312,13 @@ class InteriorPoint {
       if (k < N) add_transposed(w_.F + k * nx * nz_, nz_, p.pi + (k + 1) * nx, pulled, nx, nz_);
       for (int i = 0; i < nx; i++) pulled[nu + i] -= p.pi[k * nx + i];
       if (newton_.has_sides(k)) {
-        newton_.clear_net();
+        V* sums = newton_.row_sums(pulled);
         for (int e = pattern_.begin[k]; e < pattern_.begin[k + 1]; e++) {
           V lam = keep(w_.exists[e] & ~w_.soft[e], p.lam[e]);
-          w_.net[pattern_.sides[e].row] += double(pattern_.sides[e].sign) * lam;
+          sums[pattern_.sides[e].row] -= double(pattern_.sides[e].sign) * lam;
           gap += lam * w_.bound[e];
         }
-        newton_.pull_net(k, pulled, -1.0);
+        newton_.pull(k, sums, pulled);
       }
       for (int i = 0; i < nz_; i++) raise(mismatch, pulled[i]);
       if (k < N)
@@ -324,9 +332,9 @@ class InteriorPoint {
   const Shape& shape_;
   const Pattern& pattern_;
   const Settings& settings_;
-  Workspace& w_;
+  Workspace<E>& w_;
   Tasks& tasks_;
-  Newton newton_;
+  Newton<E> newton_;
   const int sides_, nodes_, nz_;
 
   int64_t problem_[W];

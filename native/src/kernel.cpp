@@ -12,19 +12,44 @@ static Memory& memory() {
   return memory;
 }
 
+// Whether all matrices are shared: then they are kept as numbers, which a processor broadcasts as it loads them.
+template <typename T>
+static bool shares_matrices(const Shape& shape, const Problem<T>& problem) {
+  return problem.H.shared() && problem.F.shared() && (problem.G.shared() || shape.ng == 0);
+}
+
+template <class E, typename T>
+static void solve_as(const Shape& shape, const Pattern& pattern, const Problem<T>& problem, const Settings& settings,
+                     const Solution<T>& solution, Queue& queue) {
+  Workspace<E> w = memory().template layout<E>(shape, pattern.sides.size());
+  static thread_local Staging<T> staging;
+  Batch<E, T> batch(shape, pattern, problem, solution, queue, w, staging);
+  InteriorPoint<E>(shape, pattern, settings, w, batch).run();
+}
+
 template <typename T>
 static void run_solve(const Shape& shape, const Pattern& pattern, const Problem<T>& problem, const Settings& settings,
                       const Solution<T>& solution, Queue& queue) {
-  Workspace w = memory().layout(shape, pattern.sides.size());
-  Batch<T> batch(shape, pattern, problem, solution, queue, w);
-  InteriorPoint(shape, pattern, settings, w, batch).run();
+  if (shares_matrices(shape, problem))
+    solve_as<double>(shape, pattern, problem, settings, solution, queue);
+  else
+    solve_as<V>(shape, pattern, problem, settings, solution, queue);
+}
+
+template <class E, typename T>
+static void adjoint_as(const Shape& shape, const Pattern& pattern, const Problem<T>& problem, const AdjointInputs<T>& inputs,
+                       const AdjointOutputs<T>& outputs, Queue& queue) {
+  Workspace<E> w = memory().template layout<E>(shape, pattern.sides.size());
+  Adjoint<E, T>(shape, pattern, problem, inputs, outputs, queue, w).run();
 }
 
 template <typename T>
 static void run_adjoint(const Shape& shape, const Pattern& pattern, const Problem<T>& problem, const AdjointInputs<T>& inputs,
                         const AdjointOutputs<T>& outputs, Queue& queue) {
-  Workspace w = memory().layout(shape, pattern.sides.size());
-  Adjoint<T>(shape, pattern, problem, inputs, outputs, queue, w).run();
+  if (shares_matrices(shape, problem))
+    adjoint_as<double>(shape, pattern, problem, inputs, outputs, queue);
+  else
+    adjoint_as<V>(shape, pattern, problem, inputs, outputs, queue);
 }
 
 #define PLANAHEAD_TEXT_(x) #x

@@ -7,6 +7,7 @@
 // `src/planahead/qp/types.py` (LaneQP) holds the same in Python, with the shapes and the meaning of infinities.
 #pragma once
 
+#include <array>
 #include <cstdint>
 
 namespace planahead {
@@ -23,16 +24,23 @@ struct Shape {
   int m() const { return nu + nx + ng; }
 };
 
-// An array whose lanes are `stride` apart within an entry (1), or shared by all lanes (0).
+// `size` entries for every lane; entry e of lane l is data[e * step + l * lane_step]. Lanes share it where lane_step is 0.
 template <typename T>
 struct Array {
   T* data = nullptr;
-  bool shared = false;
+  int64_t size = 0, step = 1, lane_step = 0;
+
+  bool shared() const { return lane_step == 0; }
+  T at(int64_t entry, int64_t lane) const { return data[entry * step + lane * lane_step]; }
 };
 
 template <typename T>
 struct Problem {
   Array<const T> H, g, F, c, G, bound, linear, quadratic, initial_state;
+
+  // All of them, in the order of the entry points.
+  std::array<Array<const T>*, 9> arrays() { return {&H, &g, &F, &c, &G, &bound, &linear, &quadratic, &initial_state}; }
+  std::array<const Array<const T>*, 9> arrays() const { return {&H, &g, &F, &c, &G, &bound, &linear, &quadratic, &initial_state}; }
 };
 
 struct Settings {

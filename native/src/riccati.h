@@ -12,10 +12,11 @@
 namespace planahead {
 namespace PLANAHEAD_ISA {
 
-// The factorisation of all stages, and scratch for the solves.
+// The factorisation of all stages, and scratch for the solves. Of P_k the lower triangle is kept, of P_{k+1} also the whole
+// matrix while stage k needs it.
 struct Riccati {
   V *P, *L, *Y, *p, *l, *Pe, *first;  // [nodes, nx, nx], [N, nu, nu] with inverse pivots, [N, nu, nx], [nodes, nx], [N, nu], [N, nx], [nx, nx]
-  V *M, *PF, *h, *v;                  // one stage: [nz, nz], [nx, nz], [nz], [nx]
+  V *whole, *M, *PF, *h, *v;          // [nx, nx]; one stage: [nz, nz], [nx, nz], [nz], [nx]
 };
 
 // Cholesky factor of the lower triangle of A [n, n] in place, inverse pivots on the diagonal. Lanes with a pivot that is not positive
@@ -52,13 +53,33 @@ static inline void backward_substitution(const V* L, int n, V* x) {
   }
 }
 
-// One stage: `r.M` holds its Hessian (lower triangle), F its dynamics; P_k from P_{k+1}.
-static inline void factorise_stage(const Shape& shape, Riccati& r, int k, const V* F, M& definite) {
+// The whole of a symmetric matrix from its lower triangle.
+static inline void mirror(const V* lower, V* whole, int n) {
+  for (int i = 0; i < n; i++)
+    for (int j = 0; j <= i; j++) whole[i * n + j] = whole[j * n + i] = lower[i * n + j];
+}
+
+// P_N from the Hessian in `r.M` (lower triangle).
+static inline void factorise_last(const Shape& shape, Riccati& r) {
   const int nx = shape.nx, nu = shape.nu, nz = nx + nu;
-  const V* P_next = r.P + (k + 1) * nx * nx;
+  V* P = r.P + shape.N * nx * nx;
+  for (int i = 0; i < nx; i++)
+    for (int j = 0; j <= i; j++) P[i * nx + j] = r.M[(nu + i) * nz + nu + j];
+  mirror(P, r.whole, nx);
+}
+
+// `r.M` = H + F' P_{k+1} F (lower triangles), with P_{k+1} in `r.whole`.
+template <class E>
+static inline void propagate(const Shape& shape, Riccati& r, const E* H, const E* F) {
+  const int nx = shape.nx, nz = shape.nz();
+  product(r.whole, nx, F, nz, static_cast<const V*>(nullptr), 0, r.PF, nz, nx, nz, nx);
+  product(F, nz, r.PF, nz, H, nz, r.M, nz, nz, nz, nx, true);
+}
+
+// Eliminate the control of stage k from `r.M`; P_k into `r.whole`.
+static inline void factorise_stage(const Shape& shape, Riccati& r, int k, M& definite) {
+  const int nx = shape.nx, nu = shape.nu, nz = nx + nu;
   V *L = r.L + k * nu * nu, *Y = r.Y + k * nu * nx, *P = r.P + k * nx * nx;
-  product(P_next, nx, F, nz, nullptr, 0, r.PF, nz, nx, nz, nx);
-  product(F, nz, r.PF, nz, r.M, nz, r.M, nz, nz, nz, nx, true);
   for (int i = 0; i < nu; i++)
     for (int j = 0; j <= i; j++) L[i * nu + j] = r.M[i * nz + j];
   cholesky(L, nu, nu, definite);
@@ -68,57 +89,56 @@ static inline void factorise_stage(const Shape& shape, Riccati& r, int k, const 
       for (int m = 0; m < i; m++) sum -= L[i * nu + m] * Y[m * nx + c];
       Y[i * nx + c] = sum * L[i * nu + i];
     }
-  for (int i = 0; i < nx; i++)
-    for (int j = 0; j <= i; j++) {
-      V sum = r.M[(nu + i) * nz + nu + j];
-      for (int m = 0; m < nu; m++) sum -= Y[m * nx + i] * Y[m * nx + j];
-      P[i * nx + j] = sum;
-      P[j * nx + i] = sum;
-    }
+  const V* M_xx = r.M + nu * nz + nu;
+  product<-1>(Y, nx, Y, nx, M_xx, nz, P, nx, nx, nx, nu, true);
+  mirror(P, r.whole, nx);
 }
 
 // Where x_0 is free, P_0 must be positive definite too.
 static inline void factorise_initial(const Shape& shape, Riccati& r, M& definite) {
-  for (int i = 0; i < shape.nx * shape.nx; i++) r.first[i] = r.P[i];
+  for (int i = 0; i < shape.nx; i++)
+    for (int j = 0; j <= i; j++) r.first[i * shape.nx + j] = r.P[i * shape.nx + j];
   cholesky(r.first, shape.nx, shape.nx, definite);
 }
 
-// dz and dpi for the gradient g, dynamics residuals e and initial residual e0 (ignored where x_0 is free). `again`: e is that of
-// the last call.
-static inline void solve(const Shape& shape, Riccati& r, const V* F, const V* g, const V* e, const V* e0, V* dz, V* dpi, bool again) {
-  const int N = shape.N, nx = shape.nx, nu = shape.nu, nz = nx + nu;
-  for (int i = 0; i < nx; i++) r.p[N * nx + i] = g[N * nz + nu + i];
-  for (int k = N - 1; k >= 0; k--) {
-    const V *P_next = r.P + (k + 1) * nx * nx, *p_next = r.p + (k + 1) * nx, *Y = r.Y + k * nu * nx;
-    V *Pe = r.Pe + k * nx, *l = r.l + k * nu, *p = r.p + k * nx;
-    if (!again) times(P_next, nx, e + k * nx, nullptr, Pe, nx, nx);
-    for (int i = 0; i < nx; i++) r.v[i] = Pe[i] + p_next[i];
-    for (int i = 0; i < nz; i++) r.h[i] = g[k * nz + i];
-    add_transposed(F + k * nx * nz, nz, r.v, r.h, nx, nz);
-    for (int i = 0; i < nu; i++) l[i] = r.h[i];
-    forward_substitution(r.L + k * nu * nu, nu, l);
-    for (int i = 0; i < nx; i++) p[i] = r.h[nu + i];
-    add_transposed(Y, nx, l, p, nu, nx, -1.0);
-  }
-  V* x = dz + nu;
-  if (shape.free_initial_state) {
-    for (int i = 0; i < nx; i++) x[i] = -r.p[i];
-    forward_substitution(r.first, nx, x);
-    backward_substitution(r.first, nx, x);
-  } else {
-    for (int i = 0; i < nx; i++) x[i] = e0[i];
-  }
-  for (int k = 0; k < N; k++) {
-    V *u = dz + k * nz, *x_k = u + nu, *x_next = dz + (k + 1) * nz + nu;
-    times(r.Y + k * nu * nx, nx, x_k, r.l + k * nu, u, nu, nx);
-    for (int i = 0; i < nu; i++) u[i] = -u[i];
-    backward_substitution(r.L + k * nu * nu, nu, u);
-    times(F + k * nx * nz, nz, u, e + k * nx, x_next, nx, nz);
-  }
-  for (int i = 0; i < nu; i++) dz[N * nz + i] = V{};
-  for (int k = 0; k <= N; k++) times(r.P + k * nx * nx, nx, dz + k * nz + nu, r.p + k * nx, dpi + k * nx, nx, nx);
-  if (shape.free_initial_state)
-    for (int i = 0; i < nx; i++) dpi[i] = V{};
+// One stage of the recursion in p: g [nz] is its gradient, `r.Pe` holds P_{k+1} e_k.
+template <class E>
+static inline void solve_backward(const Shape& shape, Riccati& r, int k, const E* F, const V* g) {
+  const int nx = shape.nx, nu = shape.nu, nz = nx + nu;
+  V *l = r.l + k * nu, *p = r.p + k * nx;
+  const V *Pe = r.Pe + k * nx, *p_next = p + nx;
+  for (int i = 0; i < nx; i++) r.v[i] = Pe[i] + p_next[i];
+  for (int i = 0; i < nz; i++) r.h[i] = g[i];
+  add_transposed(F, nz, r.v, r.h, nx, nz);
+  for (int i = 0; i < nu; i++) l[i] = r.h[i];
+  forward_substitution(r.L + k * nu * nu, nu, l);
+  for (int i = 0; i < nx; i++) p[i] = r.h[nu + i];
+  add_transposed(r.Y + k * nu * nx, nx, l, p, nu, nx, -1.0);
+}
+
+// The first state where it is free.
+static inline void solve_initial(const Shape& shape, Riccati& r, V* x) {
+  for (int i = 0; i < shape.nx; i++) x[i] = -r.p[i];
+  forward_substitution(r.first, shape.nx, x);
+  backward_substitution(r.first, shape.nx, x);
+}
+
+// One stage of the rollout: z [nz] holds dx_k; its du_k, and dx_{k+1} behind it.
+template <class E>
+static inline void solve_forward(const Shape& shape, Riccati& r, int k, const E* F, const V* e, V* z) {
+  const int nx = shape.nx, nu = shape.nu, nz = nx + nu;
+  V *u = z, *x = z + nu, *x_next = z + nz + nu;
+  times(r.Y + k * nu * nx, nx, x, r.l + k * nu, u, nu, nx);
+  for (int i = 0; i < nu; i++) u[i] = -u[i];
+  backward_substitution(r.L + k * nu * nu, nu, u);
+  times(F, nz, u, e, x_next, nx, nz);
+}
+
+// dpi_k = P_k dx_k + p_k.
+static inline void solve_costate(const Shape& shape, const Riccati& r, int k, const V* x, V* pi) {
+  const int nx = shape.nx;
+  for (int i = 0; i < nx; i++) pi[i] = r.p[k * nx + i];
+  add_symmetric(r.P + k * nx * nx, nx, x, pi, nx);
 }
 
 }  // namespace PLANAHEAD_ISA

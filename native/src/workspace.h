@@ -21,14 +21,17 @@ struct Residual {
   V *stationarity, *dynamics, *initial, *row, *complementarity, *price, *violation;
 };
 
+// H, F and G hold vectors (E = V), or numbers where all lanes share them (E = double).
+template <class E>
 struct Workspace {
-  V *H, *g, *F, *c, *G, *x0;
+  E *H, *F, *G;
+  V *g, *c, *x0;
   V *bound, *linear, *quadratic;  // one entry a side
   M *exists, *soft;
   Iterate point, next, step;
   Residual residual, corrected;
   V *inverse_t, *inverse_s, *barrier, *share, *w, *toward, *rho;  // one entry a side; `toward`: toward_price + toward_row
-  V *gradient, *values, *net;                                     // [nodes, nz], [m], [ng]
+  V *gradient, *values, *net;                                     // of one stage: [nz], [m], [m]
   Riccati riccati;
   Iterate total;  // of the adjoint's refinement
 };
@@ -38,8 +41,9 @@ class Memory {
  public:
   ~Memory() { std::free(base_); }
 
-  Workspace layout(const Shape& shape, size_t sides) {
-    Workspace w;
+  template <class E>
+  Workspace<E> layout(const Shape& shape, size_t sides) {
+    Workspace<E> w;
     size_t count = place(w, shape, sides, nullptr);
     if (count > size_) {
       std::free(base_);
@@ -53,12 +57,17 @@ class Memory {
   }
 
  private:
-  static size_t place(Workspace& w, const Shape& shape, size_t sides, V* base) {
+  template <class E>
+  static size_t place(Workspace<E>& w, const Shape& shape, size_t sides, V* base) {
     const size_t N = shape.N, nodes = N + 1, nx = shape.nx, nu = shape.nu, nz = nx + nu, ng = shape.ng;
     size_t used = 0;
     auto take = [&](V*& array, size_t count) {
       array = base ? base + used : nullptr;
       used += count;
+    };
+    auto take_matrix = [&](E*& array, size_t count) {
+      array = base ? reinterpret_cast<E*>(base + used) : nullptr;
+      used += (count * sizeof(E) + sizeof(V) - 1) / sizeof(V);
     };
     auto take_mask = [&](M*& array, size_t count) {
       array = base ? reinterpret_cast<M*>(base + used) : nullptr;
@@ -68,8 +77,8 @@ class Memory {
       take(p.z, nodes * nz), take(p.pi, nodes * nx);
       for (V** a : {&p.t, &p.lam, &p.s, &p.lam_s}) take(*a, sides);
     };
-    take(w.H, nodes * nz * nz), take(w.g, nodes * nz), take(w.F, N * nx * nz), take(w.c, N * nx);
-    take(w.G, nodes * ng * nz), take(w.x0, nx);
+    take_matrix(w.H, nodes * nz * nz), take_matrix(w.F, N * nx * nz), take_matrix(w.G, nodes * ng * nz);
+    take(w.g, nodes * nz), take(w.c, N * nx), take(w.x0, nx);
     for (V** a : {&w.bound, &w.linear, &w.quadratic}) take(*a, sides);
     take_mask(w.exists, sides), take_mask(w.soft, sides);
     take_point(w.point), take_point(w.next), take_point(w.step), take_point(w.total);
@@ -79,10 +88,10 @@ class Memory {
     w.corrected = r;
     take(w.corrected.complementarity, sides), take(w.corrected.violation, sides);
     for (V** a : {&w.inverse_t, &w.inverse_s, &w.barrier, &w.share, &w.w, &w.toward, &w.rho}) take(*a, sides);
-    take(w.gradient, nodes * nz), take(w.values, nz + ng), take(w.net, nz + ng);
+    take(w.gradient, nz), take(w.values, nz + ng), take(w.net, nz + ng);
     Riccati& f = w.riccati;
     take(f.P, nodes * nx * nx), take(f.L, N * nu * nu), take(f.Y, N * nu * nx), take(f.p, nodes * nx), take(f.l, N * nu);
-    take(f.Pe, N * nx), take(f.first, nx * nx), take(f.M, nz * nz), take(f.PF, nx * nz), take(f.h, nz), take(f.v, nx);
+    take(f.Pe, N * nx), take(f.first, nx * nx), take(f.whole, nx * nx), take(f.M, nz * nz), take(f.PF, nx * nz), take(f.h, nz), take(f.v, nx);
     return used;
   }
 
