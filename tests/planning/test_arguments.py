@@ -132,3 +132,18 @@ def test_a_pinned_control_and_a_guess_may_be_lists():
     guess = pa.Guess(jnp.zeros((4, 2), int), jnp.zeros((3, 1), int))
     plan = pa.solve(Push(), cast(Any, [1, 0]), cast(Any, [0]), guess=guess)
     assert plan.status == pa.Status.SOLVED and plan.controls[0] == 0.0
+
+
+@pytest.mark.parametrize("problem, state, said", [
+    (pa.make_task("mass-spring-damper").problem, [1.0, 0.0, 0.0], r"state has shape \(3,\); state_size = 2"),
+    (type(pa.make_task("mass-spring-damper").problem), [1.0, 0.0], "problem is the class"),
+])  # fmt: skip
+def test_cold_starts_ask_for_the_same(problem, state, said):
+    with pytest.raises((ValueError, TypeError), match=said):
+        pa.cold_start(problem, state)
+
+
+def test_a_cold_start_takes_whole_numbers_and_lists():
+    problem = pa.make_task("mass-spring-damper").problem
+    listed: Any = [1, 0]
+    assert (pa.cold_start(problem, listed).states == pa.cold_start(problem, jnp.array([1.0, 0.0])).states).all()

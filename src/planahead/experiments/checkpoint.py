@@ -47,8 +47,8 @@ class CheckpointInfo:
 
 _HEADER = ("format", *(field.name for field in dataclasses.fields(CheckpointInfo)), "bytes", "sha256", "leaves")
 _RESTORE = (
-    "Restore the file from a copy, or start a new run; "
-    "the other checkpoint of the run is not affected and can be evaluated."
+    "Restore the file from a copy, or start a new run; the other checkpoint of the run is not affected and can be "
+    "evaluated."
 )
 
 
@@ -91,9 +91,9 @@ def load_checkpoint(path: pathlib.Path, template: Tree, info: CheckpointInfo) ->
     here, there = _leaves(template), header["leaves"]
     if here != there:
         raise UserError(
-            f"checkpoint «{path}» does not fit this learner: {_first_difference(here, there)}. "
-            "Use the settings, the precision (JAX_ENABLE_X64) and the version of planahead that wrote it; "
-            "config.json and versions.json of its run name them."
+            f"checkpoint «{path}» does not fit this learner: {_first_difference(here, there)}. Use the settings, the "
+            "precision (JAX_ENABLE_X64) and the version of planahead that wrote it; config.json and versions.json of "
+            "its run name them."
         )
     return eqx.tree_deserialise_leaves(io.BytesIO(numbers), template), found
 
@@ -115,8 +115,8 @@ def _open(path: pathlib.Path) -> tuple[dict[str, Any], bytes]:
         header = None
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise UserError(
-            f"«{path}» is not a checkpoint of planahead: it begins with {line[:40]!r}, "
-            f"a line of JSON with the format «{FORMAT}» was expected."
+            f"«{path}» is not a checkpoint of planahead: it begins with {line[:40]!r}, a line of JSON with the format "
+            f"«{FORMAT}» was expected."
         )
     missing = [name for name in _HEADER if name not in header]
     if missing:

@@ -73,20 +73,20 @@ def learning_curve(validations: Rows, metrics: Rows, best_step: int | None) -> F
             "o-",
             color=BLUE,
             markersize=4,
-            label="validation (band: 95 % interval)",
+            label="validation",
         )
         success.axhline(100 * GOAL, color=GREY, linewidth=0.9, linestyle="--", zorder=1)
         success.set(title="Success", xlabel="environment steps", ylabel="episodes that succeed [%]", ylim=(-4, 104))
         _training(total, metrics, "return", 1.0)
         low, high = _column(validations, "return_low"), _column(validations, "return_high")
-        total.fill_between(steps, low, high, color=BLUE, alpha=0.18, linewidth=0)
+        total.fill_between(steps, low, high, color=BLUE, alpha=0.18, linewidth=0, label="95 % interval of the mean")
         total.plot(
             steps,
             _column(validations, "mean_return"),
             "o-",
             color=BLUE,
             markersize=4,
-            label="validation (band: 95 % interval)",
+            label="validation",
         )
         total.set(title="Return", xlabel="environment steps", ylabel="mean return of an episode")
         for axes, name, scale in ((success, "success_rate", 100.0), (total, "mean_return", 1.0)):

@@ -31,8 +31,8 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
         with contextlib.suppress(OSError):  # the first error is the one to tell
             neighbour.unlink()
         raise UserError(
-            f"cannot write «{path}»: {error.strerror or error}. "
-            "Choose a folder that exists, that you may write to and that has room left."
+            f"cannot write «{path}»: {error.strerror or error}. Choose a folder that exists, that you may write to "
+            "and that has room left."
         ) from error
 
 
@@ -68,8 +68,8 @@ def require_writable(path: pathlib.Path, flag: str) -> None:
             pass
     except OSError as error:
         raise UserError(
-            f"{flag} {path}: cannot write into «{path.parent}»: {error.strerror or error}. "
-            "Choose a folder that you may write to."
+            f"{flag} {path}: cannot write into «{path.parent}»: {error.strerror or error}. Choose a folder that you "
+            "may write to."
         ) from error
 
 
@@ -79,8 +79,8 @@ def make_folder(path: pathlib.Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"cannot create the folder «{path}»: {error.strerror or error}. "
-            "Choose a path below a folder that you may write to."
+            f"cannot create the folder «{path}»: {error.strerror or error}. Choose a path below a folder that you may "
+            "write to."
         ) from error
 
 

@@ -36,8 +36,8 @@ def locked(path: pathlib.Path, what: str, patience: float = 0.0) -> Iterator[Non
         elif time.monotonic() >= deadline:
             who = "a process that it does not name" if holder is None else f"process {holder[0]} on «{holder[1]}»"
             raise UserError(
-                f"{what} is in use: its lock «{path}» is held by {who}. "
-                "Wait until that process ends, or stop it; if there is no such process any more, delete the lock."
+                f"{what} is in use: its lock «{path}» is held by {who}. Wait until that process ends, or stop it; if "
+                "there is no such process any more, delete the lock."
             )
         else:
             time.sleep(_SECONDS_BETWEEN_LOOKS)

@@ -111,8 +111,8 @@ def _closed_loop(evaluated: EvaluatedRun) -> str:
 def _solver(evaluated: EvaluatedRun, metrics: Rows) -> str:
     row = evaluated.headline()
     caption = (
-        f"Above: all solves of the evaluation ({row.policy} policy, {row.starts} starts). "
-        "Below: averages over chunks of training."
+        f"Above: all solves of the evaluation ({row.policy} policy, {row.starts} starts). Below: averages over chunks "
+        "of training."
     )
     return _image(figures.solver_statistics(row.evaluation, metrics), caption)
 
@@ -148,8 +148,8 @@ def _value(value: Any) -> str:
 def _image(figure: Figure, caption: str) -> str:
     content = base64.b64encode(figures.rendered(figure, "svg")).decode()
     return (
-        f"<figure><img alt='{_text(caption)}' src='data:image/svg+xml;base64,{content}'>"
-        f"<figcaption>{_text(caption)}</figcaption></figure>"
+        f"<figure><img alt='{_text(caption)}' "
+        f"src='data:image/svg+xml;base64,{content}'><figcaption>{_text(caption)}</figcaption></figure>"
     )
 
 

@@ -55,8 +55,8 @@ class RunDirectory:
         run = cls(path)
         if run.config_path.exists():
             raise UserError(
-                f"«{path}» already holds a run, and a run is never overwritten. "
-                "Go on with it with --resume, or choose another folder with --run."
+                f"«{path}» already holds a run, and a run is never overwritten. Go on with it with --resume, or "
+                "choose another folder with --run."
             )
         if path.is_dir() and any(path.iterdir()):
             raise UserError(f"«{path}» is a folder with other files in it. Choose an empty or new folder with --run.")

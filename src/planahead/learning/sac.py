@@ -29,7 +29,7 @@ from planahead.learning.learner import Learner, Metrics
 from planahead.learning.replay import Replay
 from planahead.learning.rollout import Lanes, Tally, start_lanes, step_lanes
 from planahead.learning.soft_losses import CriticPlace, Draws, Experience, SoftLosses, mean_of_usable
-from planahead.policies import Policy, StochasticPolicy
+from planahead.policies import HIDDEN, Policy, StochasticPolicy
 from planahead.policies.sensitivity import sensitivities
 from planahead.tasks import Task
 
@@ -116,9 +116,9 @@ class SAC(Learner[SACState]):
     stands."""
     scale_log_probability: bool = eqx.field(default=True, static=True)
     """Multiply log p by ρ = n_a / n_drawn; without it the entropy of hundreds of parameters drowns the reward."""
-    hidden_layers: int = eqx.field(default=2, static=True)
+    hidden_layers: int = eqx.field(default=len(HIDDEN), static=True)
     """Of the critics."""
-    hidden_units: int = eqx.field(default=256, static=True)
+    hidden_units: int = eqx.field(default=HIDDEN[0], static=True)
 
     def __check_init__(self):
         whole = ("batch_size", "replay_size", "environments", "steps_per_update", "steps_per_chunk", "hidden_layers")

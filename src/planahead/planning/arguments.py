@@ -21,7 +21,7 @@ def check_kinds(problem: Any, guess: Any, planner: Any) -> None:
         )
     if not isinstance(guess, Guess | Plan | None):
         raise TypeError(f"guess is {_described(guess)}; a Guess, a Plan (plan.shift()) or None is expected.")
-    if not isinstance(planner, SQP):
+    if not isinstance(planner, SQP | None):
         raise TypeError(f"planner is {_described(planner)}; planner settings such as planahead.SQP(...) are expected.")
 
 
@@ -35,8 +35,7 @@ def check_problem(problem: Problem, dtype: Any) -> None:
         if is_per_stage(leaf) and leaf.values.shape[:1] != (problem.horizon + 1,):
             raise ValueError(
                 f"{name}{jax.tree_util.keystr(path)} is PerStage with values of shape {leaf.values.shape}; their "
-                "first axis "
-                f"must be N + 1 = {problem.horizon + 1} long, one for every stage."
+                f"first axis must be N + 1 = {problem.horizon + 1} long, one for every stage."
             )
     x, u = jax.ShapeDtypeStruct((nx,), dtype), jax.ShapeDtypeStruct((nu,), dtype)
     first, last = at_stage(problem, 0), at_stage(problem, -1)
@@ -52,6 +51,8 @@ def check_problem(problem: Problem, dtype: Any) -> None:
                 f"{name}.{method} returns shape {cost.shape}; a cost is a scalar (use {method[:-4]}residual for "
                 "squares)."
             )
+    for method, stage, given in (("stage_residual", first, (x, u)), ("terminal_residual", last, (x,))):
+        _returned(f"{name}.{method}", getattr(stage, method), *given)
     for method, stage, given in (("constraints", first, (x, u)), ("terminal_constraints", last, (x,))):
         rows = _returned(f"{name}.{method}", getattr(stage, method), *given)
         if rows.ndim > 1:
@@ -74,8 +75,8 @@ def guess_of(problem: Problem, guess: Guess | Plan | None, dtype: Any) -> Guess 
     expected = ((problem.horizon + 1, problem.state_size), (problem.horizon, problem.control_size))
     if shapes != expected:
         raise ValueError(
-            f"guess has states {shapes[0]} and controls {shapes[1]}; "
-            f"{type(problem).__name__} with horizon {problem.horizon} expects {expected[0]} and {expected[1]}."
+            f"guess has states {shapes[0]} and controls {shapes[1]}; {type(problem).__name__} with horizon "
+            f"{problem.horizon} expects {expected[0]} and {expected[1]}."
         )
     return jax.lax.stop_gradient(jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), guess))
 

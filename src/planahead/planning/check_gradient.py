@@ -68,7 +68,8 @@ def check_gradient(
 ) -> GradientCheck:
     """Compare `jax.grad` through `solve` with central differences, leaf by leaf, along random directions.
 
-    **Arguments:** those of `solve`; `step` is relative to each leaf's magnitude; `seed` draws the directions.
+    **Arguments:** those of `solve`; `step` is how far a leaf is moved, relative to its magnitude where that is above 1;
+    `seed` draws the directions.
 
     **Raises:** `ValueError` in float32, where differences say nothing; where the solve fails or its plan has no
     derivative (it is set to zero then); and where the problem moved by a step is not solved.
@@ -87,8 +88,7 @@ def check_gradient(
     if jnp.result_type(float) != jnp.float64:
         raise ValueError(
             "check_gradient compares with finite differences, which need float64; call it inside `with "
-            "jax.enable_x64(True):` "
-            "or set JAX_ENABLE_X64=1, and build the problem there."
+            "jax.enable_x64(True):` or set JAX_ENABLE_X64=1, and build the problem there."
         )
     if planner.tolerance is None:
         planner = dataclasses.replace(planner, tolerance=1e-10)
@@ -127,9 +127,8 @@ def check_gradient(
             if int(plan.status) != Status.SOLVED:
                 raise ValueError(
                     f"check_gradient moved {name} by {sign * size:.1e} along a random direction, and the problem "
-                    "there is not "
-                    f"solved, so there is no difference to compare with; try a smaller step than {step:g}. "
-                    f"{plan.explain()}"
+                    "there is not solved, so there is no difference to compare with; try a smaller step than "
+                    f"{step:g}. {plan.explain()}"
                 )
             return float(value)
 

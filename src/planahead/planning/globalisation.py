@@ -69,7 +69,10 @@ class Globalisation(eqx.Module):
 
 @final
 class FullStep(Globalisation):
-    """Always take the whole step: for real-time iterations that start close to the solution."""
+    """Always take the whole step: for real-time iterations that start close to the solution.
+
+    From a poor guess it may end as `INFEASIBLE` although feasible plans exist elsewhere; `LineSearch` goes on looking.
+    """
 
     def begin(self, z: Float[Array, "nodes nz B"]) -> Int[Array, " B"]:
         """Steps in a row that were not usable: none."""

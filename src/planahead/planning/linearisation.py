@@ -68,12 +68,13 @@ def linearise(
             rows = pad(jnp.atleast_1d(stage_problem.constraints(x, u)), size) if size else jnp.zeros(0, z_k.dtype)
             return stage_problem.dynamics(x, u), jnp.ravel(stage_problem.stage_residual(x, u)), rows
 
+        def scalar(z_k):
+            return jnp.reshape(stage_problem.stage_cost(z_k[nu:], z_k[:nu]), ())
+
         (f, r, h), (F, J, G) = _with_jacobian(functions, z_k)
         gradient = weight * (r @ J)
         if overrides(problem, "stage_cost"):
-            gradient += weight * jax.grad(lambda z_k: jnp.reshape(stage_problem.stage_cost(z_k[nu:], z_k[:nu]), ()))(
-                z_k
-            )
+            gradient += weight * jax.grad(scalar)(z_k)
 
         def contribution(z_k):
             u, x = z_k[:nu], z_k[nu:]
@@ -81,9 +82,6 @@ def linearise(
             if size:
                 value -= multiplier @ pad(jnp.atleast_1d(stage_problem.constraints(x, u)), size)
             return value
-
-        def scalar(z_k):
-            return jnp.reshape(stage_problem.stage_cost(z_k[nu:], z_k[:nu]), ())
 
         H = _hessian(hessian, contribution, scalar if overrides(problem, "stage_cost") else None, J, weight, z_k)
         return f, h, F, G, gradient, H

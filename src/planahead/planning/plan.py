@@ -92,8 +92,7 @@ class Plan(eqx.Module):
         status = Status(int(self.status))
         numbers = (
             f"After {int(self.iterations)} iterations: cost {float(self.cost):.6g}, optimality residual "
-            f"{float(self.residual):.1e}, "
-            f"violation {float(self.violation):.1e}."
+            f"{float(self.residual):.1e}, violation {float(self.violation):.1e}."
         )
         gradient = "" if bool(self.gradient_valid) else " Its derivatives are set to zero (`gradient_valid` is false)."
         return f"{status.sentence} {numbers}{gradient}"

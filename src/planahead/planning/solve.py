@@ -11,7 +11,6 @@ from jaxtyping import Array, Float
 
 from planahead.planning import transcription
 from planahead.planning.arguments import check_kinds, check_problem, guess_of, vector
-from planahead.planning.cold_start import problem_control_bounds
 from planahead.planning.implicit import Answer, Inputs, solution
 from planahead.planning.plan import Guess, Multipliers, Plan
 from planahead.planning.sqp import SQP
@@ -193,7 +192,7 @@ def _admissible(problem: Problem, u: Float[Array, "N nu"], control: Array | None
 
     Those of a solution are inside but for rounding, so the derivative is that of u itself.
     """
-    lower, upper = problem_control_bounds(problem)
+    lower, upper = transcription.control_box(problem)
     safe = jnp.where(jnp.isfinite(u), u, 0.0)
     inside = jax.lax.stop_gradient(jnp.clip(safe, lower, jnp.maximum(lower, upper))) + (
         safe - jax.lax.stop_gradient(safe)

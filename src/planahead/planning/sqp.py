@@ -27,7 +27,7 @@ from planahead.planning.line_search import LineSearch
 from planahead.planning.linearisation import Exact, GaussNewton, Hessian
 from planahead.planning.problem_batch import ProblemBatch
 from planahead.qp import InteriorPoint, Status, backend, interior_point, newton
-from planahead.qp.interior_point import Backend, check_positive
+from planahead.qp.interior_point import Backend, check_backend, check_count, check_positive
 from planahead.qp.lanes import along, choose, largest
 from planahead.qp.newton import Rows, net
 from planahead.qp.types import LaneQP, Point
@@ -51,8 +51,8 @@ class SQP(eqx.Module):
     """Who solves the QPs; see `InteriorPoint`."""
 
     def __check_init__(self):
-        if self.iterations < 0:
-            raise ValueError(f"SQP(iterations={self.iterations}); at least 0 was expected.")
+        check_count("SQP(iterations=", self.iterations)
+        check_backend("SQP(backend=", self.backend)
         for name in ("tau", "tolerance", "gradient_tolerance"):
             check_positive(f"SQP({name}=", getattr(self, name))
         if not isinstance(self.hessian, GaussNewton | Exact):

@@ -8,12 +8,14 @@ of stage N is a dummy. Where the first control is pinned, u_0 is a constant: its
 stage 0, on which nothing acts then.
 """
 
+from typing import NamedTuple
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from planahead.problem import Bounds, Problem, at_stage, map_stages, overrides
+from planahead.problem import Bounds, Problem, at_stage, map_stages
 
 
 class RowData(eqx.Module):
@@ -169,9 +171,19 @@ def lagrangian(
     )
 
 
-def has_scalar_cost(problem: Problem) -> bool:
-    """Whether the problem writes a scalar cost, which needs second derivatives even for the Gauss-Newton Hessian."""
-    return overrides(problem, "stage_cost") or overrides(problem, "terminal_cost")
+class ControlBox(NamedTuple):
+    """Lower and upper control bounds of all stages."""
+
+    low: Float[Array, "N nu"]
+    high: Float[Array, "N nu"]
+
+
+def control_box(problem: Problem) -> ControlBox:
+    """The control bounds of all stages; what no number can keep (NaN, a lower +inf) is taken as no bound."""
+    data = row_data(problem, general_size(problem), jnp.result_type(float), pinned=False)
+    nu = problem.control_size
+    low, high = data.bound[:-1, 0, :nu], -data.bound[:-1, 1, :nu]
+    return ControlBox(jnp.where(low < jnp.inf, low, -jnp.inf), jnp.where(high > -jnp.inf, high, jnp.inf))
 
 
 def _half_square(residual: Array) -> Float[Array, ""]:

@@ -59,8 +59,8 @@ class Network(eqx.Module):
     ):
         if not all(0.0 < s < float("inf") for s in scale):
             raise ValueError(
-                f"a network divides its inputs by their scale and came with {tuple(scale)}; "
-                "give every input a positive, finite scale (1.0 where it is of order one)"
+                f"a network divides its inputs by their scale and came with {tuple(scale)}; give every input a "
+                "positive, finite scale (1.0 where it is of order one)"
             )
         sizes = (len(scale), *hidden, outputs)
         gains = [HIDDEN_GAIN] * len(hidden) + [last_gain]

@@ -50,8 +50,8 @@ class ParameterSpace(eqx.Module):
         unknown = [name for name in self.names if name not in boxes]
         if unknown:
             raise ValueError(
-                f"{type(problem).__name__} has no parameter {', '.join(map(repr, unknown))}; "
-                f"its parameters are: {', '.join(boxes) or 'none'}."
+                f"{type(problem).__name__} has no parameter {', '.join(map(repr, unknown))}; its parameters are: "
+                f"{', '.join(boxes) or 'none'}."
             )
         twice = sorted({name for name in self.names if self.names.count(name) > 1})
         if twice:

@@ -15,7 +15,7 @@ References: S. Mehrotra, SIAM J. Optim. 2 (1992); G. Frison, M. Diehl, HPIPM, IF
 the format holds.
 """
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import equinox as eqx
 import jax
@@ -43,6 +43,18 @@ def check_positive(what: str, value: float | None) -> None:
         raise ValueError(f"{what}{value}); a positive number was expected, or None for the default.")
 
 
+def check_count(what: str, value: Any) -> None:
+    """Raise `ValueError` unless `value` is a whole number, at least 0."""
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{what}{value!r}); a whole number, at least 0, was expected.")
+
+
+def check_backend(what: str, value: Any) -> None:
+    """Raise `ValueError` unless `value` is a `Backend`."""
+    if value not in get_args(Backend):
+        raise ValueError(f"{what}{value!r}); the known ones are {', '.join(map(repr, get_args(Backend)))}.")
+
+
 class InteriorPoint(eqx.Module):
     """Settings of the solver. `None` means: chosen from the number format."""
 
@@ -57,12 +69,10 @@ class InteriorPoint(eqx.Module):
     """Who computes: the native kernel, this portable solver, or ("auto") the native one wherever it can."""
 
     def __check_init__(self):
-        if self.iterations < 0:
-            raise ValueError(f"InteriorPoint(iterations={self.iterations}); at least 0 was expected.")
+        check_count("InteriorPoint(iterations=", self.iterations)
+        check_backend("InteriorPoint(backend=", self.backend)
         for name in ("tolerance", "tau"):
             check_positive(f"InteriorPoint({name}=", getattr(self, name))
-        if self.backend not in get_args(Backend):
-            raise ValueError(f"backend={self.backend!r}; the known ones are {', '.join(map(repr, get_args(Backend)))}.")
 
     def resolved_tolerance(self, dtype) -> float:
         return self.tolerance if self.tolerance is not None else (1e-9 if dtype == jnp.float64 else 2e-5)

@@ -72,7 +72,7 @@ def solve(
     """Solve all lanes in which `active` holds; the others come back with status `INVALID_INPUT`.
 
     `in_lanes` says which arrays of `qp` carry lanes. Without `rows` the point lacks what only a caller that goes on
-    from it needs, and what would cost as much to write as the rest: `t`, `nu` and `gain` are zero.
+    from it needs, and what would cost as much to write as the rest: `t`, `lam_s` and `gain` are zero.
     """
     lanes, (arrays, shared, sizes) = active.shape[0], _problem(qp, in_lanes, active.shape[0])
     N, nx, nu = qp.F.shape[0], qp.state_size, qp.control_size

@@ -21,24 +21,21 @@ class Status(enum.IntEnum):
 _SENTENCES = {
     Status.SOLVED: "Solved: the optimality conditions hold to the tolerance.",
     Status.ITERATION_LIMIT: (
-        "The iteration limit was reached before the optimality conditions held to the tolerance. Raise "
-        "`iterations`, start from a "
-        "better guess (for instance the shifted plan of the last step), or look at `residual` to see how far it is."
+        "The iteration limit was reached before the optimality conditions held to the tolerance. Raise `iterations`, "
+        "start from a better guess (for instance the shifted plan of the last step), or look at `residual` to see how "
+        "far it is."
     ),
     Status.STALLED: (
-        "No further progress was possible before the optimality conditions held to the tolerance. The problem "
-        "may be badly scaled, "
-        "its functions may not be smooth, or the tolerance may be too tight for the number format (float32 "
-        "reaches about 1e-4)."
+        "No further progress was possible before the optimality conditions held to the tolerance. The problem may be "
+        "badly scaled, its functions may not be smooth, or the tolerance may be too tight for the number format "
+        "(float32 reaches about 1e-4)."
     ),
     Status.INFEASIBLE: (
-        "No trajectory nearby satisfies the hard constraints from this state. Make state and nonlinear "
-        "constraints soft (`Slack`), "
-        "widen them, or start elsewhere."
+        "No trajectory nearby satisfies the hard constraints from this state. Make state and nonlinear constraints "
+        "soft (`Slack`), widen them, or start elsewhere."
     ),
     Status.INVALID_INPUT: (
-        "A NaN or infinite number came in, or a lower bound was above its upper bound, in the state, the "
-        "parameters or what the "
-        "problem's functions return at the guess. The lane was left out."
+        "A NaN or infinite number came in, or a lower bound was above its upper bound, in the state, the parameters "
+        "or what the problem's functions return at the guess. The lane was left out."
     ),
 }

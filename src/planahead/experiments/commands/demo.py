@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Demo(Command):
-    """The main job, end to end: a planner that sees 0.25 s ahead cannot swing up a pole; a network learns to steer it,
-    and it can.
+    """The main job, end to end: a planner that sees 0.25 s ahead swings a pole past the top and runs off its track; a
+    network learns to steer it, and the pole stands.
     """
 
     out: Annotated[pathlib.Path, tyro.conf.arg(metavar="DIR")] = pathlib.Path("demo")
     """Where the run, the picture and the report go. A finished demo there is shown again, an interrupted one goes on.
     """
-    algorithm: Annotated[str, tyro.conf.arg(metavar="NAME")] = "sac-zop"
+    algorithm: Annotated[str, tyro.conf.arg(metavar="NAME")] = "sac-foa"
     """What learns."""
-    steps: int = 50_000
+    steps: int = 40_000
     """Environment steps."""
     seed: int = 0
     """The only source of randomness."""

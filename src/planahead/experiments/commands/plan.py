@@ -44,12 +44,14 @@ class Plan(Command):
         from planahead.experiments.errors import UserError, at_least
         from planahead.experiments.evaluated_run import evaluate_policy
         from planahead.experiments.experiment import Stream, make_known_task, stream_key
+        from planahead.experiments.files import require_writable
         from planahead.experiments.fixed_planner import FixedPlanner
         from planahead.experiments.tables import evaluation_table
 
         at_least("--episodes", self.episodes, 1)
         picture = self.picture or pathlib.Path(f"plan-{self.task}.png")
         figures.picture_format(picture)  # before the work, not after it
+        require_writable(picture, "--picture")
         task = self.with_problem(make_known_task(self.task))
         policy, key = FixedPlanner(task), stream_key(self.seed, Stream.EVALUATION)
         console.print(f"planning {self.task} in closed loop …", style="dim")
@@ -59,8 +61,8 @@ class Plan(Command):
             if not self.problem:
                 raise
             raise UserError(f"--problem {' '.join(self.problem)}: {error}") from error
-        figures.save(figures.closed_loop(task, {f"{self.task}, the planner as it comes": trajectory}), picture)
         console.print(evaluation_table(rows, first="policy"))
+        figures.save(figures.closed_loop(task, {f"{self.task}, the planner as it comes": trajectory}), picture)
         console.print(f"picture: {picture}", highlight=False, soft_wrap=True)
         return {"task": self.task, "problem": self.problem, "picture": picture, "rows": [row.summary() for row in rows]}
 

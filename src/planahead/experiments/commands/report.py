@@ -29,12 +29,14 @@ class Report(Command):
     def run(self, console: "Console") -> Mapping[str, Any]:
         from planahead.experiments.errors import at_least
         from planahead.experiments.evaluated_run import evaluate_run
+        from planahead.experiments.files import require_writable
         from planahead.experiments.report import write_report
         from planahead.experiments.run_directory import RunDirectory
         from planahead.experiments.tables import show_unreadable
 
         at_least("--episodes", self.episodes, 1)
         run = RunDirectory.open(self.folder)
+        require_writable(run.report_path, "report")
         console.print("evaluating …", style="dim")
         evaluated = evaluate_run(run, self.episodes)
         show_unreadable(console, evaluated)
