@@ -171,7 +171,7 @@ class Adjoint {
   const AdjointOutputs<T>& outputs_;
   Queue& queue_;
   Workspace<E>& w_;
-  Newton<E> newton_;
+  Newton<E, Sizes<0, 0>> newton_;
   const bool shared_valid_;
 };
 

@@ -9,7 +9,7 @@ namespace PLANAHEAD_ISA {
 
 // C[i, j] = D[i, j] + S sum_m A[m, i] B[m, j] for one block of I x J, S = 1 or -1; D may be null (zero).
 template <int I, int J, int S, class EA, class EB, class ED>
-static inline void block(const EA* A, int lda, const EB* B, int ldb, const ED* D, int ldd, V* C, int ldc, int count) {
+PLANAHEAD_INLINE void block(const EA* A, int lda, const EB* B, int ldb, const ED* D, int ldd, V* C, int ldc, int count) {
   V sum[I][J];
   for (int i = 0; i < I; i++)
     for (int j = 0; j < J; j++) sum[i][j] = D ? spread(D[i * ldd + j]) : V{};
@@ -28,7 +28,7 @@ static inline void block(const EA* A, int lda, const EB* B, int ldb, const ED* D
 constexpr int kRows = 4, kColumns = W >= 8 ? 6 : 3;  // accumulators: 24 of 32 registers, or 12 of 16
 
 template <int I, int S, class EA, class EB, class ED>
-static inline void block_row(const EA* A, int lda, const EB* B, int ldb, const ED* D, int ldd, V* C, int ldc, int columns, int count) {
+PLANAHEAD_INLINE void block_row(const EA* A, int lda, const EB* B, int ldb, const ED* D, int ldd, V* C, int ldc, int columns, int count) {
   int j = 0;
   for (; j + kColumns <= columns; j += kColumns) block<I, kColumns, S>(A, lda, B + j, ldb, D ? D + j : D, ldd, C + j, ldc, count);
   for (; j + 2 <= columns; j += 2) block<I, 2, S>(A, lda, B + j, ldb, D ? D + j : D, ldd, C + j, ldc, count);
@@ -37,7 +37,7 @@ static inline void block_row(const EA* A, int lda, const EB* B, int ldb, const E
 
 // C = D + S A' B with A [count, rows], B [count, columns]. `lower`: entries above the diagonal need not be written.
 template <int S = 1, class EA, class EB, class ED>
-static inline void product(const EA* A, int lda, const EB* B, int ldb, const ED* D, int ldd, V* C, int ldc, int rows, int columns,
+PLANAHEAD_INLINE void product(const EA* A, int lda, const EB* B, int ldb, const ED* D, int ldd, V* C, int ldc, int rows, int columns,
                            int count, bool lower = false) {
   int i = 0;
   for (; i + kRows <= rows; i += kRows)
@@ -48,7 +48,7 @@ static inline void product(const EA* A, int lda, const EB* B, int ldb, const ED*
 }
 
 template <int I, class E>
-static inline void rows_times(const E* A, int lda, const V* x, const V* d, V* y, int columns) {
+PLANAHEAD_INLINE void rows_times(const E* A, int lda, const V* x, const V* d, V* y, int columns) {
   V sum[I];
   for (int i = 0; i < I; i++) sum[i] = d ? d[i] : V{};
   for (int j = 0; j < columns; j++) {
@@ -60,14 +60,14 @@ static inline void rows_times(const E* A, int lda, const V* x, const V* d, V* y,
 
 // y = d + A x with A [rows, columns]; d may be null (zero) or y itself.
 template <class E>
-static inline void times(const E* A, int lda, const V* x, const V* d, V* y, int rows, int columns) {
+PLANAHEAD_INLINE void times(const E* A, int lda, const V* x, const V* d, V* y, int rows, int columns) {
   int i = 0;
   for (; i + 4 <= rows; i += 4) rows_times<4>(A + i * lda, lda, x, d ? d + i : d, y + i, columns);
   for (; i < rows; i++) rows_times<1>(A + i * lda, lda, x, d ? d + i : d, y + i, columns);
 }
 
 template <int J, class E>
-static inline void add_columns(const E* A, int lda, const V* x, V* y, int rows, double sign) {
+PLANAHEAD_INLINE void add_columns(const E* A, int lda, const V* x, V* y, int rows, double sign) {
   V sum[J]{};
   for (int i = 0; i < rows; i++) {
     V v = x[i];
@@ -78,14 +78,14 @@ static inline void add_columns(const E* A, int lda, const V* x, V* y, int rows, 
 
 // y += sign A' x with A [rows, columns].
 template <class E>
-static inline void add_transposed(const E* A, int lda, const V* x, V* y, int rows, int columns, double sign = 1.0) {
+PLANAHEAD_INLINE void add_transposed(const E* A, int lda, const V* x, V* y, int rows, int columns, double sign = 1.0) {
   int j = 0;
   for (; j + 4 <= columns; j += 4) add_columns<4>(A + j, lda, x, y + j, rows, sign);
   for (; j < columns; j++) add_columns<1>(A + j, lda, x, y + j, rows, sign);
 }
 
 template <int I, class E>
-static inline void add_symmetric_rows(const E* A, int lda, int first, const V* x, V* y) {
+PLANAHEAD_INLINE void add_symmetric_rows(const E* A, int lda, int first, const V* x, V* y) {
   V sum[I], v[I];
   for (int i = 0; i < I; i++) sum[i] = y[first + i], v[i] = x[first + i];
   for (int j = 0; j < first; j++) {
@@ -110,7 +110,7 @@ static inline void add_symmetric_rows(const E* A, int lda, int first, const V* x
 
 // y += A x with A [n, n] symmetric, of which the lower triangle is read: once.
 template <class E>
-static inline void add_symmetric(const E* A, int lda, const V* x, V* y, int n) {
+PLANAHEAD_INLINE void add_symmetric(const E* A, int lda, const V* x, V* y, int n) {
   int i = 0;
   for (; i + 4 <= n; i += 4) add_symmetric_rows<4>(A, lda, i, x, y);
   for (; i < n; i++) add_symmetric_rows<1>(A, lda, i, x, y);

@@ -22,12 +22,12 @@ struct Tasks {
   virtual ~Tasks() = default;
 };
 
-template <class E>
-class InteriorPoint {
+template <class E, class S>
+class InteriorPoint : private S {
  public:
   InteriorPoint(const Shape& shape, const Pattern& pattern, const Settings& settings, Workspace<E>& w, Tasks& tasks)
-      : shape_(shape), pattern_(pattern), settings_(settings), w_(w), tasks_(tasks), newton_(shape, pattern, w),
-        sides_(pattern.sides.size()), nodes_(shape.nodes()), nz_(shape.nz()) {}
+      : S(shape), shape_(shape), pattern_(pattern), settings_(settings), w_(w), tasks_(tasks), newton_(shape, pattern, w),
+        sides_(pattern.sides.size()), nodes_(shape.nodes()) {}
 
   // Solve problems until there are none left.
   void run() {
@@ -45,6 +45,9 @@ class InteriorPoint {
   }
 
  private:
+  using S::nu;
+  using S::nx;
+  using S::nz;
   static constexpr double kMargin = 0.1, kRecentre = 0.1;
 
   // Put lanes at zero, from where one full step leads to the solution without rows.
@@ -55,18 +58,18 @@ class InteriorPoint {
     Iterate& p = w_.point;
     Residual& r = w_.residual;
     V data{}, offsets{};
-    for (int i = 0; i < nodes_ * nz_; i++) {
+    for (int i = 0; i < nodes_ * nz; i++) {
       p.z[i] = keep(~lanes, p.z[i]);
       r.stationarity[i] = select(lanes, w_.g[i], r.stationarity[i]);
       raise(data, w_.g[i]);
     }
-    for (int i = 0; i < nodes_ * shape_.nx; i++) p.pi[i] = keep(~lanes, p.pi[i]);
-    for (int i = 0; i < shape_.N * shape_.nx; i++) {
+    for (int i = 0; i < nodes_ * nx; i++) p.pi[i] = keep(~lanes, p.pi[i]);
+    for (int i = 0; i < shape_.N * nx; i++) {
       r.dynamics[i] = select(lanes, w_.c[i], r.dynamics[i]);
       raise(offsets, w_.c[i]);
     }
     if (!shape_.free_initial_state)
-      for (int i = 0; i < shape_.nx; i++) r.initial[i] = select(lanes, w_.x0[i], r.initial[i]);
+      for (int i = 0; i < nx; i++) r.initial[i] = select(lanes, w_.x0[i], r.initial[i]);
     V count{};
     for (int e = 0; e < sides_; e++) {
       p.t[e] = select(lanes, splat(1.0), p.t[e]);
@@ -107,19 +110,18 @@ class InteriorPoint {
   // The step of `starting` lanes led to the solution without rows. Where it keeps all of them it is the answer, but for tau;
   // elsewhere bounded entries are moved inside, distances are at least a tenth, and all multipliers mu_0.
   void start(M lanes, M definite) {
-    const int nx = shape_.nx;
     Iterate &p = w_.point, &d = w_.step, &q = w_.next;
     V most{};
-    for (int i = 0; i < nodes_ * nz_; i++) raise(most, p.z[i] + d.z[i]);
+    for (int i = 0; i < nodes_ * nz; i++) raise(most, p.z[i] + d.z[i]);
     for (int i = 0; i < nodes_ * nx; i++) raise(most, d.pi[i]);
     const M usable = definite & finite(most);
-    for (int i = 0; i < nodes_ * nz_; i++) q.z[i] = select(lanes, p.z[i] + keep(usable, d.z[i]), q.z[i]);
+    for (int i = 0; i < nodes_ * nz; i++) q.z[i] = select(lanes, p.z[i] + keep(usable, d.z[i]), q.z[i]);
     for (int i = 0; i < nodes_ * nx; i++) q.pi[i] = select(lanes, keep(usable, d.pi[i]), q.pi[i]);
     V slope{};
     for (int k = 0; k < nodes_; k++) {
-      for (int i = 0; i < nz_; i++) w_.gradient[i] = w_.g[k * nz_ + i];
-      add_symmetric(w_.H + k * nz_ * nz_, nz_, q.z + k * nz_, w_.gradient, nz_);
-      for (int i = 0; i < nz_; i++) raise(slope, w_.gradient[i]);
+      for (int i = 0; i < nz; i++) w_.gradient[i] = w_.g[k * nz + i];
+      add_symmetric(w_.H + k * nz * nz, nz, q.z + k * nz, w_.gradient, nz);
+      for (int i = 0; i < nz; i++) raise(slope, w_.gradient[i]);
     }
     const V relative = settings_.relative_tau * larger(slope, splat(1e-3));
     const V tau = settings_.tau >= 0 ? splat(settings_.tau) : relative;
@@ -128,17 +130,17 @@ class InteriorPoint {
     M inside = usable;
     for (int k = 0; k < nodes_; k++) {
       if (!newton_.has_sides(k)) continue;
-      const V* values = newton_.row_values(k, q.z + k * nz_);
+      const V* values = newton_.row_values(k, q.z + k * nz);
       for (int e = pattern_.begin[k]; e < pattern_.begin[k + 1]; e++)
         inside &= (distance(e, values) > 0) | ~w_.exists[e];
     }
     const V mu0 = select(inside, tau, mu);
     for (int k = 0; k < nodes_; k++) {
       if (!newton_.has_sides(k)) continue;
-      V* z = q.z + k * nz_;
+      V* z = q.z + k * nz;
       for (int e = pattern_.begin[k]; e < pattern_.begin[k + 1]; e++) {
         const Side& side = pattern_.sides[e];
-        if (side.row >= nz_) continue;
+        if (side.row >= nz) continue;
         V edge = double(side.sign) * (w_.bound[e] + margin(e)), now = z[side.row];
         V clipped = side.sign > 0 ? larger(now, edge) : smaller(now, edge);
         z[side.row] = select(lanes & ~inside & w_.exists[e], clipped, now);
@@ -218,8 +220,8 @@ class InteriorPoint {
   void move(M lanes, V alpha) {
     const Iterate &p = w_.point, &d = w_.step;
     Iterate& q = w_.next;
-    for (int i = 0; i < nodes_ * nz_; i++) q.z[i] = select(lanes, p.z[i] + alpha * d.z[i], q.z[i]);
-    for (int i = 0; i < nodes_ * shape_.nx; i++) q.pi[i] = select(lanes, p.pi[i] + alpha * d.pi[i], q.pi[i]);
+    for (int i = 0; i < nodes_ * nz; i++) q.z[i] = select(lanes, p.z[i] + alpha * d.z[i], q.z[i]);
+    for (int i = 0; i < nodes_ * nx; i++) q.pi[i] = select(lanes, p.pi[i] + alpha * d.pi[i], q.pi[i]);
     V mu{};
     for (int e = 0; e < sides_; e++) {
       V t = p.t[e] + alpha * d.t[e], lam = p.lam[e] + alpha * d.lam[e];
@@ -255,8 +257,8 @@ class InteriorPoint {
   void copy(M lanes) {
     const Iterate& p = w_.point;
     Iterate& q = w_.next;
-    for (int i = 0; i < nodes_ * nz_; i++) q.z[i] = select(lanes, p.z[i], q.z[i]);
-    for (int i = 0; i < nodes_ * shape_.nx; i++) q.pi[i] = select(lanes, p.pi[i], q.pi[i]);
+    for (int i = 0; i < nodes_ * nz; i++) q.z[i] = select(lanes, p.z[i], q.z[i]);
+    for (int i = 0; i < nodes_ * nx; i++) q.pi[i] = select(lanes, p.pi[i], q.pi[i]);
     for (int e = 0; e < sides_; e++) {
       q.t[e] = select(lanes, p.t[e], q.t[e]);
       q.lam[e] = select(lanes, p.lam[e], q.lam[e]);
@@ -304,12 +306,12 @@ class InteriorPoint {
 
   // Whether the multipliers prove that the hard rows contradict the dynamics (Farkas).
   M infeasible(const Iterate& p) {
-    const int N = shape_.N, nx = shape_.nx, nu = shape_.nu;
+    const int N = shape_.N;
     V mismatch{}, gap{};
     for (int k = 0; k <= N; k++) {
       V* pulled = w_.gradient;
-      for (int i = 0; i < nz_; i++) pulled[i] = V{};
-      if (k < N) add_transposed(w_.F + k * nx * nz_, nz_, p.pi + (k + 1) * nx, pulled, nx, nz_);
+      for (int i = 0; i < nz; i++) pulled[i] = V{};
+      if (k < N) add_transposed(w_.F + k * nx * nz, nz, p.pi + (k + 1) * nx, pulled, nx, nz);
       for (int i = 0; i < nx; i++) pulled[nu + i] -= p.pi[k * nx + i];
       if (newton_.has_sides(k)) {
         V* sums = newton_.row_sums(pulled);
@@ -320,7 +322,7 @@ class InteriorPoint {
         }
         newton_.pull(k, sums, pulled);
       }
-      for (int i = 0; i < nz_; i++) raise(mismatch, pulled[i]);
+      for (int i = 0; i < nz; i++) raise(mismatch, pulled[i]);
       if (k < N)
         for (int i = 0; i < nx; i++) gap += p.pi[(k + 1) * nx + i] * w_.c[k * nx + i];
     }
@@ -334,8 +336,8 @@ class InteriorPoint {
   const Settings& settings_;
   Workspace<E>& w_;
   Tasks& tasks_;
-  Newton<E> newton_;
-  const int sides_, nodes_, nz_;
+  Newton<E, S> newton_;
+  const int sides_, nodes_;
 
   int64_t problem_[W];
   M active_{}, starting_{};

@@ -24,7 +24,15 @@ static void solve_as(const Shape& shape, const Pattern& pattern, const Problem<T
   Workspace<E> w = memory().template layout<E>(shape, pattern.sides.size());
   static thread_local Staging<T> staging;
   Batch<E, T> batch(shape, pattern, problem, solution, queue, w, staging);
-  InteriorPoint<E>(shape, pattern, settings, w, batch).run();
+  auto run = [&](auto sizes) { InteriorPoint<E, decltype(sizes)>(shape, pattern, settings, w, batch).run(); };
+  if (shape.nx == 4 && shape.nu == 1)  // cart-poles
+    run(Sizes<4, 1>(shape));
+  else if (shape.nx == 8 && shape.nu == 4)  // the published benchmark
+    run(Sizes<8, 4>(shape));
+  else if (shape.nx == 13 && shape.nu == 4)  // rigid bodies with four rotors
+    run(Sizes<13, 4>(shape));
+  else
+    run(Sizes<0, 0>(shape));
 }
 
 template <typename T>

@@ -12,11 +12,11 @@ struct Largest {
   V stationarity{}, price{}, primal{}, miss{}, pi{}, lam{}, z{};
 };
 
-template <class E>
-class Newton {
+template <class E, class S>
+class Newton : private S {
  public:
   Newton(const Shape& shape, const Pattern& pattern, Workspace<E>& w)
-      : shape_(shape), pattern_(pattern), w_(w), N(shape.N), nx(shape.nx), nu(shape.nu), nz(shape.nz()), ng(shape.ng) {}
+      : S(shape), shape_(shape), pattern_(pattern), w_(w), N(shape.N), ng(shape.ng) {}
 
   // The values of all rows of stage k at z_k: its entries, then the general rows.
   const V* row_values(int k, const V* z) {
@@ -104,7 +104,7 @@ class Newton {
   M factorise(const Iterate& p, M without_rows) {
     M definite = ~none();
     for (int k = N; k >= 0; k--) factorise_stage(p, k, without_rows, definite);
-    if (shape_.free_initial_state) factorise_initial(shape_, w_.riccati, definite);
+    if (shape_.free_initial_state) factorise_initial(sizes(), w_.riccati, definite);
     return definite;
   }
 
@@ -117,7 +117,7 @@ class Newton {
       factorise_stage(p, k, without_rows, definite);
       backward(k, r);
     }
-    if (shape_.free_initial_state) factorise_initial(shape_, w_.riccati, definite);
+    if (shape_.free_initial_state) factorise_initial(sizes(), w_.riccati, definite);
     forward(p, r, costates);
     return definite;
   }
@@ -138,19 +138,24 @@ class Newton {
   bool has_sides(int k) const { return pattern_.begin[k] < pattern_.begin[k + 1]; }
 
  private:
+  using S::nu;
+  using S::nx;
+  using S::nz;
+
+  const S& sizes() const { return *this; }
   void factorise_stage(const Iterate& p, int k, M without_rows, M& definite) {
     const E* H = w_.H + k * nz * nz;
     Riccati& riccati = w_.riccati;
     if (k < N)
-      propagate(shape_, riccati, H, w_.F + k * nx * nz);
+      propagate(sizes(), riccati, H, w_.F + k * nx * nz);
     else
       for (int i = 0; i < nz; i++)
         for (int j = 0; j <= i; j++) riccati.M[i * nz + j] = spread(H[i * nz + j]);
     if (has_sides(k)) eliminate(p, k, without_rows, riccati.M);
     if (k < N)
-      PLANAHEAD_ISA::factorise_stage(shape_, riccati, k, definite);
+      PLANAHEAD_ISA::factorise_stage(sizes(), riccati, k, definite);
     else
-      factorise_last(shape_, riccati);
+      factorise_last(sizes(), riccati, N);
   }
 
   void eliminate(const Iterate& p, int k, M without_rows, V* hessian) {
@@ -202,23 +207,23 @@ class Newton {
     if (k == N)
       for (int i = 0; i < nx; i++) w_.riccati.p[N * nx + i] = gradient[nu + i];
     else
-      solve_backward(shape_, w_.riccati, k, w_.F + k * nx * nz, gradient);
+      solve_backward(sizes(), w_.riccati, k, w_.F + k * nx * nz, gradient);
   }
 
   // The rollout, and with it the steps of the rows.
   void forward(const Iterate& p, const Residual& r, bool costates) {
     Iterate& d = w_.step;
     if (shape_.free_initial_state)
-      solve_initial(shape_, w_.riccati, d.z + nu);
+      solve_initial(sizes(), w_.riccati, d.z + nu);
     else
       for (int i = 0; i < nx; i++) d.z[nu + i] = r.initial[i];
     for (int k = 0; k <= N; k++) {
       V* z = d.z + k * nz;
       if (k < N)
-        solve_forward(shape_, w_.riccati, k, w_.F + k * nx * nz, r.dynamics + k * nx, z);
+        solve_forward(sizes(), w_.riccati, k, w_.F + k * nx * nz, r.dynamics + k * nx, z);
       else
         for (int i = 0; i < nu; i++) z[i] = V{};
-      if (costates) solve_costate(shape_, w_.riccati, k, z + nu, d.pi + k * nx);
+      if (costates) solve_costate(sizes(), w_.riccati, k, z + nu, d.pi + k * nx);
       if (has_sides(k)) step_rows(k, p, r, z);
     }
     if (costates && shape_.free_initial_state)
@@ -247,7 +252,7 @@ class Newton {
   const Shape& shape_;
   const Pattern& pattern_;
   Workspace<E>& w_;
-  const int N, nx, nu, nz, ng;
+  const int N, ng;
 };
 
 }  // namespace PLANAHEAD_ISA

@@ -12,6 +12,19 @@
 namespace planahead {
 namespace PLANAHEAD_ISA {
 
+// The sizes of a stage: known to the compiler for problems that are solved often, else (0, 0) those of the call. Loops of known length
+// are unrolled and their sums stay in registers: a fifth of the time of eight states and four controls.
+template <int NX, int NU>
+struct Sizes {
+  static constexpr int nx = NX, nu = NU, nz = NX + NU;
+  explicit Sizes(const Shape&) {}
+};
+template <>
+struct Sizes<0, 0> {
+  const int nx, nu, nz;
+  explicit Sizes(const Shape& shape) : nx(shape.nx), nu(shape.nu), nz(shape.nz()) {}
+};
+
 // The factorisation of all stages, and scratch for the solves. Of P_k the lower triangle is kept, of P_{k+1} also the whole
 // matrix while stage k needs it.
 struct Riccati {
@@ -21,7 +34,7 @@ struct Riccati {
 
 // Cholesky factor of the lower triangle of A [n, n] in place, inverse pivots on the diagonal. Lanes with a pivot that is not positive
 // get the pivot 1 and leave `definite`.
-static inline void cholesky(V* A, int lda, int n, M& definite) {
+PLANAHEAD_INLINE void cholesky(V* A, int lda, int n, M& definite) {
   for (int j = 0; j < n; j++) {
     V pivot = A[j * lda + j];
     for (int m = 0; m < j; m++) pivot -= A[j * lda + m] * A[j * lda + m];
@@ -38,14 +51,14 @@ static inline void cholesky(V* A, int lda, int n, M& definite) {
 }
 
 // x <- L^-1 x and x <- L^-T x.
-static inline void forward_substitution(const V* L, int n, V* x) {
+PLANAHEAD_INLINE void forward_substitution(const V* L, int n, V* x) {
   for (int i = 0; i < n; i++) {
     V sum = x[i];
     for (int m = 0; m < i; m++) sum -= L[i * n + m] * x[m];
     x[i] = sum * L[i * n + i];
   }
 }
-static inline void backward_substitution(const V* L, int n, V* x) {
+PLANAHEAD_INLINE void backward_substitution(const V* L, int n, V* x) {
   for (int i = n - 1; i >= 0; i--) {
     V sum = x[i];
     for (int m = i + 1; m < n; m++) sum -= L[m * n + i] * x[m];
@@ -54,31 +67,33 @@ static inline void backward_substitution(const V* L, int n, V* x) {
 }
 
 // The whole of a symmetric matrix from its lower triangle.
-static inline void mirror(const V* lower, V* whole, int n) {
+PLANAHEAD_INLINE void mirror(const V* lower, V* whole, int n) {
   for (int i = 0; i < n; i++)
     for (int j = 0; j <= i; j++) whole[i * n + j] = whole[j * n + i] = lower[i * n + j];
 }
 
 // P_N from the Hessian in `r.M` (lower triangle).
-static inline void factorise_last(const Shape& shape, Riccati& r) {
-  const int nx = shape.nx, nu = shape.nu, nz = nx + nu;
-  V* P = r.P + shape.N * nx * nx;
+template <class S>
+PLANAHEAD_INLINE void factorise_last(const S& sizes, Riccati& r, int N) {
+  const int nx = sizes.nx, nu = sizes.nu, nz = sizes.nz;
+  V* P = r.P + N * nx * nx;
   for (int i = 0; i < nx; i++)
     for (int j = 0; j <= i; j++) P[i * nx + j] = r.M[(nu + i) * nz + nu + j];
   mirror(P, r.whole, nx);
 }
 
 // `r.M` = H + F' P_{k+1} F (lower triangles), with P_{k+1} in `r.whole`.
-template <class E>
-static inline void propagate(const Shape& shape, Riccati& r, const E* H, const E* F) {
-  const int nx = shape.nx, nz = shape.nz();
+template <class S, class E>
+PLANAHEAD_INLINE void propagate(const S& sizes, Riccati& r, const E* H, const E* F) {
+  const int nx = sizes.nx, nz = sizes.nz;
   product(r.whole, nx, F, nz, static_cast<const V*>(nullptr), 0, r.PF, nz, nx, nz, nx);
   product(F, nz, r.PF, nz, H, nz, r.M, nz, nz, nz, nx, true);
 }
 
 // Eliminate the control of stage k from `r.M`; P_k into `r.whole`.
-static inline void factorise_stage(const Shape& shape, Riccati& r, int k, M& definite) {
-  const int nx = shape.nx, nu = shape.nu, nz = nx + nu;
+template <class S>
+PLANAHEAD_INLINE void factorise_stage(const S& sizes, Riccati& r, int k, M& definite) {
+  const int nx = sizes.nx, nu = sizes.nu, nz = sizes.nz;
   V *L = r.L + k * nu * nu, *Y = r.Y + k * nu * nx, *P = r.P + k * nx * nx;
   for (int i = 0; i < nu; i++)
     for (int j = 0; j <= i; j++) L[i * nu + j] = r.M[i * nz + j];
@@ -95,16 +110,18 @@ static inline void factorise_stage(const Shape& shape, Riccati& r, int k, M& def
 }
 
 // Where x_0 is free, P_0 must be positive definite too.
-static inline void factorise_initial(const Shape& shape, Riccati& r, M& definite) {
-  for (int i = 0; i < shape.nx; i++)
-    for (int j = 0; j <= i; j++) r.first[i * shape.nx + j] = r.P[i * shape.nx + j];
-  cholesky(r.first, shape.nx, shape.nx, definite);
+template <class S>
+PLANAHEAD_INLINE void factorise_initial(const S& sizes, Riccati& r, M& definite) {
+  const int nx = sizes.nx;
+  for (int i = 0; i < nx; i++)
+    for (int j = 0; j <= i; j++) r.first[i * nx + j] = r.P[i * nx + j];
+  cholesky(r.first, nx, nx, definite);
 }
 
 // One stage of the recursion in p: g [nz] is its gradient, `r.Pe` holds P_{k+1} e_k.
-template <class E>
-static inline void solve_backward(const Shape& shape, Riccati& r, int k, const E* F, const V* g) {
-  const int nx = shape.nx, nu = shape.nu, nz = nx + nu;
+template <class S, class E>
+PLANAHEAD_INLINE void solve_backward(const S& sizes, Riccati& r, int k, const E* F, const V* g) {
+  const int nx = sizes.nx, nu = sizes.nu, nz = sizes.nz;
   V *l = r.l + k * nu, *p = r.p + k * nx;
   const V *Pe = r.Pe + k * nx, *p_next = p + nx;
   for (int i = 0; i < nx; i++) r.v[i] = Pe[i] + p_next[i];
@@ -117,16 +134,17 @@ static inline void solve_backward(const Shape& shape, Riccati& r, int k, const E
 }
 
 // The first state where it is free.
-static inline void solve_initial(const Shape& shape, Riccati& r, V* x) {
-  for (int i = 0; i < shape.nx; i++) x[i] = -r.p[i];
-  forward_substitution(r.first, shape.nx, x);
-  backward_substitution(r.first, shape.nx, x);
+template <class S>
+PLANAHEAD_INLINE void solve_initial(const S& sizes, Riccati& r, V* x) {
+  for (int i = 0; i < sizes.nx; i++) x[i] = -r.p[i];
+  forward_substitution(r.first, sizes.nx, x);
+  backward_substitution(r.first, sizes.nx, x);
 }
 
 // One stage of the rollout: z [nz] holds dx_k; its du_k, and dx_{k+1} behind it.
-template <class E>
-static inline void solve_forward(const Shape& shape, Riccati& r, int k, const E* F, const V* e, V* z) {
-  const int nx = shape.nx, nu = shape.nu, nz = nx + nu;
+template <class S, class E>
+PLANAHEAD_INLINE void solve_forward(const S& sizes, Riccati& r, int k, const E* F, const V* e, V* z) {
+  const int nx = sizes.nx, nu = sizes.nu, nz = sizes.nz;
   V *u = z, *x = z + nu, *x_next = z + nz + nu;
   times(r.Y + k * nu * nx, nx, x, r.l + k * nu, u, nu, nx);
   for (int i = 0; i < nu; i++) u[i] = -u[i];
@@ -135,8 +153,9 @@ static inline void solve_forward(const Shape& shape, Riccati& r, int k, const E*
 }
 
 // dpi_k = P_k dx_k + p_k.
-static inline void solve_costate(const Shape& shape, const Riccati& r, int k, const V* x, V* pi) {
-  const int nx = shape.nx;
+template <class S>
+PLANAHEAD_INLINE void solve_costate(const S& sizes, const Riccati& r, int k, const V* x, V* pi) {
+  const int nx = sizes.nx;
   for (int i = 0; i < nx; i++) pi[i] = r.p[k * nx + i];
   add_symmetric(r.P + k * nx * nx, nx, x, pi, nx);
 }

@@ -7,6 +7,9 @@
 #include <cstring>
 #include <limits>
 
+// Small pieces that the compiler must put into their caller, where sizes may be known.
+#define PLANAHEAD_INLINE static inline __attribute__((always_inline))
+
 namespace planahead {
 namespace PLANAHEAD_ISA {
 

@@ -145,7 +145,7 @@ def test_derivatives_that_do_not_exist_raise():
     [
         ({"tau": -1.0}, r"InteriorPoint\(tau=-1.0\); a positive number was expected"),
         ({"tolerance": 0.0}, r"InteriorPoint\(tolerance=0.0\); a positive number"),
-        ({"iterations": -1}, r"InteriorPoint\(iterations=-1\); at least 0"),
+        ({"iterations": -1}, r"InteriorPoint\(iterations=-1\); a whole number, at least 0"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(settings, message):
