@@ -90,7 +90,10 @@ MISTAKES = [
     ("train stub point --steps 0", "steps is 0; at least 1 was expected"),
     ("train stub point --episodes 0", "--episodes is 0; at least 1 was expected"),
     ("evaluate . --episodes 0", "--episodes is 0; at least 1 was expected"),
-    ("bench swing-down", "there is no benchmark «swing-down»; the known ones are «swing-up»"),
+    (
+        "bench swing-down",
+        "there is no benchmark «swing-down»; the known ones are «swing-up», «table1», «nmpc», «scaling», «latency»",
+    ),
     ("bench swing-up --algorithms dqn", "there is no algorithm «dqn»"),
     ("plan point --problem horizn=3", "the problem of «point» has no field «horizn»; the known ones are «discount»"),
     ("plan point --problem horizon", "--problem got «horizon»; name=value was expected, e.g. --problem horizon=20"),

@@ -164,12 +164,11 @@ def add_row(path: pathlib.Path, cell: Cell) -> list[tuple[str, int]]:
     return sorted(rows)
 
 
-def benchmark_task(name: str) -> str:
-    """The task of a benchmark, by the benchmark's name."""
+def benchmark_task(name: str, others: Sequence[str] = ()) -> str:
+    """The task of a benchmark, by the benchmark's name; `others` are benchmarks that train nothing."""
     if name not in BENCHMARKS:
-        raise UserError(
-            f"there is no benchmark «{name}»; the known ones are {', '.join(f'«{b}»' for b in BENCHMARKS)}."
-        )
+        known = ", ".join(f"«{known}»" for known in (*BENCHMARKS, *others))
+        raise UserError(f"there is no benchmark «{name}»; the known ones are {known}.")
     return BENCHMARKS[name]
 
 

@@ -54,6 +54,11 @@ class Move(eqx.Module):
 class Globalisation(eqx.Module):
     """Decides how far lanes go along their steps."""
 
+    @property
+    @abstractmethod
+    def uses_gain(self) -> bool:
+        """Whether `move` reads `step.outcome.gain`; where not, it is not computed."""
+
     @abstractmethod
     def begin(self, z: Float[Array, "nodes nz B"]) -> Any:
         """The memory at the guess `z`."""
@@ -73,6 +78,10 @@ class FullStep(Globalisation):
 
     From a poor guess it may end as `INFEASIBLE` although feasible plans exist elsewhere; `LineSearch` goes on looking.
     """
+
+    @property
+    def uses_gain(self) -> bool:
+        return False
 
     def begin(self, z: Float[Array, "nodes nz B"]) -> Int[Array, " B"]:
         """Steps in a row that were not usable: none."""

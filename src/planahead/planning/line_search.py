@@ -84,6 +84,10 @@ class LineSearch(Globalisation):
         if self.trials < 1:
             raise ValueError(f"LineSearch(trials={self.trials}): at least 1 is expected.")
 
+    @property
+    def uses_gain(self) -> bool:
+        return True
+
     def begin(self, z: Float[Array, "nodes nz B"]) -> Memory:
         zeros = jnp.zeros(z.shape[-1], z.dtype)
         none = jnp.zeros(z.shape[-1], int)

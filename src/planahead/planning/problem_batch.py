@@ -12,6 +12,7 @@ from planahead.planning import transcription
 from planahead.planning.linearisation import Hessian, linearise
 from planahead.planning.transcription import RowData
 from planahead.problem import Problem, scan_stages
+from planahead.qp.lanes import lanes_last
 from planahead.qp.types import LaneQP
 
 
@@ -52,7 +53,8 @@ class ProblemBatch:
             return function(self._rebuild(leaves), *arguments)
 
         axes = (self._axes, *(-1 for _ in arguments))
-        return jax.vmap(lane, in_axes=axes, out_axes=-1, axis_size=self._lanes)(self._leaves, *arguments)
+        batched = jax.vmap(lane, in_axes=axes, out_axes=-1, axis_size=self._lanes)
+        return lanes_last(batched(self._leaves, *arguments))
 
     def row_data(self, dtype: Any, pinned: bool) -> RowData:
         """Bounds and prices of all lanes."""

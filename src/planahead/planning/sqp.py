@@ -167,7 +167,7 @@ def solve(
         return jax.lax.cond(jnp.any(loop.active), lambda loop: move(loop, qp, limit), lambda loop: loop, loop)
 
     def move(loop: _Loop, qp: LaneQP, limit: Float[Array, " B"]) -> _Loop:
-        outcome = backend.solve(qp, backend.everywhere(qp), inner, loop.active)
+        outcome = backend.solve(qp, backend.everywhere(qp), inner, loop.active, gain=globalisation.uses_gain)
         usable = loop.active & (outcome.status != Status.INVALID_INPUT) & jnp.isfinite(outcome.residual)
         violated = loop.violation > feasible
         step = Step(loop.z, qp, outcome, data.bound, loop.active, usable, violated)

@@ -25,11 +25,17 @@ def is_native(backend: Backend) -> bool:
 
 
 def solve(
-    qp: LaneQP, in_lanes: Any, settings: InteriorPoint, active: Bool[Array, " B"], *, rows: bool = True
+    qp: LaneQP,
+    in_lanes: Any,
+    settings: InteriorPoint,
+    active: Bool[Array, " B"],
+    *,
+    rows: bool = True,
+    gain: bool = True,
 ) -> Outcome:
-    """Solve all `active` lanes; `in_lanes` says which arrays carry lanes. Without `rows`: see `native.solve`."""
+    """Solve all `active` lanes; `in_lanes` says which arrays carry lanes. `rows` and `gain`: see `native.solve`."""
     if is_native(settings.backend):
-        return native.solve(qp, in_lanes, settings, active, rows=rows)
+        return native.solve(qp, in_lanes, settings, active, rows=rows, gain=gain)
     return interior_point.solve(spread(active.shape[0], in_lanes, qp), settings, active)
 
 

@@ -5,11 +5,14 @@ every product is written out over its inner index, and the compiler turns each t
 lanes. Lanes never mix. Shapes: matrices `[i, j, B]`, vectors `[i, B]`.
 """
 
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Array, Bool, Float
+
+T = TypeVar("T")
 
 
 def matmul(A: Float[Array, "i j B"], X: Float[Array, "j k B"]) -> Float[Array, "i k B"]:
@@ -75,6 +78,15 @@ def along(values: Array, like: Array) -> Array:
 def choose(lanes: Bool[Array, " B"], new: Any, old: Any) -> Any:
     """`new` in the given lanes, `old` in the others, leaf by leaf."""
     return jax.tree.map(lambda a, b: jnp.where(along(lanes, a), a, b), new, old)
+
+
+def lanes_last(tree: T) -> T:
+    """`tree` with its arrays in memory as their axes say, lanes last.
+
+    XLA chooses the order in memory, and after a `vmap` it likes lanes first; every use in a kernel written for lanes
+    last then jumps from lane to lane. For 128 quadrotors this took linearisation and residuals from 27 to 8.6 ms.
+    """
+    return jax.tree.map(lambda leaf: with_layout_constraint(leaf, Layout(tuple(range(leaf.ndim)))), tree)
 
 
 def largest(values: Array) -> Float[Array, " B"]:

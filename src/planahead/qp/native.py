@@ -67,12 +67,18 @@ def description() -> str:
 
 
 def solve(
-    qp: LaneQP, in_lanes: Any, settings: InteriorPoint, active: Bool[Array, " B"], *, rows: bool = True
+    qp: LaneQP,
+    in_lanes: Any,
+    settings: InteriorPoint,
+    active: Bool[Array, " B"],
+    *,
+    rows: bool = True,
+    gain: bool = True,
 ) -> Outcome:
     """Solve all lanes in which `active` holds; the others come back with status `INVALID_INPUT`.
 
-    `in_lanes` says which arrays of `qp` carry lanes. Without `rows` the point lacks what only a caller that goes on
-    from it needs, and what would cost as much to write as the rest: `t`, `lam_s` and `gain` are zero.
+    `in_lanes` says which arrays of `qp` carry lanes. What only some callers need costs as much to write as the rest:
+    without `rows`, `t` and `lam_s` of the point are zero; without `gain`, the gain is.
     """
     lanes, (arrays, shared, sizes) = active.shape[0], _problem(qp, in_lanes, active.shape[0])
     N, nx, nu = qp.F.shape[0], qp.state_size, qp.control_size
@@ -93,9 +99,9 @@ def solve(
         output(dtype=np.int32),
         output(),
         output(),
-        output(N, nu, nx, wanted=rows),
+        output(N, nu, nx, wanted=gain),
     )
-    z, pi, t, lam, s, lam_s, status, iterations, residual, tau, gain = _call("solve", dtype, outputs)(
+    z, pi, t, lam, s, lam_s, status, iterations, residual, tau, K = _call("solve", dtype, outputs)(
         *arrays,
         active,
         **sizes,
@@ -106,9 +112,11 @@ def solve(
         iterations=np.int64(settings.iterations),
     )
     if not rows:
-        t, lam_s, gain = jnp.zeros_like(lam), jnp.zeros_like(lam), jnp.zeros((N, nu, nx, lanes), dtype)
+        t, lam_s = jnp.zeros_like(lam), jnp.zeros_like(lam)
+    if not gain:
+        K = jnp.zeros((N, nu, nx, lanes), dtype)
     whole = jnp.result_type(int)
-    return Outcome(Point(z, pi, t, lam, s, lam_s), status.astype(whole), iterations.astype(whole), residual, tau, gain)
+    return Outcome(Point(z, pi, t, lam, s, lam_s), status.astype(whole), iterations.astype(whole), residual, tau, K)
 
 
 def definite(qp: LaneQP, in_lanes: Any, point: Point, valid: Bool[Array, " B"]) -> Bool[Array, " B"]:

@@ -78,7 +78,7 @@ def _solve(solver: InteriorPoint, qp: LaneQP) -> _Answer:
 
 def _solver(solver: InteriorPoint, *, rows: bool):
     def kernel(lanes, in_lanes, qp: LaneQP) -> _Answer:
-        outcome = backend.solve(qp, in_lanes[0], solver, jnp.ones(lanes, bool), rows=rows)
+        outcome = backend.solve(qp, in_lanes[0], solver, jnp.ones(lanes, bool), rows=rows, gain=False)
         return _Answer(outcome.point, outcome.status, outcome.iterations, outcome.residual)
 
     return over_lanes(kernel)

@@ -20,7 +20,8 @@ class Bench(Command):
     """
 
     benchmark: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="BENCHMARK")]
-    """`swing-up`: the cart-pole with a horizon of 0.25 s."""
+    """`swing-up`: the cart-pole with a horizon of 0.25 s. The benchmarks of solvers, `table1`, `nmpc`, `scaling` and
+    `latency`, have options of their own: `planahead bench table1 --help`."""
     algorithms: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME")] = ("sac-zop", "sac-fop", "sac-foa", "sac")
     """Which algorithms."""
     seeds: Annotated[tuple[int, ...], tyro.conf.arg(metavar="SEED")] = (0, 1, 2)
@@ -40,11 +41,13 @@ class Bench(Command):
 
     def run(self, console: "Console") -> Mapping[str, Any]:
         from planahead.experiments import bench
+        from planahead.experiments.commands.bench_solver import SOLVER_BENCHMARKS
         from planahead.experiments.errors import UserError, at_least
         from planahead.experiments.experiment import known_algorithm
         from planahead.experiments.tables import benchmark_table
 
-        task = bench.benchmark_task(self.benchmark)
+        others = [command.name.removeprefix("bench ") for command in SOLVER_BENCHMARKS]
+        task = bench.benchmark_task(self.benchmark, others)
         at_least("--episodes", self.episodes, 1)
         for algorithm in self.algorithms:
             known_algorithm(algorithm)

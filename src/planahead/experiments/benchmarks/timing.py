@@ -1,0 +1,92 @@
+"""Wall times of calls, and rows of a benchmark's table.
+
+A row's time is the median of repeats after a warm-up; machines that are shared make means useless. Times are in ms.
+"""
+
+import dataclasses
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from planahead.experiments.errors import UserError
+
+WARM_UP = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """Wall times of one call."""
+
+    milliseconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return float(np.median(self.milliseconds))
+
+    @property
+    def p99(self) -> float:
+        return float(np.percentile(self.milliseconds, 99))
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A line of a solver benchmark."""
+
+    case: str
+    """What was solved."""
+    solver: str
+    what: str
+    """solve, adjoint, …"""
+    problems: int
+    median: float | None
+    """ms for all problems; `None` where the solver did not run."""
+    p99: float | None
+    failed: int | None = None
+    """Problems that the solver itself did not call solved."""
+    wrong: int | None = None
+    """Problems whose answer is further from the reference than the benchmark allows."""
+    error: float | None = None
+    """The largest distance from the reference."""
+    note: str = ""
+
+
+def measure(call: Callable[[], Any], repeats: int) -> Timing:
+    """Time `call`, which waits for its own result, `repeats` times."""
+    for _ in range(WARM_UP):
+        call()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call()
+        times.append(1e3 * (time.perf_counter() - start))
+    return Timing(tuple(times))
+
+
+def restrict_threads(threads: int) -> None:
+    """Give this process `threads` processors, before JAX makes its pool of that size.
+
+    **Raises:** `UserError` where the machine has fewer, and where JAX has been imported already.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        raise UserError("--threads: this system cannot restrict a process to some processors; leave it out.")
+    processors = sorted(os.sched_getaffinity(0))
+    if threads > len(processors):
+        raise UserError(f"--threads {threads}: this process may use {len(processors)} processors.")
+    if "jax" in sys.modules and threads != len(processors):
+        raise UserError(f"--threads {threads}: JAX has its threads already; start a new process.")
+    os.sched_setaffinity(0, processors[-threads:])
+
+
+def not_run(case: str, solver: str, what: str, problems: int, why: object) -> Row:
+    """The row of a solver that is missing or broke down."""
+    return Row(case, solver, what, problems, None, None, note=" ".join(str(why).split())[:200])
+
+
+def fastest(rows: Sequence[Row]) -> Row | None:
+    """The fastest row that solved everything and rightly."""
+    good = [row for row in rows if row.median is not None and not row.failed and not row.wrong]
+    return min(good, key=lambda row: row.median or 0.0, default=None)

@@ -1,0 +1,126 @@
+"""`planahead bench table1`, `nmpc`, `scaling` and `latency`."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import tyro
+
+from planahead.experiments.commands.command import Command
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from planahead.experiments.benchmarks.timing import Row
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchSolver(Command):
+    """Time the solvers on published problems, in one run beside the peers that are installed (`pip install
+    'planahead[bench]'`): medians, failures and wrong answers, into one CSV.
+    """
+
+    repeats: int = 20
+    """Timed calls per row, after a warm-up."""
+    threads: int = 1
+    """Processors that the process may use."""
+    peers: Annotated[bool, tyro.conf.FlagConversionOff] = True
+    """Whether to time peers too."""
+    out: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """The CSV; bench-NAME.csv unless given."""
+
+    name: ClassVar[str] = ""
+    examples: ClassVar[tuple[str, ...]] = ("", "--threads 2 --peers False --json result.json")
+
+    def rows(self) -> "list[Row]":
+        """Run the benchmark."""
+        raise NotImplementedError
+
+    def run(self, console: "Console") -> Mapping[str, Any]:
+        from planahead.experiments.benchmarks.timing import restrict_threads
+        from planahead.experiments.errors import at_least
+        from planahead.experiments.files import require_writable
+
+        at_least("--repeats", self.repeats, 1)
+        at_least("--threads", self.threads, 1)
+        benchmark = self.name.removeprefix("bench ")
+        out = self.out or pathlib.Path(f"bench-{benchmark}.csv")
+        require_writable(out, "--out")
+        restrict_threads(self.threads)
+        console.print(f"{benchmark}: compiling and timing …", style="dim")
+        rows = self.rows()
+
+        from planahead.experiments.benchmarks.results import summaries, table, write_csv
+        from planahead.experiments.versions import versions
+
+        title = (
+            f"{benchmark}: medians of {self.repeats} calls, {self.threads} thread{'s' * (self.threads > 1)}, float64"
+        )
+        console.print(table(rows, title))
+        write_csv(out, rows)
+        console.print(f"{out}", highlight=False, soft_wrap=True)
+        return {
+            "benchmark": benchmark,
+            "threads": self.threads,
+            "repeats": self.repeats,
+            "rows": summaries(rows),
+            "versions": versions(),
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchTable1(BenchSolver):
+    """Time 2 x 128 box-constrained linear-quadratic problems (Frey et al. 2025, Table 1), solved and differentiated,
+    beside installed peers (the extra `bench`): medians, failures and wrong answers, into one CSV.
+    """
+
+    name: ClassVar[str] = "bench table1"
+
+    def rows(self) -> "list[Row]":
+        from planahead.experiments.benchmarks import table1
+
+        return table1.run(self.repeats, self.peers)
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchNmpc(BenchSolver):
+    """Time two nonlinear problems, a pendulum and a quadrotor, single and in batches of 128: real-time iterations, full
+    solves and adjoints; and 128 cold starts of a cart-pole.
+    """
+
+    name: ClassVar[str] = "bench nmpc"
+
+    def rows(self) -> "list[Row]":
+        from planahead.experiments.benchmarks import nmpc
+
+        return nmpc.run(self.repeats)
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchScaling(BenchSolver):
+    """Time random problems over batch (1 to 8192), horizon (5 to 160) and states (2 to 32), along the states beside a
+    solver that takes one problem at a time.
+    """
+
+    name: ClassVar[str] = "bench scaling"
+
+    def rows(self) -> "list[Row]":
+        from planahead.experiments.benchmarks import scaling
+
+        return scaling.run(self.repeats, self.peers)
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchLatency(BenchSolver):
+    """Time one problem from a Python call to its control: median and p99 over many calls."""
+
+    name: ClassVar[str] = "bench latency"
+
+    def rows(self) -> "list[Row]":
+        from planahead.experiments.benchmarks import latency
+
+        return latency.run(self.repeats, self.peers)
+
+
+SOLVER_BENCHMARKS: tuple[type[BenchSolver], ...] = (BenchTable1, BenchNmpc, BenchScaling, BenchLatency)

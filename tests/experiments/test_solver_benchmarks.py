@@ -1,0 +1,75 @@
+"""The solver benchmarks solve what they time, and count what fails."""
+
+import csv
+import pathlib
+
+import numpy as np
+import pytest
+
+from planahead.experiments import command
+from planahead.experiments.benchmarks import peers, scaling, table1
+from planahead.experiments.benchmarks.nonlinear import CASES
+from planahead.experiments.benchmarks.results import summaries, table, write_csv
+from planahead.experiments.benchmarks.timing import Row, fastest, restrict_threads
+from planahead.experiments.errors import UserError
+
+
+@pytest.mark.parametrize("name", table1.SETS)
+def test_both_sets_are_solved_as_the_reference_says(name):
+    nominal, adjoint = table1.ours(table1.ProblemSet.load(name), repeats=1)
+    assert nominal.failed == nominal.wrong == 0 and nominal.error is not None and nominal.error < 1e-7
+    assert adjoint.failed == adjoint.wrong == 0 and adjoint.error is not None and adjoint.error < 1e-6
+
+
+def test_a_peer_that_is_missing_or_wrong_is_a_row():
+    given = table1.ProblemSet.load("u1")
+
+    def missing(*problem):
+        raise ModuleNotFoundError("No module named 'nosuch'")
+
+    def zeros(*problem):
+        return lambda x0: peers.Answer(np.zeros((20, 4)), solved=True)
+
+    absent = table1.theirs(given, peers.Peer("absent", missing), 1)
+    assert absent.median is None and absent.note == "No module named 'nosuch'"
+    wrong = table1.theirs(given, peers.Peer("wrong", zeros), 1)
+    assert wrong.failed == 0 and wrong.wrong == 128
+    assert fastest([absent, wrong]) is None
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_starts_begin_with_the_published_one(case):
+    starts = np.asarray(case.starts(5))
+    np.testing.assert_allclose(starts[0], case.start, atol=1e-6)
+    assert np.abs(starts - starts[0]).max() <= case.spread + 1e-6
+
+
+def test_exponents_are_those_of_the_larger_half():
+    grows = {"batch": 1, "horizon": 2}
+    sizes = [(axis, n) for axis in grows for n in (1, 10, 100, 1000)]
+    rows = [Row(f"{axis} {n}, of …", "planahead", "solve", n, 3.0 * n ** grows[axis] + 0.1, None) for axis, n in sizes]
+    found = scaling.exponents(rows)
+    assert found["batch"] == pytest.approx(1, abs=1e-2) and found["horizon"] == pytest.approx(2, abs=1e-2)
+
+
+def test_rows_are_written_and_shown(tmp_path: pathlib.Path):
+    rows = [
+        Row("u1", "planahead", "solve", 128, 2.0, 3.0, failed=0, wrong=0),
+        Row("u1", "x", "solve", 128, None, None, note="gone"),
+    ]
+    write_csv(tmp_path / "rows.csv", rows)
+    with (tmp_path / "rows.csv").open() as file:
+        first, second = csv.DictReader(file)
+    assert first["median"] == "2.0" and second["median"] == "" and second["note"] == "gone"
+    assert summaries(rows)[0]["solver"] == "planahead" and table(rows, "title").row_count == 2
+
+
+def test_threads_are_a_matter_of_the_process():
+    with pytest.raises(UserError, match="--threads 10000: this process may use"):
+        restrict_threads(10_000)
+
+
+@pytest.mark.parametrize("name", ["table1", "nmpc", "scaling", "latency"])
+def test_solver_benchmarks_are_commands(name):
+    found = command.parse(["bench", name, "--repeats", "3", "--peers", "False"])
+    assert found.name == f"bench {name}"
