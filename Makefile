@@ -3,6 +3,7 @@
 #   make check      ruff and pyright
 #   make test       the checks and the whole test suite, except tests marked slow
 #   make test-slow  the tests marked slow
+#   make test-portable, make sanitize: the two backends apart, see below
 
 # The newest interpreter on PATH that starts and is new enough; `make PYTHON=/path/to/python3.12 test` overrides it.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
@@ -22,7 +23,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export MPLBACKEND := Agg
 
-.PHONY: demo check test test-slow clean
+.PHONY: demo check test test-portable test-slow sanitize clean
 
 demo: .venv/.installed
 	$(BIN)/planahead demo
@@ -34,6 +35,14 @@ check: .venv/.installed-dev
 
 test: check
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup $(PYTEST_ARGUMENTS)
+
+# The quadratic programs and the planners once more, with the native kernel left out.
+test-portable: .venv/.installed-dev
+	PLANAHEAD_NATIVE=0 $(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup tests/qp tests/planning $(PYTEST_ARGUMENTS)
+
+# The native kernel under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer.
+sanitize:
+	native/tests/sanitize.sh
 
 test-slow: .venv/.installed-dev
 	$(BIN)/pytest -m slow $(PYTEST_ARGUMENTS)

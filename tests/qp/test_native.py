@@ -134,3 +134,15 @@ def test_float32_is_computed_in_float64():
     rounded = solve(single, "native", tau=1e-6, tolerance=1e-9)
     assert (rounded.status == pa.Status.SOLVED).all() and rounded.point.z.dtype == jnp.float32
     np.testing.assert_allclose(rounded.point.z, exact.point.z, atol=2e-5)
+
+
+def test_solve_qp_takes_the_backend_by_name():
+    qp = random_qp(0)
+    ours, theirs = (pa.solve_qp(qp, backend=which) for which in BACKENDS)
+    np.testing.assert_allclose(ours.controls, theirs.controls, atol=1e-8)
+
+
+def test_the_kernel_can_be_left_out(monkeypatch):
+    monkeypatch.setenv(native.SWITCH, "0")
+    library = native._Library()
+    assert library.kernel is None and library.error == "PLANAHEAD_NATIVE=0 turns it off"

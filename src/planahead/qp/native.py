@@ -8,6 +8,7 @@ Where it cannot be loaded the portable solver serves, and `description()` says w
 
 import ctypes
 import functools
+import os
 import pathlib
 from typing import Any
 
@@ -21,6 +22,8 @@ from planahead.qp.newton import Residuals
 from planahead.qp.types import LaneQP, Point
 
 _NAME = "libplanahead_qp.so"
+SWITCH = "PLANAHEAD_NATIVE"
+"""An environment variable; 0 leaves the kernel out, so that the portable solver computes everything."""
 
 
 class _Library:
@@ -29,9 +32,12 @@ class _Library:
     def __init__(self):
         import planahead
 
+        self.kernel, self.error = None, None
+        if os.environ.get(SWITCH) == "0":
+            self.error = f"{SWITCH}=0 turns it off"
+            return
         places = [pathlib.Path(folder) / "qp" / _NAME for folder in planahead.__path__]
         found = [place for place in places if place.exists()]
-        self.kernel, self.error = None, None
         if not found:
             self.error = "not built: no C++ compiler was found when planahead was installed"
             return

@@ -1,5 +1,6 @@
 """`solve_qp`: a stage-structured QP as a differentiable layer."""
 
+import dataclasses
 from functools import partial
 from typing import Any
 
@@ -9,10 +10,10 @@ import jax.numpy as jnp
 from jax.custom_derivatives import CustomVJPPrimal
 from jaxtyping import Array, Float, Int
 
-from planahead.qp import backend
+from planahead.qp import backend as solvers
 from planahead.qp.batching import over_lanes, spread
 from planahead.qp.derivatives import first_order, numbers, refuse, where_valid, zero_unless
-from planahead.qp.interior_point import InteriorPoint
+from planahead.qp.interior_point import Backend, InteriorPoint
 from planahead.qp.newton import Residuals
 from planahead.qp.sensitivity import data_residuals
 from planahead.qp.status import Status
@@ -27,14 +28,17 @@ class _Answer(eqx.Module):
 
 
 @eqx.filter_jit
-def solve_qp(qp: QP, *, solver: InteriorPoint = InteriorPoint()) -> QPSolution:
+def solve_qp(qp: QP, *, solver: InteriorPoint = InteriorPoint(), backend: Backend | None = None) -> QPSolution:
     """Solve one stage-structured QP; `jax.vmap` solves a batch at once.
 
     Differentiable in all data of `qp` (`jax.grad`, `jax.vjp`; reverse mode, once). The derivative is that of the
     solution smoothed by `solver.tau`. Lanes that are not solved say so in `status` and contribute a zero gradient
     (`gradient_valid` is false).
 
-    **Arguments:** `qp` as described in `QP`; `solver` the settings of the interior-point method.
+    **Arguments:** `qp` as described in `QP`; `solver` the settings of the interior-point method; `backend` replaces
+    that of the settings: "native" (the C++ kernel), "portable" (JAX) or "auto" (the kernel wherever it can).
+
+    **Raises:** `RuntimeError` where the native kernel was asked for and is not there (`planahead doctor` says why).
 
     **Returns:** a `QPSolution`; its `cost` is minimised.
 
@@ -52,6 +56,8 @@ def solve_qp(qp: QP, *, solver: InteriorPoint = InteriorPoint()) -> QPSolution:
         raise ValueError(
             f"solve_qp takes one QP, with B [N, nx, nu]; got B of shape {qp.B.shape}. Use jax.vmap for a batch."
         )
+    if backend is not None:
+        solver = dataclasses.replace(solver, backend=backend)
     packed = qp.pack()
     answer: _Answer = _solve(solver, packed)  # pyright: ignore[reportAssignmentType]
     nu, z = packed.control_size, answer.point.z
@@ -78,7 +84,7 @@ def _solve(solver: InteriorPoint, qp: LaneQP) -> _Answer:
 
 def _solver(solver: InteriorPoint, *, rows: bool):
     def kernel(lanes, in_lanes, qp: LaneQP) -> _Answer:
-        outcome = backend.solve(qp, in_lanes[0], solver, jnp.ones(lanes, bool), rows=rows, gain=False)
+        outcome = solvers.solve(qp, in_lanes[0], solver, jnp.ones(lanes, bool), rows=rows, gain=False)
         return _Answer(outcome.point, outcome.status, outcome.iterations, outcome.residual)
 
     return over_lanes(kernel)
@@ -87,7 +93,7 @@ def _solver(solver: InteriorPoint, *, rows: bool):
 def _adjoint(solver: InteriorPoint):
     def kernel(lanes, in_lanes, qp: LaneQP, point: Point, cotangent: Point, valid: Array) -> Residuals:
         point, cotangent, valid = spread(lanes, in_lanes[1:], (point, cotangent, valid))
-        return backend.adjoint(solver.backend, qp, in_lanes[0], point, cotangent, valid)
+        return solvers.adjoint(solver.backend, qp, in_lanes[0], point, cotangent, valid)
 
     return over_lanes(kernel)
 
