@@ -213,4 +213,4 @@ def _optimality(qp: LaneQP, point: Point, tau: Float[Array, " B"]) -> Float[Arra
     """The relative residual of the conditions at the place where `qp` was made."""
     rows = Rows(qp)
     here = eqx.tree_at(lambda point: point.z, point, jnp.zeros_like(point.z))
-    return interior_point.relative_error(qp, rows, here, newton.residuals(qp, rows, here, tau), tau)
+    return interior_point.relative_error(qp, rows, here, newton.residuals(qp, rows, here, tau, at_zero=True), tau)

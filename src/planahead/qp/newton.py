@@ -91,20 +91,25 @@ def row_pull(qp: LaneQP, y: Float[Array, "nodes m B"]) -> Float[Array, "nodes nz
     return y[:, :nz] + jax.vmap(matvec_transposed)(qp.G, y[:, nz:])
 
 
-def residuals(qp: LaneQP, rows: Rows, point: Point, tau: Float[Array, " B"]) -> Residuals:
-    """All residuals at `point`."""
+def residuals(qp: LaneQP, rows: Rows, point: Point, tau: Float[Array, " B"], *, at_zero: bool = False) -> Residuals:
+    """All residuals at `point`; with `at_zero` those at z = 0, whatever `point.z` is, which need no product with H, F
+    and G."""
     nu = qp.control_size
-    x = point.z[:, nu:]
+    z = jnp.zeros_like(point.z) if at_zero else point.z
+    x = z[:, nu:]
     tau = along(tau, point.t)
-    stationarity = jax.vmap(matvec)(qp.H, point.z) + qp.g - row_pull(qp, net(point.lam))
+    curvature = z if at_zero else jax.vmap(matvec)(qp.H, z)
+    moved = jnp.zeros_like(qp.c) if at_zero else jax.vmap(matvec)(qp.F, z[:-1])
+    values = jnp.zeros_like(qp.linear) if at_zero else row_values(qp, z)
+    stationarity = curvature + qp.g - row_pull(qp, net(point.lam))
     pulled = jnp.concatenate([jax.vmap(matvec_transposed)(qp.F, point.pi[1:]), jnp.zeros_like(qp.g[:1])])
-    costates = jnp.concatenate([jnp.zeros_like(point.z[:, :nu]), point.pi], 1)
+    costates = jnp.concatenate([jnp.zeros_like(z[:, :nu]), point.pi], 1)
     initial = jnp.zeros_like(x[0]) if qp.initial_state is None else qp.initial_state - x[0]
     return Residuals(
         stationarity=stationarity + pulled - costates,
-        dynamics=jax.vmap(matvec)(qp.F, point.z[:-1]) + qp.c - x[1:],
+        dynamics=moved + qp.c - x[1:],
         initial=initial,
-        row=jnp.where(rows.exists, sides(row_values(qp, point.z)) - rows.bound + point.s - point.t, 0.0),
+        row=jnp.where(rows.exists, sides(values) - rows.bound + point.s - point.t, 0.0),
         complementarity=jnp.where(rows.exists, point.lam * point.t - tau, 0.0),
         price=jnp.where(rows.soft, rows.quadratic * point.s + rows.linear - point.lam - point.lam_s, 0.0),
         violation=jnp.where(rows.soft, point.s * point.lam_s - tau, 0.0),
