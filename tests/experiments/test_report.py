@@ -99,7 +99,7 @@ def test_learning_curve(evaluated: EvaluatedRun):
     figure = figures.learning_curve(run.read("validations"), run.read("metrics"), evaluated.best_step)
     assert {"environment steps", "episodes that succeed [%]", "mean return of an episode"} <= set(labels(figure))
     curves = {line.get_label(): line for line in figure.axes[0].get_lines()}
-    np.testing.assert_array_equal(curves["validation (band: 95 % interval)"].get_xdata(), [0, 300, 600, 900, 1200])
+    np.testing.assert_array_equal(curves["validation"].get_xdata(), [0, 300, 600, 900, 1200])
     np.testing.assert_array_equal(curves["best, kept"].get_xdata(), evaluated.best_step)
 
 
