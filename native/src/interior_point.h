@@ -48,7 +48,7 @@ class InteriorPoint : private S {
   using S::nu;
   using S::nx;
   using S::nz;
-  static constexpr double kMargin = 0.1, kRecentre = 0.1;
+  static constexpr double kMargin = 0.1, kRecentre = 0.1, kRaise = 10.0, kPatience = 30.0;
 
   // Put lanes at zero, from where one full step leads to the solution without rows.
   void begin(M lanes) {
@@ -283,11 +283,11 @@ class InteriorPoint : private S {
     if (any(refused)) copy(refused);
     const M progress = error < 0.9 * error_;
     stuck_ = select(moving, select(accepted & (progress | (alpha > 0.1)), V{}, stuck_ + 1.0), stuck_);
-    boost_ = select(moving, select(alpha < 0.1, splat(1.0), select(alpha < 0.3, splat(0.3), V{})), boost_);
+    boost_ = select(moving, select(alpha < 0.1, splat(kRaise), select(alpha < 0.3, splat(0.3), V{})), boost_);
     error_ = select(accepted, error, select(starting, splat(kInfinity), error_));
     iterations_ += keep(moving, splat(1.0));
     const M solved = accepted & (error_ <= settings_.tolerance);
-    const M stalled = active_ & ~solved & (refused | (stuck_ >= 16.0));
+    const M stalled = active_ & ~solved & (refused | (stuck_ >= kPatience));
     const M ended = solved | stalled | (active_ & (iterations_ >= double(settings_.iterations)));
     if (any(ended)) {
       const M failed = ended & ~solved;
@@ -308,6 +308,7 @@ class InteriorPoint : private S {
   M infeasible(const Iterate& p) {
     const int N = shape_.N;
     V mismatch{}, gap{};
+    M other = none();  // hard rows other than the control box, which contradicts nothing
     for (int k = 0; k <= N; k++) {
       V* pulled = w_.gradient;
       for (int i = 0; i < nz; i++) pulled[i] = V{};
@@ -316,7 +317,9 @@ class InteriorPoint : private S {
       if (newton_.has_sides(k)) {
         V* sums = newton_.row_sums(pulled);
         for (int e = pattern_.begin[k]; e < pattern_.begin[k + 1]; e++) {
-          V lam = keep(w_.exists[e] & ~w_.soft[e], p.lam[e]);
+          const M hard = w_.exists[e] & ~w_.soft[e];
+          if (pattern_.sides[e].row >= nu) other |= hard;
+          V lam = keep(hard, p.lam[e]);
           sums[pattern_.sides[e].row] -= double(pattern_.sides[e].sign) * lam;
           gap += lam * w_.bound[e];
         }
@@ -328,7 +331,7 @@ class InteriorPoint : private S {
     }
     if (!shape_.free_initial_state)
       for (int i = 0; i < nx; i++) gap += p.pi[i] * w_.x0[i];
-    return (gap > 0) & (mismatch <= 1e-6 * gap);
+    return other & (gap > 0) & (mismatch <= 1e-6 * gap);
   }
 
   const Shape& shape_;

@@ -14,6 +14,7 @@ import numpy as np
 
 import planahead as pa
 from planahead.qp import backend
+from planahead.qp.interior_point import Backend
 from planahead.qp.types import LaneQP
 
 KINDS = ("ordinary", "degenerate", "barely feasible", "infeasible", "badly scaled", "not numbers")
@@ -96,10 +97,10 @@ def batch(random: np.random.Generator, size: Size) -> tuple[LaneQP, np.ndarray]:
     return LaneQP(*map(jnp.asarray, arrays)), kind
 
 
-def solve(qp: LaneQP):
-    """The kernel's outcome, everything written."""
+def solve(qp: LaneQP, which: Backend = "native"):
+    """The solver's outcome, everything written."""
     active = jnp.ones(qp.g.shape[-1], bool)
-    settings = pa.InteriorPoint(backend="native")
+    settings = pa.InteriorPoint(backend=which)
     return jax.jit(lambda qp: backend.solve(qp, backend.everywhere(qp), settings, active))(qp)
 
 

@@ -32,6 +32,11 @@ _MARGIN = 0.1
 """Smallest distance to a bound at the start, relative to the bound's magnitude or the width of its box."""
 _RECENTRE = 0.1
 """After a short step, pairs below this share of the mean complementarity are raised to it."""
+_RAISE = 10.0
+"""After a very short step the target is so many times the mean complementarity: the first barrier was too small for
+multipliers that grow large, as those of unstable dynamics whose controls saturate do."""
+_PATIENCE = 30
+"""A lane stalls after so many very short steps in a row without progress."""
 
 
 Backend = Literal["auto", "native", "portable"]
@@ -149,10 +154,10 @@ def solve(qp: LaneQP, settings: InteriorPoint, active: Bool[Array, " B"]) -> Out
         progress = moved_error < 0.9 * error
         stuck = jnp.where(accept & (progress | (alpha > 0.1)), 0, stuck + 1)
         error = jnp.where(accept, moved_error, error)
-        boost = jnp.where(alpha < 0.1, 1.0, jnp.where(alpha < 0.3, 0.3, 0.0))
+        boost = jnp.where(alpha < 0.1, _RAISE, jnp.where(alpha < 0.3, 0.3, 0.0))
         iterations = iterations + active
         solved = accept & (error <= tolerance)
-        stalled = active & ~solved & (~finite | (stuck >= 16))
+        stalled = active & ~solved & (~finite | (stuck >= _PATIENCE))
         status = jnp.where(solved, Status.SOLVED, jnp.where(stalled, Status.STALLED, status))
         return point, residual, gain, active & ~solved & ~stalled, status, iterations, error, stuck, boost, k + 1
 
@@ -293,7 +298,7 @@ def valid(qp: LaneQP) -> Bool[Array, " B"]:
     """Whether all data are numbers and no lower bound is above its upper bound."""
     numbers = [qp.H, qp.g, qp.F, qp.c, qp.G] + ([] if qp.initial_state is None else [qp.initial_state])
     finite = jnp.isfinite(sum(largest(data) for data in numbers))
-    nan = jnp.isnan(largest(jnp.where(jnp.isinf(qp.bound), 0.0, qp.bound)))
+    nan = jnp.isinf(largest(jnp.where(jnp.isinf(qp.bound), 0.0, qp.bound)))
     nan |= jnp.any(jnp.isnan(qp.linear) | jnp.isnan(qp.quadratic), (0, 1)) | jnp.any(qp.bound == jnp.inf, (0, 1, 2))
     crossed = jnp.any(qp.bound[:, 0] > -qp.bound[:, 1], (0, 1))
     return finite & ~nan & ~crossed
@@ -317,9 +322,10 @@ def neutral(qp: LaneQP, lanes: Bool[Array, " B"]) -> LaneQP:
 
 def _infeasible(qp: LaneQP, rows: Rows, point: Point) -> Bool[Array, " B"]:
     """Whether the multipliers prove that the hard rows contradict the dynamics (Farkas): Eᵀπ = Gᵀσλ with λᵀb + πᵀc >
-    0."""
+    0. The control box alone contradicts nothing."""
     nu = qp.control_size
-    lam = jnp.where(rows.exists & ~rows.soft, point.lam, 0.0)
+    hard = rows.exists & ~rows.soft
+    lam = jnp.where(hard, point.lam, 0.0)
     pull = newton.row_pull(qp, newton.net(lam))
     costates = jnp.concatenate([jnp.zeros_like(point.z[:, :nu]), point.pi], 1)
     pulled = jnp.concatenate([jax.vmap(matvec_transposed)(qp.F, point.pi[1:]), jnp.zeros_like(qp.g[:1])])
@@ -327,4 +333,4 @@ def _infeasible(qp: LaneQP, rows: Rows, point: Point) -> Bool[Array, " B"]:
     gap = jnp.sum(lam * rows.bound, (0, 1, 2)) + jnp.sum(point.pi[1:] * qp.c, (0, 1))
     if qp.initial_state is not None:
         gap = gap + jnp.sum(point.pi[0] * qp.initial_state, 0)
-    return (gap > 0) & (mismatch <= 1e-6 * gap)
+    return jnp.any(hard[:, :, nu:], (0, 1, 2)) & (gap > 0) & (mismatch <= 1e-6 * gap)

@@ -90,8 +90,10 @@ def lanes_last(tree: T) -> T:
 
 
 def largest(values: Array) -> Float[Array, " B"]:
-    """The largest magnitude of each lane."""
-    return jnp.max(jnp.abs(values), axis=tuple(range(values.ndim - 1)), initial=0.0)
+    """The largest magnitude of each lane; infinite where there is a NaN, which the maxima of XLA on the CPU may lose
+    (jax 0.10.2 does with many lanes)."""
+    magnitudes = jnp.where(jnp.isnan(values), jnp.inf, jnp.abs(values))
+    return jnp.max(magnitudes, axis=tuple(range(values.ndim - 1)), initial=0.0)
 
 
 def _zeros(like: Array, *shape: int) -> Array:
