@@ -36,9 +36,9 @@ check: .venv/.installed-dev
 test: check
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup $(PYTEST_ARGUMENTS)
 
-# The quadratic programs and the planners once more, with the native kernel left out.
+# The quadratic programs once more, with the native kernel left out.
 test-portable: .venv/.installed-dev
-	PLANAHEAD_NATIVE=0 $(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup tests/qp tests/planning $(PYTEST_ARGUMENTS)
+	PLANAHEAD_NATIVE=0 $(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup tests/qp $(PYTEST_ARGUMENTS)
 
 # The native kernel under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer.
 sanitize:

@@ -48,7 +48,7 @@ class InteriorPoint : private S {
   using S::nu;
   using S::nx;
   using S::nz;
-  static constexpr double kMargin = 0.1, kRecentre = 0.1, kRaise = 10.0, kPatience = 30.0;
+  static constexpr double kMargin = 0.1, kRecentre = 0.1;
 
   // Put lanes at zero, from where one full step leads to the solution without rows.
   void begin(M lanes) {
@@ -283,11 +283,11 @@ class InteriorPoint : private S {
     if (any(refused)) copy(refused);
     const M progress = error < 0.9 * error_;
     stuck_ = select(moving, select(accepted & (progress | (alpha > 0.1)), V{}, stuck_ + 1.0), stuck_);
-    boost_ = select(moving, select(alpha < 0.1, splat(kRaise), select(alpha < 0.3, splat(0.3), V{})), boost_);
+    boost_ = select(moving, select(alpha < 0.1, splat(1.0), select(alpha < 0.3, splat(0.3), V{})), boost_);
     error_ = select(accepted, error, select(starting, splat(kInfinity), error_));
     iterations_ += keep(moving, splat(1.0));
     const M solved = accepted & (error_ <= settings_.tolerance);
-    const M stalled = active_ & ~solved & (refused | (stuck_ >= kPatience));
+    const M stalled = active_ & ~solved & (refused | (stuck_ >= 16.0));
     const M ended = solved | stalled | (active_ & (iterations_ >= double(settings_.iterations)));
     if (any(ended)) {
       const M failed = ended & ~solved;

@@ -32,11 +32,6 @@ _MARGIN = 0.1
 """Smallest distance to a bound at the start, relative to the bound's magnitude or the width of its box."""
 _RECENTRE = 0.1
 """After a short step, pairs below this share of the mean complementarity are raised to it."""
-_RAISE = 10.0
-"""After a very short step the target is so many times the mean complementarity: the first barrier was too small for
-multipliers that grow large, as those of unstable dynamics whose controls saturate do."""
-_PATIENCE = 30
-"""A lane stalls after so many very short steps in a row without progress."""
 
 
 Backend = Literal["auto", "native", "portable"]
@@ -154,10 +149,10 @@ def solve(qp: LaneQP, settings: InteriorPoint, active: Bool[Array, " B"]) -> Out
         progress = moved_error < 0.9 * error
         stuck = jnp.where(accept & (progress | (alpha > 0.1)), 0, stuck + 1)
         error = jnp.where(accept, moved_error, error)
-        boost = jnp.where(alpha < 0.1, _RAISE, jnp.where(alpha < 0.3, 0.3, 0.0))
+        boost = jnp.where(alpha < 0.1, 1.0, jnp.where(alpha < 0.3, 0.3, 0.0))
         iterations = iterations + active
         solved = accept & (error <= tolerance)
-        stalled = active & ~solved & (~finite | (stuck >= _PATIENCE))
+        stalled = active & ~solved & (~finite | (stuck >= 16))
         status = jnp.where(solved, Status.SOLVED, jnp.where(stalled, Status.STALLED, status))
         return point, residual, gain, active & ~solved & ~stalled, status, iterations, error, stuck, boost, k + 1
 
