@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Builds native/tests/stress.cpp with sanitizers and runs it: addresses and undefined behaviour, then threads.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+compiler=${CXX:-g++}
+command -v "$compiler" >/dev/null || { echo "no C++ compiler ($compiler): nothing to sanitize"; exit 0; }
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+flags=(-std=c++17 -O1 -g -fno-omit-frame-pointer -fno-math-errno -fno-trapping-math -ffp-contract=fast -Wno-psabi -pthread)
+kernels=("generic 2")
+if [[ $(uname -m) == x86_64 ]]; then
+  flags+=(-DPLANAHEAD_X86)
+  kernels+=("avx2 4 -mavx2 -mfma" "avx512 8 -mavx512f -mavx512dq -mavx512vl -mfma")
+fi
+for sanitizer in address,undefined thread; do
+  objects=()
+  for kernel in "${kernels[@]}"; do
+    read -r name width options <<<"$kernel"
+    # shellcheck disable=SC2086
+    "$compiler" "${flags[@]}" $options -fsanitize=$sanitizer -fno-sanitize-recover=all \
+      -DPLANAHEAD_ISA="$name" -DPLANAHEAD_WIDTH="$width" -c ../src/kernel.cpp -o "$folder/$name.o" &
+    objects+=("$folder/$name.o")
+  done
+  wait
+  "$compiler" "${flags[@]}" -fsanitize=$sanitizer -fno-sanitize-recover=all stress.cpp "${objects[@]}" -o "$folder/stress"
+  echo "== $sanitizer"
+  "$folder/stress"
+done
