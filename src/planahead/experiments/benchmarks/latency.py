@@ -9,7 +9,7 @@ from planahead.experiments.benchmarks import peers
 from planahead.experiments.benchmarks.nmpc import closed_loop
 from planahead.experiments.benchmarks.nonlinear import CASES
 from planahead.experiments.benchmarks.table1 import HORIZON, SETS, ProblemSet
-from planahead.experiments.benchmarks.timing import Row, Timing, measure, not_run
+from planahead.experiments.benchmarks.timing import Row, Timing, attempt, measure
 
 
 def run(repeats: int, with_peers: bool) -> list[Row]:
@@ -32,12 +32,12 @@ def _ours(given: ProblemSet, repeats: int) -> Row:
 
 
 def _theirs(given: ProblemSet, peer: peers.Peer, repeats: int) -> Row:
-    try:
+    def run() -> Row:
         solve = peer.prepare(given.A, given.B, given.b, given.umax, HORIZON)
         timing = _over_states(solve, list(given.x0), repeats)
-    except Exception as error:
-        return not_run(given.name, peer.name, "solve, single", 1, error)
-    return Row(given.name, peer.name, "solve, single", 1, timing.median, timing.p99)
+        return Row(given.name, peer.name, "solve, single", 1, timing.median, timing.p99)
+
+    return attempt(given.name, peer.name, "solve, single", 1, run)
 
 
 def _over_states(call, states: list, repeats: int) -> Timing:

@@ -14,7 +14,7 @@ import numpy as np
 
 import planahead as pa
 from planahead.experiments.benchmarks import peers
-from planahead.experiments.benchmarks.timing import Row, measure, not_run
+from planahead.experiments.benchmarks.timing import Row, attempt, measure
 
 BATCHES = (1, 2, 8, 32, 128, 512, 2048, 8192)
 HORIZONS = (5, 10, 20, 40, 80, 160)
@@ -94,17 +94,16 @@ def _rows(axis: str, batch: int, horizon: int, states: int, repeats: int, with_p
     rows = [Row(case, "planahead", "solve", batch, timing.median, timing.p99, failed)]
     if not with_peers or axis != "states":
         return rows
-    try:
+
+    def run() -> Row:
         solvers = [PEER.prepare(A[i], B[i], b[i], 0.5, horizon) for i in range(PEER_PROBLEMS)]
         timing = measure(lambda: [solver(x0[i]) for i, solver in enumerate(solvers)], repeats)
         answers = [solver(x0[i]) for i, solver in enumerate(solvers)]
-    except Exception as error:
-        return [*rows, not_run(case, PEER.name, "solve", batch, error)]
-    scale = batch / PEER_PROBLEMS
-    error = max(float(np.abs(answer.controls - ours[i]).max()) for i, answer in enumerate(answers))
-    failed = sum(not answer.solved for answer in answers)
-    note = f"{PEER_PROBLEMS} problems, scaled; error: distance from planahead"
-    return [
-        *rows,
-        Row(case, PEER.name, "solve", batch, scale * timing.median, scale * timing.p99, failed, None, error, note),
-    ]
+        scale = batch / PEER_PROBLEMS
+        error = max(float(np.abs(answer.controls - ours[i]).max()) for i, answer in enumerate(answers))
+        failed = sum(not answer.solved for answer in answers)
+        note = f"{PEER_PROBLEMS} problems, scaled; error: distance from planahead"
+        median, p99 = scale * timing.median, scale * timing.p99
+        return Row(case, PEER.name, "solve", batch, median, p99, failed, None, error, note)
+
+    return [*rows, attempt(case, PEER.name, "solve", batch, run)]

@@ -16,7 +16,7 @@ import numpy as np
 
 import planahead as pa
 from planahead.experiments.benchmarks import peers
-from planahead.experiments.benchmarks.timing import Row, measure, not_run
+from planahead.experiments.benchmarks.timing import Row, attempt, measure
 
 SETS = ("u1e4", "u1")
 HORIZON = 20
@@ -125,14 +125,15 @@ def ours(given: ProblemSet, repeats: int) -> list[Row]:
 
 def theirs(given: ProblemSet, peer: "peers.Peer", repeats: int) -> Row:
     """A peer's row: a loop over all initial states, after setting up once."""
-    try:
+
+    def run() -> Row:
         solve = peer.prepare(given.A, given.B, given.b, given.umax, HORIZON)
         timing = measure(lambda: [solve(x0) for x0 in given.x0], repeats)
         answers = [solve(x0) for x0 in given.x0]
-    except Exception as error:
-        return not_run(given.name, peer.name, "solve", len(given.x0), error)
-    controls = np.stack([answer.controls for answer in answers])
-    return _row(given, peer.name, "solve", timing, controls, np.array([answer.solved for answer in answers]), "")
+        controls = np.stack([answer.controls for answer in answers])
+        return _row(given, peer.name, "solve", timing, controls, np.array([answer.solved for answer in answers]), "")
+
+    return attempt(given.name, peer.name, "solve", len(given.x0), run)
 
 
 def _row(given: ProblemSet, solver: str, what: str, timing, controls: np.ndarray, solved: np.ndarray, note: str) -> Row:

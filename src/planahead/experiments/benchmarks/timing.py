@@ -81,9 +81,16 @@ def restrict_threads(threads: int) -> None:
     os.sched_setaffinity(0, processors[-threads:])
 
 
-def not_run(case: str, solver: str, what: str, problems: int, why: object) -> Row:
-    """The row of a solver that is missing or broke down."""
-    return Row(case, solver, what, problems, None, None, note=" ".join(str(why).split())[:200])
+def attempt(case: str, solver: str, what: str, problems: int, run: Callable[[], Row]) -> Row:
+    """The row that `run` makes of a peer, or one that says in its note why there is none.
+
+    A peer may be missing or break down in any way of its own; the others are to be timed all the same, and the table
+    shows what happened.
+    """
+    try:
+        return run()
+    except Exception as error:
+        return Row(case, solver, what, problems, None, None, note=" ".join(str(error).split())[:200])
 
 
 def fastest(rows: Sequence[Row]) -> Row | None:

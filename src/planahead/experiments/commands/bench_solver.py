@@ -1,5 +1,6 @@
 """`planahead bench table1`, `nmpc`, `scaling` and `latency`."""
 
+import abc
 import dataclasses
 import pathlib
 from collections.abc import Mapping
@@ -33,9 +34,9 @@ class BenchSolver(Command):
     name: ClassVar[str] = ""
     examples: ClassVar[tuple[str, ...]] = ("", "--threads 2 --peers False --json result.json")
 
+    @abc.abstractmethod
     def rows(self) -> "list[Row]":
         """Run the benchmark."""
-        raise NotImplementedError
 
     def run(self, console: "Console") -> Mapping[str, Any]:
         from planahead.experiments.benchmarks.timing import restrict_threads
