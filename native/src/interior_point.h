@@ -7,7 +7,7 @@
 
 #include <utility>
 
-#include "newton.h"
+#include "start.h"
 
 namespace planahead {
 namespace PLANAHEAD_ISA {
@@ -26,7 +26,7 @@ template <class E, class S>
 class InteriorPoint : private S {
  public:
   InteriorPoint(const Shape& shape, const Pattern& pattern, const Settings& settings, Workspace<E>& w, Tasks& tasks)
-      : S(shape), shape_(shape), pattern_(pattern), settings_(settings), w_(w), tasks_(tasks), newton_(shape, pattern, w),
+      : S(shape), shape_(shape), pattern_(pattern), settings_(settings), w_(w), tasks_(tasks), newton_(shape, pattern, w), start_(shape, pattern, settings, w, newton_),
         sides_(pattern.sides.size()), nodes_(shape.nodes()) {}
 
   // Solve problems until there are none left.
@@ -48,7 +48,7 @@ class InteriorPoint : private S {
   using S::nu;
   using S::nx;
   using S::nz;
-  static constexpr double kMargin = 0.1, kRecentre = 0.1;
+  static constexpr double kRecentre = 0.1, kShort = 0.99, kLong = 0.9999999, kRaise = 10.0, kWeary = 5.0, kPatience = 30.0;
 
   // Put lanes at zero, from where one full step leads to the solution without rows.
   void begin(M lanes) {
@@ -87,6 +87,7 @@ class InteriorPoint : private S {
     count_ = larger(count, splat(1.0));
     iterations_ = keep(~lanes, iterations_);
     stuck_ = keep(~lanes, stuck_);
+    idle_ = keep(~lanes, idle_);
     boost_ = keep(~lanes, boost_);
   }
 
@@ -94,89 +95,19 @@ class InteriorPoint : private S {
     const M starting = starting_, moving = active_ & ~starting_;
     // A predictor's costates are not read; the first step of a problem has no corrector.
     M definite = newton_.factorise_and_step(w_.point, w_.residual, starting, any(starting));
-    if (any(starting)) start(starting, definite);
+    if (any(starting)) tau_ = select(starting, start_.place(starting, definite), tau_);
     V alpha = splat(1.0);
     if (any(moving)) {
       correct();
-      alpha = smaller(splat(1.0), 0.995 * longest());
+      alpha = longest();
+      // Short steps keep a hundredth of their distance to the nearest row, long ones next to nothing.
+      alpha = select(alpha < 1.0, alpha * ((1.0 - alpha) * kShort + alpha * kLong), alpha);
       move(moving, alpha);
     }
     keep_idle();
     Largest most = newton_.residuals(w_.next, tau_);
     V error = relative_error(most);
     conclude(starting, moving, definite, alpha, error);
-  }
-
-  // The step of `starting` lanes led to the solution without rows. Where it keeps all of them it is the answer, but for tau;
-  // elsewhere bounded entries are moved inside, distances are at least a tenth, and all multipliers mu_0.
-  void start(M lanes, M definite) {
-    Iterate &p = w_.point, &d = w_.step, &q = w_.next;
-    V most{};
-    for (int i = 0; i < nodes_ * nz; i++) raise(most, p.z[i] + d.z[i]);
-    for (int i = 0; i < nodes_ * nx; i++) raise(most, d.pi[i]);
-    const M usable = definite & finite(most);
-    for (int i = 0; i < nodes_ * nz; i++) q.z[i] = select(lanes, p.z[i] + keep(usable, d.z[i]), q.z[i]);
-    for (int i = 0; i < nodes_ * nx; i++) q.pi[i] = select(lanes, keep(usable, d.pi[i]), q.pi[i]);
-    V slope{};
-    for (int k = 0; k < nodes_; k++) {
-      for (int i = 0; i < nz; i++) w_.gradient[i] = w_.g[k * nz + i];
-      add_symmetric(w_.H + k * nz * nz, nz, q.z + k * nz, w_.gradient, nz);
-      for (int i = 0; i < nz; i++) raise(slope, w_.gradient[i]);
-    }
-    const V relative = settings_.relative_tau * larger(slope, splat(1e-3));
-    const V tau = settings_.tau >= 0 ? splat(settings_.tau) : relative;
-    tau_ = select(lanes, tau, tau_);
-    const V mu = larger(slope, splat(1.0));
-    M inside = usable;
-    for (int k = 0; k < nodes_; k++) {
-      if (!newton_.has_sides(k)) continue;
-      const V* values = newton_.row_values(k, q.z + k * nz);
-      for (int e = pattern_.begin[k]; e < pattern_.begin[k + 1]; e++)
-        inside &= (distance(e, values) > 0) | ~w_.exists[e];
-    }
-    const V mu0 = select(inside, tau, mu);
-    for (int k = 0; k < nodes_; k++) {
-      if (!newton_.has_sides(k)) continue;
-      V* z = q.z + k * nz;
-      for (int e = pattern_.begin[k]; e < pattern_.begin[k + 1]; e++) {
-        const Side& side = pattern_.sides[e];
-        if (side.row >= nz) continue;
-        V edge = double(side.sign) * (w_.bound[e] + margin(e)), now = z[side.row];
-        V clipped = side.sign > 0 ? larger(now, edge) : smaller(now, edge);
-        z[side.row] = select(lanes & ~inside & w_.exists[e], clipped, now);
-      }
-      const V* values = newton_.row_values(k, z);
-      for (int e = pattern_.begin[k]; e < pattern_.begin[k + 1]; e++) {
-        const M exists = w_.exists[e], soft = w_.soft[e];
-        const V away = distance(e, values), lack = larger(-away, V{}), room = margin(e);
-        const V least = keep(~inside, select(soft, room, larger(room, 0.5 * lack)));
-        const V t = select(exists, larger(away, least), splat(1.0));
-        V lam = keep(exists, mu0 / select(inside, t, splat(1.0)));
-        // A soft row starts without a row residual: its violation is what is missing, and its price is shared.
-        const V force = w_.linear[e] + w_.quadratic[e] * lack;
-        lam = select(soft & ~inside, smaller(lam, 0.5 * force), lam);
-        const V balanced = mu0 / larger(force, root(mu0 * larger(w_.quadratic[e], splat(1e-12))));
-        const V s = larger(lack, balanced);
-        const V lam_s = larger(mu0 / s, keep(~inside, force - lam));
-        q.t[e] = select(lanes, t, q.t[e]);
-        q.lam[e] = select(lanes, lam, q.lam[e]);
-        q.s[e] = select(lanes, keep(soft, s), q.s[e]);
-        q.lam_s[e] = select(lanes, keep(soft, lam_s), q.lam_s[e]);
-      }
-    }
-  }
-
-  V distance(int e, const V* values) const {
-    const Side& side = pattern_.sides[e];
-    return double(side.sign) * values[side.row] - w_.bound[e];
-  }
-
-  V margin(int e) const {
-    const Side& side = pattern_.sides[e];
-    V size = larger(splat(1.0), magnitude(w_.bound[e]));
-    if (side.opposite >= 0)
-      size = select(w_.exists[side.opposite], smaller(size, -(w_.bound[e] + w_.bound[side.opposite])), size);
-    return kMargin * size;
   }
 
   // From the predictor in w.step to the corrector.
@@ -192,7 +123,7 @@ class InteriorPoint : private S {
       affine += (p.s[e] + alpha * d.s[e]) * (p.lam_s[e] + alpha * d.lam_s[e]);
     }
     const V ratio = smaller(larger(affine / now, V{}), splat(1.0)), mu = now / count_;
-    const V target = larger(mu * larger(ratio * ratio * ratio, boost_), tau_);
+    const V square = ratio * ratio, target = larger(mu * larger(square * square, boost_), tau_);
     const V second = select(boost_ > 0, V{}, splat(1.0));
     for (int e = 0; e < sides_; e++) {
       V product = p.lam[e] * p.t[e] + second * d.lam[e] * d.t[e] - target;
@@ -273,7 +204,7 @@ class InteriorPoint : private S {
     raise(error, most.stationarity / dual_scale);
     raise(error, most.price / dual_scale);
     raise(error, most.primal / primal_scale);
-    raise(error, select(most.miss <= 0.01 * tau_, most.miss / dual_scale, most.miss));
+    raise(error, select(most.miss <= 1e-4 * tau_, most.miss / dual_scale, most.miss));
     return error;
   }
 
@@ -283,11 +214,15 @@ class InteriorPoint : private S {
     if (any(refused)) copy(refused);
     const M progress = error < 0.9 * error_;
     stuck_ = select(moving, select(accepted & (progress | (alpha > 0.1)), V{}, stuck_ + 1.0), stuck_);
-    boost_ = select(moving, select(alpha < 0.1, splat(1.0), select(alpha < 0.3, splat(0.3), V{})), boost_);
+    idle_ = select(moving, select(error < 0.9 * best_, V{}, idle_ + 1.0), idle_);
+    best_ = select(starting, splat(kInfinity), smaller(best_, error));
+    const M weary = idle_ >= kWeary;
+    idle_ = keep(~weary, idle_);
+    boost_ = select(moving, select((alpha < 0.1) | weary, splat(kRaise), select(alpha < 0.3, splat(0.3), V{})), boost_);
     error_ = select(accepted, error, select(starting, splat(kInfinity), error_));
     iterations_ += keep(moving, splat(1.0));
     const M solved = accepted & (error_ <= settings_.tolerance);
-    const M stalled = active_ & ~solved & (refused | (stuck_ >= 16.0));
+    const M stalled = active_ & ~solved & (refused | (stuck_ >= kPatience));
     const M ended = solved | stalled | (active_ & (iterations_ >= double(settings_.iterations)));
     if (any(ended)) {
       const M failed = ended & ~solved;
@@ -340,11 +275,12 @@ class InteriorPoint : private S {
   Workspace<E>& w_;
   Tasks& tasks_;
   Newton<E, S> newton_;
+  Start<E, S> start_;
   const int sides_, nodes_;
 
   int64_t problem_[W];
   M active_{}, starting_{};
-  V tau_{}, error_{}, iterations_{}, stuck_{}, boost_{}, count_{}, largest_g_{}, largest_c_{};
+  V tau_{}, error_{}, iterations_{}, stuck_{}, idle_{}, best_{}, boost_{}, count_{}, largest_g_{}, largest_c_{};
 };
 
 }  // namespace PLANAHEAD_ISA

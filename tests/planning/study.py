@@ -28,7 +28,7 @@ OFFSETS = np.array([-2.0, -1.0, 1.0, 2.0])
 OUTPUTS = ("states", "controls", "cost", "multipliers")
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 """`jax.jit` for programs that run once: optimising the machine code would take more time than it saves."""
-TOLERANCE = 1e-10
+TOLERANCE = 1e-11
 """Of the solves: far below what is asserted, since a difference over h amplifies errors by 1/h."""
 
 

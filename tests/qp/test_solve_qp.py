@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import planahead as pa
+from planahead.qp import native
 from tests.qp.random_qps import WEAK, dense_residual, lane, random_qp, stack, with_state
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -163,3 +164,33 @@ def test_absent_bounds_are_no_arrays_of_an_earlier_import():
             jax.vmap(lambda state, scale=scale: pa.solve_qp(pa.QP(**parts, initial_state=scale * state)).controls)
         )
         np.testing.assert_array_equal(solve(jnp.ones((4, 3))), solve(jnp.ones((4, 3))))
+
+
+@pytest.mark.parametrize("which", ["native", "portable"])
+@pytest.mark.parametrize(("states", "horizon"), [(2, 20), (8, 40)])
+def test_saturated_controls_of_unstable_dynamics_are_found(which, states, horizon):
+    """Costates grow to 1e4 there, and with them the multipliers of the control box, far above the cost's gradient."""
+    if which == "native" and not native.available():
+        pytest.skip(native.description())
+    random, lanes, controls = np.random.default_rng(0), 64, states // 2
+    A = np.eye(states) + 0.2 / np.sqrt(states) * random.normal(size=(lanes, states, states))
+    B = random.normal(size=(lanes, states, controls)) / np.sqrt(states)
+    x0 = random.normal(size=(lanes, states))
+
+    def solve(A, B, x0):
+        def everywhere(matrix, stages=horizon):
+            return jnp.broadcast_to(matrix, (stages, *matrix.shape))
+
+        qp = pa.QP(
+            A=everywhere(A),
+            B=everywhere(B),
+            Q=everywhere(jnp.eye(states), horizon + 1),
+            R=everywhere(jnp.eye(controls)),
+            initial_state=x0,
+            control_bounds=pa.StageBounds(-0.5, 0.5),
+        )
+        return pa.solve_qp(qp, backend=which)
+
+    solution = jax.jit(jax.vmap(solve))(A, B, x0)
+    assert (np.asarray(solution.status) == pa.Status.SOLVED).all()
+    assert np.abs(np.asarray(solution.costates)).max() > 100 and np.asarray(solution.iterations).max() < 40

@@ -1,0 +1,160 @@
+// Where the interior-point method starts: the solution without rows where that keeps all of them, else a rollout of its feedback with
+// clipped controls; the mathematics: src/planahead/qp/start.py.
+#pragma once
+
+#include "newton.h"
+
+namespace planahead {
+namespace PLANAHEAD_ISA {
+
+template <class E, class S>
+class Start : private S {
+ public:
+  Start(const Shape& shape, const Pattern& pattern, const Settings& settings, Workspace<E>& w, Newton<E, S>& newton)
+      : S(shape), shape_(shape), pattern_(pattern), settings_(settings), w_(w), newton_(newton), nodes_(shape.nodes()) {}
+
+  // From w.point, which is zero, and the step in w.step, which leads to the solution without rows: the first iterate of `lanes` into
+  // w.next. Returns tau.
+  V place(M lanes, M definite) {
+    Iterate &p = w_.point, &d = w_.step, &q = w_.next;
+    V most{};
+    for (int i = 0; i < nodes_ * nz; i++) raise(most, p.z[i] + d.z[i]);
+    for (int i = 0; i < nodes_ * nx; i++) raise(most, d.pi[i]);
+    const M usable = definite & finite(most);
+    for (int i = 0; i < nodes_ * nz; i++) q.z[i] = select(lanes, p.z[i] + keep(usable, d.z[i]), q.z[i]);
+    for (int i = 0; i < nodes_ * nx; i++) q.pi[i] = select(lanes, keep(usable, d.pi[i]), q.pi[i]);
+    V slope{};
+    for (int k = 0; k < nodes_; k++) {
+      gradient(k);
+      for (int i = 0; i < nz; i++) raise(slope, w_.gradient[i]);
+    }
+    const V relative = settings_.relative_tau * larger(slope, splat(kSmallest));
+    const V tau = settings_.tau >= 0 ? splat(settings_.tau) : relative;
+    M inside = usable;
+    for (int k = 0; k < nodes_; k++) {
+      if (!newton_.has_sides(k)) continue;
+      const V* values = newton_.row_values(k, q.z + k * nz);
+      for (int e = pattern_.begin[k]; e < pattern_.begin[k + 1]; e++) inside &= (distance(e, values) > 0) | ~w_.exists[e];
+    }
+    V mu = tau;
+    if (any(lanes & ~inside)) {
+      roll_out(lanes & ~inside);
+      mu = select(inside, tau, larger(mean_slope(), kSmallest * larger(slope, splat(1.0))));
+    }
+    place_rows(lanes, inside, mu);
+    return tau;
+  }
+
+ private:
+  using S::nu;
+  using S::nx;
+  using S::nz;
+  static constexpr double kMargin = 0.1, kSmallest = 1e-3;
+
+  // Into w.next.z: the feedback of the solution without rows, its controls clipped, through the dynamics.
+  void roll_out(M lanes) {
+    const Riccati& r = w_.riccati;
+    V *z = w_.total.z, *next = w_.next.z;
+    for (int i = 0; i < nx; i++) z[nu + i] = next[nu + i];
+    V most{};
+    for (int k = 0; k < nodes_; k++) {
+      V *u = z + k * nz, *x = u + nu;
+      if (k < shape_.N) {
+        times(r.Y + k * nu * nx, nx, x, r.l + k * nu, u, nu, nx);
+        for (int i = 0; i < nu; i++) u[i] = -u[i];
+        backward_substitution(r.L + k * nu * nu, nu, u);
+      } else {
+        for (int i = 0; i < nu; i++) u[i] = V{};
+      }
+      clip_controls(k, u);
+      if (k < shape_.N) times(w_.F + k * nx * nz, nz, u, w_.c + k * nx, u + nz + nu, nx, nz);
+      for (int i = 0; i < nz; i++) raise(most, u[i]);
+    }
+    const M reached = lanes & finite(most);
+    for (int i = 0; i < nodes_ * nz; i++) next[i] = select(reached, z[i], next[i]);
+    if (!any(lanes & ~reached)) return;
+    for (int k = 0; k < nodes_; k++) {
+      for (int i = 0; i < nu; i++) z[i] = next[k * nz + i];
+      clip_controls(k, z);
+      for (int i = 0; i < nu; i++) next[k * nz + i] = select(lanes & ~reached, z[i], next[k * nz + i]);
+    }
+  }
+
+  void clip_controls(int k, V* u) {
+    for (int e = pattern_.begin[k]; e < pattern_.begin[k + 1]; e++) {
+      const Side& side = pattern_.sides[e];
+      if (side.row >= nu) return;  // rows are listed in order
+      const V edge = double(side.sign) * (w_.bound[e] + margin(e)), now = u[side.row];
+      u[side.row] = select(w_.exists[e], side.sign > 0 ? larger(now, edge) : smaller(now, edge), now);
+    }
+  }
+
+  // The mean magnitude of the cost's derivatives by the controls along w.next.z: what multipliers of the control box have to balance.
+  V mean_slope() {
+    V *costate = w_.total.pi, sum{};
+    for (int k = nodes_ - 1; k >= 0; k--) {
+      gradient(k);
+      if (k < shape_.N) {
+        add_transposed(w_.F + k * nx * nz, nz, costate, w_.gradient, nx, nz);
+        for (int i = 0; i < nu; i++) sum += magnitude(w_.gradient[i]);
+      }
+      for (int i = 0; i < nx; i++) costate[i] = w_.gradient[nu + i];
+    }
+    return select(finite(sum), sum / double(shape_.N * nu), V{});
+  }
+
+  // Of the cost of stage k at w.next.z, into w.gradient.
+  void gradient(int k) {
+    for (int i = 0; i < nz; i++) w_.gradient[i] = w_.g[k * nz + i];
+    add_symmetric(w_.H + k * nz * nz, nz, w_.next.z + k * nz, w_.gradient, nz);
+  }
+
+  // Distances, multipliers and violations of `lanes` in w.next, from its z; `inside`: z keeps all rows.
+  void place_rows(M lanes, M inside, V mu) {
+    Iterate& q = w_.next;
+    for (int k = 0; k < nodes_; k++) {
+      if (!newton_.has_sides(k)) continue;
+      const V* values = newton_.row_values(k, q.z + k * nz);
+      for (int e = pattern_.begin[k]; e < pattern_.begin[k + 1]; e++) {
+        const M exists = w_.exists[e], soft = w_.soft[e];
+        const V away = distance(e, values), lack = larger(-away, V{}), room = margin(e);
+        const V least = keep(~inside, select(soft, room, larger(room, 0.5 * lack)));
+        const V t = select(exists, larger(away, least), splat(1.0));
+        V lam = keep(exists, mu / select(inside, t, splat(1.0)));
+        // A soft row starts without a row residual: its violation is what is missing, and its price is shared.
+        const V force = w_.linear[e] + w_.quadratic[e] * lack;
+        lam = select(soft & ~inside, smaller(lam, 0.5 * force), lam);
+        const V balanced = mu / larger(force, root(mu * larger(w_.quadratic[e], splat(1e-12))));
+        const V s = larger(lack, balanced);
+        const V lam_s = larger(mu / s, keep(~inside, force - lam));
+        q.t[e] = select(lanes, t, q.t[e]);
+        q.lam[e] = select(lanes, lam, q.lam[e]);
+        q.s[e] = select(lanes, keep(soft, s), q.s[e]);
+        q.lam_s[e] = select(lanes, keep(soft, lam_s), q.lam_s[e]);
+      }
+    }
+  }
+
+  V distance(int e, const V* values) const {
+    const Side& side = pattern_.sides[e];
+    return double(side.sign) * values[side.row] - w_.bound[e];
+  }
+
+  V margin(int e) const {
+    const Side& side = pattern_.sides[e];
+    V size = larger(splat(1.0), magnitude(w_.bound[e]));
+    if (side.opposite >= 0)
+      size = select(w_.exists[side.opposite], smaller(size, -(w_.bound[e] + w_.bound[side.opposite])), size);
+    return kMargin * size;
+  }
+
+  const Shape& shape_;
+  const Pattern& pattern_;
+  const Settings& settings_;
+  Workspace<E>& w_;
+  Newton<E, S>& newton_;
+  const int nodes_;
+};
+
+}  // namespace PLANAHEAD_ISA
+}  // namespace planahead

@@ -1,0 +1,143 @@
+"""Where the interior-point method starts.
+
+Without rows a stage QP is solved by one Newton step: z*, π*, and a feedback K. Where z* keeps all rows it is the
+answer, but for τ. Elsewhere the start is a rollout of that feedback with clipped controls,
+
+    u_k = clip(u*_k + K_k (x_k - x*_k)),     x_{k+1} = F_k (u_k, x_k) + c_k,
+
+which satisfies the dynamics and does not run away where they are unstable; distances are at least a tenth of their
+rows' width, and all products λ t are
+
+    μ₀ = mean |∂J/∂u_k|
+
+with J the cost along the dynamics, by a sweep of adjoints. Multipliers of the control box have to balance ∂J/∂u, so μ₀
+grows with the costates of unstable dynamics under saturated controls; a start that ignores them stalls there.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from planahead.qp import newton
+from planahead.qp.lanes import along, choose, largest, matvec, matvec_transposed
+from planahead.qp.newton import Rows
+from planahead.qp.types import LaneQP, Point
+
+_MARGIN = 0.1
+"""Smallest distance to a bound, relative to the bound's magnitude or the width of its box."""
+_SMALLEST = 1e-3
+"""Of μ₀ relative to the cost's gradient at z*, for lanes whose controls are right and only states break their rows."""
+
+
+class Start(NamedTuple):
+    """A first iterate, τ in the units of the cost, and the feedback without rows."""
+
+    point: Point
+    tau: Float[Array, " B"]
+    gain: Float[Array, "N nu nx B"]
+
+
+def start(qp: LaneQP, rows: Rows, resolve_tau: Callable[[Float[Array, " B"]], Float[Array, " B"]]) -> Start:
+    """The start of all lanes; `resolve_tau` turns the magnitude of the cost's gradient into τ."""
+    free, gain, usable = _without_rows(qp, rows)
+    magnitude = largest(_cost_gradient(qp, free.z))
+    tau = resolve_tau(magnitude)
+    distance = newton.sides(newton.row_values(qp, free.z)) - rows.bound
+    inside = jnp.all((distance > 0) | ~rows.exists, (0, 1, 2)) & usable
+    width = jnp.where(rows.exists.all(1), -(rows.bound[:, 0] + rows.bound[:, 1]), jnp.inf)[:, None]
+    margin = _MARGIN * jnp.minimum(jnp.maximum(1.0, jnp.abs(rows.bound)), width)
+    z = choose(inside, free.z, _roll_out(qp, rows, free.z, gain, margin))
+    mu = jnp.maximum(_mean_slope(qp, z), _SMALLEST * jnp.maximum(magnitude, 1.0))
+    point = _place_rows(qp, rows, z, free.pi, inside, jnp.where(inside, tau, mu), margin)
+    return Start(point, tau, gain)
+
+
+def _without_rows(qp: LaneQP, rows: Rows) -> tuple[Point, Float[Array, "N nu nx B"], Bool[Array, " B"]]:
+    """The solution without rows, its feedback, and the lanes in which it is one; zero in the others."""
+    nu, zeros = qp.control_size, jnp.zeros_like(rows.bound)
+    z = jnp.zeros_like(qp.g)
+    if qp.initial_state is not None:
+        z = jnp.concatenate([jnp.concatenate([z[:1, :nu], qp.initial_state[None]], 1), z[1:]])
+    pi = jnp.zeros((z.shape[0], *qp.c.shape[1:]), z.dtype)
+    blank = Point(z, pi, zeros + 1, zeros, zeros, zeros)
+    none = jnp.zeros_like(rows.exists)
+    absent = eqx.tree_at(lambda rows: (rows.exists, rows.soft), rows, (none, none))
+    system = newton.factorise(qp, absent, blank)
+    residual = newton.residuals(qp, absent, blank, jnp.zeros(z.shape[-1], z.dtype))
+    step = newton.step(qp, absent, system, blank, residual)
+    free = eqx.tree_at(lambda point: (point.z, point.pi), blank, (blank.z + step.z, blank.pi + step.pi))
+    usable = system.factor.definite & jnp.isfinite(largest(free.z) + largest(free.pi))
+    return choose(usable, free, blank), system.factor.K, usable
+
+
+def _roll_out(
+    qp: LaneQP,
+    rows: Rows,
+    free: Float[Array, "nodes nz B"],
+    gain: Float[Array, "N nu nx B"],
+    margin: Float[Array, "nodes 2 m B"],
+) -> Float[Array, "nodes nz B"]:
+    """The feedback without rows, its controls clipped, through the dynamics; where that is not finite, `free` with its
+    controls clipped."""
+    nu = qp.control_size
+    inner = jnp.where(rows.exists, rows.bound + margin, -jnp.inf)[:, :, :nu]
+    low, high = inner[:, 0], -inner[:, 1]
+
+    def forward(x, stage):
+        z_free, K, F, c, low, high = stage
+        u = jnp.clip(z_free[:nu] + matvec(K, x - z_free[nu:]), low, high)
+        z = jnp.concatenate([u, x])
+        return matvec(F, z) + c, z
+
+    x_N, z = jax.lax.scan(forward, free[0, nu:], (free[:-1], gain, qp.F, qp.c, low[:-1], high[:-1]))
+    rolled = jnp.concatenate([z, jnp.concatenate([free[-1, :nu], x_N])[None]])
+    clipped = jnp.concatenate([jnp.clip(free[:, :nu], low, high), free[:, nu:]], 1)
+    return choose(jnp.isfinite(largest(rolled)), rolled, clipped)
+
+
+def _cost_gradient(qp: LaneQP, z: Float[Array, "nodes nz B"]) -> Float[Array, "nodes nz B"]:
+    return jax.vmap(matvec)(qp.H, z) + qp.g
+
+
+def _mean_slope(qp: LaneQP, z: Float[Array, "nodes nz B"]) -> Float[Array, " B"]:
+    """mean |∂J/∂u_k| at z; 0 where it is no number."""
+    nu, gradient = qp.control_size, _cost_gradient(qp, z)
+
+    def backward(costate, stage):
+        F, g = stage
+        slope = g + matvec_transposed(F, costate)
+        return slope[nu:], jnp.abs(slope[:nu])
+
+    _, slopes = jax.lax.scan(backward, gradient[-1, nu:], (qp.F, gradient[:-1]), reverse=True)
+    mean = jnp.mean(slopes, (0, 1))
+    return jnp.where(jnp.isfinite(mean), mean, 0.0)
+
+
+def _place_rows(
+    qp: LaneQP,
+    rows: Rows,
+    z: Float[Array, "nodes nz B"],
+    pi: Float[Array, "nodes nx B"],
+    inside: Bool[Array, " B"],
+    mu: Float[Array, " B"],
+    margin: Float[Array, "nodes 2 m B"],
+) -> Point:
+    """Distances, multipliers and violations for `z`; `inside`: it keeps all rows."""
+    distance = newton.sides(newton.row_values(qp, z)) - rows.bound
+    short = jnp.maximum(-distance, 0.0)
+    mu, inside = along(mu, short), along(inside, short)
+    t = jnp.maximum(distance, jnp.where(inside, 0.0, jnp.where(rows.soft, margin, jnp.maximum(margin, 0.5 * short))))
+    t = jnp.where(rows.exists, t, 1.0)
+    lam = jnp.where(rows.exists, mu / jnp.where(inside, t, 1.0), 0.0)
+    # A soft row starts without a row residual: its violation is what is missing, and its price is shared between λ and
+    # λ_s.
+    force = rows.linear + rows.quadratic * short
+    lam = jnp.where(rows.soft & ~inside, jnp.minimum(lam, 0.5 * force), lam)
+    balanced = mu / jnp.maximum(force, jnp.sqrt(mu * jnp.maximum(rows.quadratic, 1e-12)))
+    s = jnp.where(rows.soft, jnp.maximum(short, balanced), 0.0)
+    lam_s = jnp.maximum(mu / jnp.where(rows.soft, s, 1.0), jnp.where(inside, 0.0, force - lam))
+    return Point(z, pi, t, lam, s, jnp.where(rows.soft, lam_s, 0.0))
