@@ -6,12 +6,19 @@ function of one lane, and every `vmap` around it, nested ones merged, becomes th
 lanes share is passed once.
 """
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
+from jaxtyping import Array
+
+_VECTOR = 8
+"""Lanes that share a vector in the native kernel, where it is widest."""
+_LANES_PER_CORE = 2 * _VECTOR
+"""With one vector a core, all wait for the slowest."""
 
 
 def over_lanes(kernel: Callable) -> Callable:
@@ -63,6 +70,53 @@ def spread(lanes: int, in_lanes: Any, tree: Any) -> Any:
         tree,
         in_lanes,
     )
+
+
+def in_blocks(kernel: Callable, lanes_in_cache: int) -> Callable:
+    """`kernel`, as `over_lanes` takes it, working through large batches in blocks of equal size, one after the other.
+
+    XLA runs a program operation by operation over all lanes, so the numbers between two operations should fit into the
+    cache, and a loop inside the kernel ends for each block by itself. `lanes_in_cache` is the largest block; each has
+    enough lanes to keep every core busy. A batch that does not divide is filled up with its last lane.
+
+    >>> def double(lanes, in_lanes, x):
+    ...     return 2 * x
+    >>> in_blocks(double, 4)(6, (True,), jnp.arange(6.0))
+    Array([ 0.,  2.,  4.,  6.,  8., 10.], dtype=float32)
+    """
+
+    def run(lanes: int, in_lanes: Any, *arguments: Any) -> Any:
+        largest = max(lanes_in_cache, _LANES_PER_CORE * (os.cpu_count() or 1))
+        if lanes <= largest or jax.default_backend() != "cpu":
+            return kernel(lanes, in_lanes, *arguments)
+        blocks = -(-lanes // largest)
+        size = -(-lanes // (blocks * _VECTOR)) * _VECTOR
+        flags, structure = jax.tree.flatten(in_lanes)
+        leaves = structure.flatten_up_to(arguments)
+
+        def block(own: list[Any]) -> Any:
+            parts = iter(own)
+            chosen = [next(parts) if carries else leaf for leaf, carries in zip(leaves, flags, strict=True)]
+            return kernel(size, in_lanes, *structure.unflatten(chosen))
+
+        carried = [_in_blocks(leaf, blocks, size) for leaf, carries in zip(leaves, flags, strict=True) if carries]
+        result = jax.lax.map(block, carried)
+        return jax.tree.map(lambda leaf: _joined(leaf)[..., :lanes], result)
+
+    return run
+
+
+def _in_blocks(leaf: Array, blocks: int, size: int) -> Array:
+    """[…, lanes] as [blocks, …, size]."""
+    missing = blocks * size - leaf.shape[-1]
+    full = jnp.concatenate([leaf, jnp.repeat(leaf[..., -1:], missing, axis=-1)], -1)
+    return jnp.moveaxis(full.reshape(*leaf.shape[:-1], blocks, size), -2, 0)
+
+
+def _joined(leaf: Array) -> Array:
+    """[blocks, …, size] as […, blocks · size]."""
+    apart = jnp.moveaxis(leaf, 0, -2)
+    return apart.reshape(*apart.shape[:-2], apart.shape[-2] * apart.shape[-1])
 
 
 def _map_all(function: Callable, result: Any) -> tuple[Any, Any]:
