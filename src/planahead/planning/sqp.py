@@ -43,7 +43,9 @@ class SQP(eqx.Module):
     function of the problem across active-set changes, in the plan and in its derivative alike."""
     tolerance: float | None = eqx.field(static=True, default=None)
     """Largest relative optimality residual of a solved lane: 1e-8 in float64, 1e-4 in float32."""
-    iterations: int = eqx.field(static=True, default=100)
+    iterations: int = eqx.field(static=True, default=200)
+    """At most. Gauss-Newton steps shrink only linearly where residuals stay large: of 512 cart-poles from a guess of
+    zeros the slowest takes 188, their mean 21."""
     gradient_tolerance: float | None = eqx.field(static=True, default=None)
     """Derivatives are kept up to this residual; by default the tolerance, so that only solved lanes have them."""
 
