@@ -76,10 +76,10 @@ def per_stage(problem: P, name: str, stages: range | None = None) -> P:
     if stages is not None and not (stages.step == 1 and 0 <= stages.start < stages.stop <= horizon + 1):
         raise ValueError(f"per_stage got stages={stages}; a range(first, last + 1) within 0…{horizon} was expected.")
     value = getattr(problem, name)
-    if is_per_stage(value):
-        values = value if stages is None else PerStage(value.values, stages)
-    else:
-        values = PerStage(jnp.broadcast_to(value, (horizon + 1, *jnp.shape(value))), stages)
+    if is_per_stage(value) and stages is None:
+        return problem
+    everywhere = value.values if is_per_stage(value) else jnp.broadcast_to(value, (horizon + 1, *jnp.shape(value)))
+    values = PerStage(everywhere, stages)
     return eqx.tree_at(lambda tree: getattr(tree, name), problem, values, is_leaf=is_per_stage)
 
 
