@@ -44,6 +44,7 @@ def test_a_policy_writes_as_many_numbers_as_the_interface_says(name, interface):
     assert default.names == space.names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cartpole", "mass-spring-damper"])
 def test_every_listed_stage_moves_the_plan_and_no_other_does(name, x64):
     task = make_task(name, interface="stage")
@@ -70,8 +71,16 @@ def test_every_listed_stage_moves_the_plan_and_no_other_does(name, x64):
             assert not np.asarray(value.values[~listed]).any()
 
 
-@both
-@pytest.mark.parametrize("name", ["chain", "windmaze-walls"])
+@pytest.mark.parametrize(
+    ("name", "interface"),
+    [
+        ("windmaze-walls", "stage"),
+        *(
+            pytest.param(name, interface, marks=pytest.mark.slow)
+            for name, interface in (("windmaze-walls", "global"), ("chain", "global"), ("chain", "stage"))
+        ),
+    ],
+)
 def test_a_learner_trains_through_the_interface(name, interface):
     """Traced, not compiled."""
     task = make_task(name, interface=interface)

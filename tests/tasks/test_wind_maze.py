@@ -236,36 +236,37 @@ def test_a_detour_reaches_the_goal_in_time_and_the_straight_way_does_not(difficu
 
 
 def test_a_planner_that_is_told_where_to_go_reaches_the_goal():
-    """Through `state_reference` alone a policy can act: with the corrected model, past the zones of `easy`."""
+    """Through the learned parameters alone a policy can pass the zones of `easy`: it aims beyond every place on its
+    way, with the weights of states at the upper end of their box and those of forces at the lower one."""
     task = make_task("windmaze-easy", start_spread=0.0)
-    way = jnp.array(DETOURS["easy"])
+    way, space = jnp.array(DETOURS["easy"]), ParameterSpace(task.problem, task.learned_parameters)
 
     @jax.jit
     def episode():
         def step(carry, _):
             state, place, alive = carry
             x = task.planner_state(task.environment.observe(state))
-            place = jnp.where(jnp.linalg.norm(x[:2] - way[place]) < 0.06, jnp.minimum(place + 1, len(way) - 1), place)
-            problem = eqx.tree_at(
-                lambda p: p.state_reference, task.problem, jnp.concatenate([way[place], jnp.zeros(2)])
-            )
-            told, untold = solve(problem, x), solve(task.problem, x)
-            transition = task.environment.step(state, told.controls[0], KEY)
-            out = (transition.info.success & alive, (told.status == Status.SOLVED) | ~alive, untold.controls[0], alive)
-            return (transition.state, place, alive & ~transition.terminated), out
+            place = jnp.where(jnp.linalg.norm(x[:2] - way[place]) < 0.1, jnp.minimum(place + 1, len(way) - 1), place)
+            aim = x[:2] + 3 * (way[place] - x[:2])
+            written = jnp.concatenate([1.5 * jnp.ones(4), 0.05 * jnp.ones(2), aim, jnp.zeros(4)])
+            plan = solve(space.insert(task.problem, jnp.clip(written, space.low, space.high)), x)
+            transition = task.environment.step(state, plan.controls[0], KEY)
+            seen = transition.info.success & alive, (plan.status == Status.SOLVED) | ~alive
+            return (transition.state, place, alive & ~transition.terminated), seen
 
         return jax.lax.scan(step, (task.environment.reset(KEY), 0, True), length=100)[1]
 
-    success, solved, untold, alive = episode()
+    success, solved = episode()
     assert success.any() and solved.all()
-    assert (untold[alive] <= 0).all()  # the default reference is the origin, behind the start and below the goal
 
 
-def test_plans_are_found_from_everywhere():
+def test_plans_are_found_from_everywhere_and_lead_away_from_the_goal_by_default():
+    """The default reference is the origin."""
     task = make_task("windmaze-hard", starts="anywhere")
     x = jax.vmap(task.environment.reset)(jax.random.split(KEY, 120)).x
     plans = jax.vmap(solve, (None, 0))(task.problem, x)
     assert (plans.status == Status.SOLVED).all() and int(plans.iterations.max()) <= 2
+    assert (plans.controls[:, 0, 0] < 0).all()
 
 
 def test_the_planner_knows_neither_wind_nor_walls(x64):
