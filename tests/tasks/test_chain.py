@@ -61,7 +61,7 @@ def test_the_power_of_the_hand_and_of_friction_is_all_that_changes_the_energy(ma
 
 @every_size
 def test_momentum_changes_by_the_forces_from_outside(masses, x64):
-    world = Chain(masses=masses, friction=0.0)
+    world = Chain(masses=masses, friction=jnp.array(0.0))
     x = random_state(masses, seed=1)
     acceleration = np.asarray(split(masses, world.ode(x, STILL))[1])
     links = links_of(masses, x)
@@ -75,7 +75,7 @@ def test_energy_is_kept_to_the_order_of_the_integrator_and_friction_takes_it(x64
     start = resting_chain(Chain(), jnp.array([0.1, 0.05, 0.1])).at[-9:].set(jnp.tile(jnp.array([0.3, -0.2, 0.1]), 3))
 
     def energies(time_step, friction):
-        world = Chain(time_step=time_step, friction=friction)
+        world = Chain(time_step=time_step, friction=jnp.array(friction))
         state = ChainState(x=start, target=start, step=jnp.array(0))
         step = jax.jit(lambda state, _: (world.step(state, STILL, KEY).state, energy(world, state.x)))
         return np.asarray(jax.lax.scan(step, state, length=round(1 / time_step) + 1)[1])
@@ -138,7 +138,7 @@ def test_an_episode_starts_at_rest_in_the_published_range(x64):
     assert math.pi / 6 < phi.min() < 1.03 * math.pi / 6 and 0.97 * math.pi / 3 < phi.max() < math.pi / 3
     assert (np.sign(end[:, 0]) == np.sign(end[:, 1])).all()
     np.testing.assert_allclose(states.target[:, 9:12], np.tile([0.132, 0.0, 0.0], (300, 1)), atol=1e-12)
-    np.testing.assert_allclose(Chain(start_spread=0.0).reset(KEY).x[9:12], [0, 0, 0.132], atol=1e-12)
+    np.testing.assert_allclose(Chain(start_spread=jnp.array(0.0)).reset(KEY).x[9:12], [0, 0, 0.132], atol=1e-12)
 
 
 def test_reward_success_and_the_end_of_time(x64):

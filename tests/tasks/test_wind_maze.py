@@ -171,7 +171,9 @@ def test_an_episode_starts_at_rest_anywhere_in_its_disc():
     assert distance.max() < 0.15 + 1e-6
     assert abs(np.mean(distance < 0.15 / math.sqrt(2)) - 0.5) < 4 * 0.5 / math.sqrt(4000)
     assert abs(np.mean((offset > 0).all(1)) - 0.25) < 4 * math.sqrt(0.25 * 0.75 / 4000)
-    np.testing.assert_array_equal(WindMaze(start_spread=0.0).reset(KEY).x, np.array([0.25, 0.8, 0, 0], np.float32))
+    np.testing.assert_array_equal(
+        world_of("hard", start_spread=0.0).reset(KEY).x, np.array([0.25, 0.8, 0, 0], np.float32)
+    )
 
 
 @pytest.mark.parametrize(
