@@ -20,6 +20,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, PyTree
 
 from planahead.learning.critics import TwinCritic
+from planahead.learning.imitation import Imitated, check_demonstrator, demonstrate, imitate
 from planahead.learning.learner import Learner, Metrics
 from planahead.learning.replay import Replay
 from planahead.learning.rollout import Lanes, Tally, start_lanes, step_lanes
@@ -29,6 +30,7 @@ from planahead.policies.sensitivity import sensitivities
 from planahead.tasks import Task
 
 DIAGNOSED = 32  # observations per chunk for the plan's sensitivity: shares are known to ±9 % (one standard deviation)
+IMITATION = 1  # folded into a chunk's key, so that the keys of everything else are the same without imitation
 
 
 class UpdateSums(eqx.Module):
@@ -52,6 +54,10 @@ class OffPolicyState(eqx.Module):
     lanes: eqx.AbstractVar[Lanes]
     steps: eqx.AbstractVar[Int[Array, ""]]
     """Environment steps taken, over all environments."""
+
+    def with_policy(self: "State", policy: StochasticPolicy) -> "State":
+        """The state in which learning starts from another policy."""
+        return eqx.tree_at(lambda state: state.policy, self, policy)
 
     @abc.abstractmethod
     def written(self) -> PyTree[bool]:
@@ -89,6 +95,13 @@ class OffPolicy(Learner[State]):
     """Environment steps with uniform proposals and without learning: ten episodes of the cart-pole."""
     steps_per_chunk: int = eqx.field(default=2_000, static=True)
     """Environment steps per call of `advance`: about a second, so that progress is seen and a stop is prompt."""
+    prior_weight: float = eqx.field(default=0.0, static=True)
+    """w of a pull of the planner's parameters towards the problem's own, see `soft_losses.py`; off at 0, since only who
+    knows the problem can say what its defaults are worth. In units of return: w is lost by parameters half a box off
+    the default."""
+    imitation_steps: int = eqx.field(default=0, static=True)
+    """Gradient steps towards the default planner between warming up and learning, see `imitation.py`; off at 0, since
+    it presumes that the default planner is worth being imitated. Half of the environments then warm up with it."""
     hidden_layers: int = eqx.field(default=len(HIDDEN), static=True)
     """Of the critics."""
     hidden_units: int = eqx.field(default=HIDDEN[0], static=True)
@@ -106,6 +119,13 @@ class OffPolicy(Learner[State]):
         self._check_range("discount", 0 <= self.discount < 1, "expected 0 <= discount < 1")
         self._check_range("polyak", 0 < self.polyak <= 1, "expected 0 < polyak <= 1")
         self._check_range("warm_up_steps", self.warm_up_steps >= 0, "expected 0 or more")
+        self._check_range("imitation_steps", self.imitation_steps >= 0, "expected 0 (no imitation) or more")
+        if self.imitation_steps > 0:
+            self._check_multiple("warm_up_steps", "steps_per_chunk")
+            self._check_range(
+                "warm_up_steps", self.warm_up_steps > 0, "imitation needs states to imitate in; use steps_per_chunk's"
+            )
+        self._check_range("prior_weight", self.prior_weight >= 0, "expected 0 (no prior) or more")
         self._check_multiple("environments", "steps_per_update")
         self._check_multiple("steps_per_chunk", "environments")
         self._check_multiple("replay_size", "environments")
@@ -144,6 +164,11 @@ class OffPolicy(Learner[State]):
                 f"critic='action' differentiates the action by the network's output, and the planner of this {kind} "
                 "has no derivative; use critic='parameters' (SAC-ZOP), which needs none"
             )
+        if self.prior_weight > 0 and policy.default_unit() is None:
+            raise ValueError(
+                f"prior_weight={self.prior_weight} pulls the parameters of a planner towards its problem's own, and "
+                f"{kind} has none; use prior_weight=0, or a PlannerPolicy"
+            )
         return policy
 
     @abc.abstractmethod
@@ -164,6 +189,8 @@ class OffPolicy(Learner[State]):
 
     def init(self, task: Task, policy: Policy, key: PRNGKeyArray) -> State:
         trained = self.check(policy)
+        if self.imitation_steps > 0:
+            check_demonstrator(trained, task)
         critic_key, lanes_key = jax.random.split(key)
         memory = trained.initial_memory()
         lanes = start_lanes(task.environment, self.environments, memory, lanes_key)
@@ -184,6 +211,9 @@ class OffPolicy(Learner[State]):
     @eqx.filter_jit
     def advance(self, state: State, key: PRNGKeyArray) -> tuple[State, Metrics]:
         run_key, diagnosis_key = jax.random.split(key)
+        before: Metrics = {}
+        if self.imitation_steps > 0:
+            state, before["imitation_loss"] = self._imitate(state, jax.random.fold_in(key, IMITATION))
         arrays, rest = eqx.partition(state, eqx.is_array)
 
         def iterate(arrays: PyTree, key: PRNGKeyArray) -> tuple[PyTree, tuple[Tally, UpdateSums]]:
@@ -196,7 +226,7 @@ class OffPolicy(Learner[State]):
         arrays, counted = jax.lax.scan(iterate, arrays, keys)
         tally, losses = jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), counted)
         state = eqx.combine(arrays, rest)
-        metrics = {**tally.metrics(), **losses.metrics(), "steps": state.steps}
+        metrics = {**tally.metrics(), **losses.metrics(), **before, "steps": state.steps}
         if state.policy.plans and state.policy.differentiable:
             found = sensitivities(state.policy, state.replay.sample(diagnosis_key, DIAGNOSED).observation)
             metrics["smallest_singular_value"] = jnp.mean(found.smallest_singular_value)
@@ -212,7 +242,12 @@ class OffPolicy(Learner[State]):
         propose_key, uniform_key, step_key = jax.random.split(key, 3)
         proposal = self.explore(policy, lanes.observation, jax.random.split(propose_key, self.environments))
         uniform = jax.random.uniform(uniform_key, proposal.unit.shape, proposal.unit.dtype, minval=-1.0, maxval=1.0)
-        unit = jnp.where(state.steps < self.warm_up_steps, uniform, proposal.unit)
+        warming_up = state.steps < self.warm_up_steps
+        if self.imitation_steps > 0:
+            uniform = jax.lax.cond(
+                warming_up, lambda uniform: self._half_demonstrated(state, uniform), lambda uniform: uniform, uniform
+            )
+        unit = jnp.where(warming_up, uniform, proposal.unit)
         proposal = eqx.tree_at(lambda p: p.unit, proposal, unit)
         decision = jax.vmap(policy.execute)(lanes.observation, proposal, lanes.memory)
         failed = jnp.asarray(decision.failed)
@@ -232,6 +267,27 @@ class OffPolicy(Learner[State]):
         )
         replay, steps = state.replay.insert(experience), state.steps + self.environments
         return eqx.tree_at(lambda s: (s.lanes, s.replay, s.steps), state, (after, replay, steps)), tally
+
+    def _half_demonstrated(self, state: State, uniform: Float[Array, "n proposal"]) -> Float[Array, "n proposal"]:
+        """The default planner's proposals in the first half of the environments, the uniform ones in the others."""
+        half = self.environments // 2
+        observations = state.lanes.observation[:half]
+        shown = jax.vmap(lambda observation: demonstrate(state.policy, state.task, observation).unit)(observations)
+        return uniform.at[:half].set(shown)
+
+    def _imitate(self, state: State, key: PRNGKeyArray) -> tuple[State, Float[Array, ""]]:
+        """Imitation in the one chunk that begins where warming up ended; NaN is its loss in all others."""
+        policy = state.policy
+        trained, fixed = eqx.partition(policy, policy.trainable())
+
+        def imitated() -> Imitated:
+            return imitate(policy, state.task, state.replay, self.adam(), self.imitation_steps, self.batch_size, key)
+
+        def untouched() -> Imitated:
+            return Imitated(trained, jnp.full((), jnp.nan, state.lanes.observation.dtype))
+
+        found = jax.lax.cond(state.steps == self.warm_up_steps, imitated, untouched)
+        return state.with_policy(eqx.combine(found.trained, fixed)), found.loss
 
     def _learn(self, state: State, key: PRNGKeyArray) -> tuple[State, UpdateSums]:
         """The gradient steps that are due after one step of every environment: none while warming up."""

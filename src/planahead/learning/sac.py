@@ -24,8 +24,8 @@ from planahead.learning.critics import TwinCritic
 from planahead.learning.off_policy import OffPolicy, OffPolicyState, UpdateSums
 from planahead.learning.replay import Replay
 from planahead.learning.rollout import Lanes
-from planahead.learning.soft_losses import Draws, Experience, SoftLosses, mean_of_usable
-from planahead.policies import Proposal, StochasticPolicy
+from planahead.learning.soft_losses import Draws, EntropyPlace, Experience, SoftLosses, mean_of_usable
+from planahead.policies import Policy, Proposal, StochasticPolicy
 from planahead.tasks import Task
 
 
@@ -38,7 +38,7 @@ class Losses(UpdateSums):
     actor_loss: Float[Array, ""]
     temperature: Float[Array, ""]
     entropy: Float[Array, ""]
-    """-E[log p] of what is drawn, in unit coordinates, without the scale ρ."""
+    """-E[log p] of what is drawn, in unit coordinates, without the scale ρ; H with `entropy="action"`."""
     failed_updates: Float[Array, ""]
     """Share of rows that a loss left out because of a failed solve."""
 
@@ -93,10 +93,33 @@ class SAC(OffPolicy[SACState]):
     stands."""
     scale_log_probability: bool = eqx.field(default=True, static=True)
     """Multiply log p by ρ = n_a / n_drawn; without it the entropy of hundreds of parameters drowns the reward."""
+    entropy: EntropyPlace = eqx.field(default="drawn", static=True)
+    """Whose entropy is held: that of what is `drawn`, whose density is known exactly, or that of the planned `action`
+    where noise enters at the parameters, from a local linearisation of the plan (see `soft_losses.py`)."""
+    action_noise_floor: float = eqx.field(default=3e-3, static=True)
+    """√ε of the action's entropy, in unit coordinates: a quarter of the standard deviation that `target_entropy` aims
+    at. An action of that deviation then counts 0.03 nats too much, and one whose plan does not answer counts as 1.4
+    nats below the target rather than as infinitely certain."""
+
     sums: ClassVar[type[UpdateSums]] = Losses
 
     def __check_init__(self):
-        self._check_range("initial_temperature", self.initial_temperature > 0, "a positive number was expected")
+        for name in ("initial_temperature", "action_noise_floor"):
+            self._check_range(name, getattr(self, name) > 0, "a positive number was expected")
+        if self.entropy not in ("drawn", "action"):
+            raise ValueError(f"entropy='{self.entropy}'; it is that of what is 'drawn', or that of the 'action'")
+
+    def check(self, policy: Policy) -> StochasticPolicy:
+        trained = super().check(policy)
+        if self.entropy == "action" and not (
+            trained.plans and trained.noise == "parameters" and self.critic == "action"
+        ):
+            raise ValueError(
+                "entropy='action' is for plans that noise at the parameters moves and that updates make anyway "
+                f"(SAC-FOP); critic='{self.critic}' with noise='{trained.noise}' and {type(policy).__name__} has the "
+                "density of its action already, or never plans in an update; use entropy='drawn'"
+            )
+        return trained
 
     def start(
         self, task: Task, policy: StochasticPolicy, critic: TwinCritic, replay: Replay[Experience], lanes: Lanes
@@ -124,16 +147,30 @@ class SAC(OffPolicy[SACState]):
     ) -> Proposal:
         return jax.vmap(policy.propose)(observation, keys)
 
+    def objective(self) -> SoftLosses:
+        """The losses with this learner's switches."""
+        return SoftLosses(
+            self.critic,
+            self.discount,
+            self.scale_log_probability,
+            self.entropy,
+            self.action_noise_floor,
+            self.prior_weight,
+        )
+
     def update(self, state: SACState, batch: Experience, key: PRNGKeyArray) -> tuple[SACState, Losses]:
         """One gradient step of critic, actor and temperature, all from the same numbers; then the target critic."""
-        objective = SoftLosses(self.critic, self.discount, self.scale_log_probability)
+        objective = self.objective()
         adam, moments, temperature = self.adam(), state.optimisers, jnp.exp(state.log_temperature)
 
         trained, fixed = eqx.partition(state.policy, state.policy.trainable())
 
         def actor_loss(trained: PyTree) -> tuple[Float[Array, ""], Draws]:
             draws = objective.draw(eqx.combine(trained, fixed), batch, key)
-            return objective.actor_loss(draws.now, state.critic, temperature, batch), draws
+            loss = objective.actor_loss(draws.now, state.critic, temperature, batch)
+            if self.prior_weight > 0:
+                loss = loss + objective.prior_loss(state.policy, draws.now)
+            return loss, draws
 
         (actor_value, draws), gradient = eqx.filter_value_and_grad(actor_loss, has_aux=True)(trained)
         step, policy_moments = adam.update(gradient, moments.policy)
