@@ -51,8 +51,9 @@ def test_a_plan_is_blind_beyond_its_bound(found: dict[float, Diagnosis]):
     np.testing.assert_allclose(inside.smallest, 1.0, rtol=1e-3)
     assert not inside.blind.any() and not inside.spurious.any()
     assert beyond.blind.all() and (beyond.smallest < THRESHOLD).all()
-    # φ is uniform on [-1, 1] and the bound is active for half of it
-    assert np.mean(inside.box_smallest < THRESHOLD) == pytest.approx(0.5, abs=0.03)
+    # φ is uniform on [-1, 1] and the bound is active for half of it; near it the interior point rounds the corner
+    far = np.abs(inside.box_smallest - 0.5) > 0.49
+    assert far.mean() > 0.7 and np.mean(inside.box_smallest < 0.5) == pytest.approx(0.5, abs=0.05)
 
 
 def test_the_critic_says_where_a_blind_state_is_spurious(found: dict[float, Diagnosis]):
@@ -69,7 +70,7 @@ def test_reach_of_two_controls_is_a_share_of_cells():
     grid = np.stack(np.meshgrid(np.linspace(-1, 1, 30), np.linspace(-1, 1, 30)), axis=-1).reshape(-1, 2)
     assert _reach(grid) == 1.0
     assert _reach(grid[grid[:, 0] < 0]) == pytest.approx(0.5, abs=0.07)
-    assert _reach(np.zeros((50, 2))) < 0.1 and _reach(np.zeros((0, 1))) == 0.0
+    assert _reach(np.zeros((50, 2))) == 1 / 9 and _reach(np.zeros((0, 1))) == 0.0
 
 
 def test_the_figure_has_three_panels(found: dict[float, Diagnosis]):

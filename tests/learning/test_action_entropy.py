@@ -118,6 +118,19 @@ def test_one_number_enters_target_actor_and_temperature():
     np.testing.assert_allclose(found, -0.5 * (now - 1.0).mean(), rtol=1e-5)
 
 
+def test_a_plan_that_does_not_answer_has_no_say_in_the_temperature():
+    """Half of the plans are flat: no width of the noise could give their actions the entropy aimed at."""
+    batch = experience()
+    policy = steered(plan=lambda unit: jnp.where(unit > 0.0, 0.8 * unit, 0.0))
+    now = OF_ACTION.draw(policy, batch, KEY).now
+    assert now.proposal is not None and now.answers is not None
+    answers = now.proposal[:, 0] > 0.0
+    assert 0 < answers.sum() < ROWS
+    np.testing.assert_array_equal(now.answers, answers)
+    found = OF_ACTION.temperature_loss(jnp.array(0.5), now, batch, -1.0)
+    np.testing.assert_allclose(found, -0.5 * (now.log_probability[answers] - 1.0).mean(), rtol=1e-5)
+
+
 def test_through_a_real_planner():
     """u₀* = φ inside the bound, and the bound beyond: there the action is certain up to ε, and no width changes it."""
     policy, batch = planner_policy(problem=SteeredProblem(limit=0.5)), experience()

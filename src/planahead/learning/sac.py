@@ -38,7 +38,8 @@ class Losses(UpdateSums):
     actor_loss: Float[Array, ""]
     temperature: Float[Array, ""]
     entropy: Float[Array, ""]
-    """-E[log p] of what is drawn, in unit coordinates, without the scale ρ; H with `entropy="action"`."""
+    """-E[log p] of what is drawn, in unit coordinates, without the scale ρ; H of the plans that answer with
+    `entropy="action"`."""
     failed_updates: Float[Array, ""]
     """Share of rows that a loss left out because of a failed solve."""
 
@@ -203,7 +204,8 @@ class SAC(OffPolicy[SACState]):
             critic_loss=critic_value,
             actor_loss=actor_value,
             temperature=temperature,
-            entropy=-mean_of_usable(draws.now.log_probability, usable) / objective.scale(state.policy),
+            entropy=-mean_of_usable(draws.now.log_probability, objective.entropy_usable(draws.now, batch))
+            / objective.scale(state.policy),
             failed_updates=jnp.mean(~(usable & targets.usable), dtype=critic_value.dtype),
         )
         return new, losses
