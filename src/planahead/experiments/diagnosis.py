@@ -86,7 +86,7 @@ class Diagnosis:
     @property
     def at_bound(self) -> np.ndarray:
         """States whose planned action lies at an edge of the action box [S]."""
-        return (np.abs(self.actions) > 1 - EDGE).any(axis=1)
+        return np.abs(self.actions).max(axis=1) > 1 - EDGE
 
     def summary(self) -> dict[str, Any]:
         """Shares of the visited states unless said otherwise."""
