@@ -100,11 +100,15 @@ class Experiment:
     def info(self, kind: str, step: int = 0, chunk: int = 0, seconds: float = 0.0) -> CheckpointInfo:
         return CheckpointInfo(kind, self.settings.algorithm, self.settings.task, step, chunk, seconds)
 
+    def load_state(self, run: RunDirectory) -> tuple[Any, CheckpointInfo]:
+        """The learner's state of the `last` checkpoint."""
+        template = eqx.filter_eval_shape(self.first_state)
+        return load_checkpoint(run.last_checkpoint, template, self.info("learner"))
+
     def load_policy(self, run: RunDirectory, which: str) -> tuple[Policy, CheckpointInfo]:
         """The policy of the `last` or the `best` checkpoint."""
         if which == "last":
-            template = eqx.filter_eval_shape(self.first_state)
-            state, info = load_checkpoint(run.last_checkpoint, template, self.info("learner"))
+            state, info = self.load_state(run)
             return self.learner.policy(state), info
         template = eqx.filter_eval_shape(lambda: self.learner.policy(self.first_state()))
         return load_checkpoint(run.best_checkpoint, template, self.info("policy"))
