@@ -8,6 +8,7 @@ would have drawn.
 
 import dataclasses
 import enum
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
@@ -54,7 +55,7 @@ class Experiment:
         """Build task, policy and learner by name; names and options that do not exist are errors that list those that
         do.
         """
-        task = make_known_task(settings.task)
+        task = make_known_task(settings.task, settings.task_options, **settings.task_arguments())
         known_algorithm(settings.algorithm)
         key = stream_key(settings.seed, Stream.NETWORKS)
         options: dict[str, Any] = settings.learner_options()
@@ -127,21 +128,27 @@ def require_same(
         )
 
 
-def make_known_task(name: str) -> Task:
-    """The task called `name`; an unknown name is an error that lists the known ones."""
+def make_known_task(name: str, told: Sequence[str] = (), **options: Any) -> Task:
+    """The task called `name`; an unknown name is an error that lists the known ones. `told` is how the user wrote the
+    options.
+    """
     if name not in task_names():
         raise UserError(
             f"there is no task «{name}»; the known ones are {known_names(task_names())}. See: planahead list"
         )
-    return make_task(name)
+    try:
+        return make_task(name, **options)
+    except (TypeError, ValueError) as error:
+        if not options:
+            raise
+        raise UserError(f"--task-options {' '.join(told)}: {error}") from error
 
 
-def known_algorithm(name: str) -> str:
-    """`name`, if there is an algorithm of that name."""
+def known_algorithm(name: str, *others: str) -> str:
+    """`name`, if there is an algorithm of that name; `others` are told with the known ones."""
     if name not in algorithm_names():
-        raise UserError(
-            f"there is no algorithm «{name}»; the known ones are {known_names(algorithm_names())}. See: planahead list"
-        )
+        known = known_names((*algorithm_names(), *others))
+        raise UserError(f"there is no algorithm «{name}»; the known ones are {known}. See: planahead list")
     return name
 
 
