@@ -1,179 +1,156 @@
-"""Algorithms × seeds on one task, one after the other, every cell a run of its own that can be interrupted and gone on
-with.
+"""Cells, one after the other or several at once, each of which can be interrupted and gone on with.
 
-OUT/ALGORITHM-SEED/     an ordinary run, with its report
-OUT/results.csv         a row per finished cell, added as soon as it is
-OUT/learning.png        success over environment steps, all cells of the table
-OUT/results.lock        while a process writes these two
+A cell is finished where its row and its curve are in OUT. Any other is trained from its run's last checkpoint, or from
+the start where there is none. While a process works at a cell it holds OUT/runs/CELL.lock, so that several invocations
+may share OUT.
 """
 
-import csv
+import contextlib
 import dataclasses
-import io
 import pathlib
+import time
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 from rich.console import Console
 
-from planahead.experiments import figures
+from planahead.experiments.bench.definition import Cell
+from planahead.experiments.bench.report import curve_path, write_benchmark_report
+from planahead.experiments.bench.results import (
+    Result,
+    add_result,
+    curve_of_run,
+    planner_curve,
+    read_curve,
+    read_results,
+    result_of_planner,
+    result_of_run,
+    told_settings,
+    write_curve,
+)
 from planahead.experiments.errors import UserError
-from planahead.experiments.evaluated_run import EvaluatedRun, evaluate_run, write_evaluation
-from planahead.experiments.evaluation import GOAL
-from planahead.experiments.files import make_folder, write_text
-from planahead.experiments.lock import locked
-from planahead.experiments.report import first_step_at, write_report
-from planahead.experiments.run_directory import RunDirectory
-from planahead.experiments.settings import TrainSettings
+from planahead.experiments.evaluated_run import evaluate_policy, evaluate_run, write_evaluation
+from planahead.experiments.experiment import Stream, make_known_task, stream_key
+from planahead.experiments.files import make_folder
+from planahead.experiments.fixed_planner import FixedPlanner
+from planahead.experiments.lock import InUse, locked
+from planahead.experiments.report import write_report
+from planahead.experiments.run_directory import Rows, RunDirectory
 from planahead.experiments.training import prepare, train
+from planahead.experiments.versions import commit
 
-SECONDS_FOR_RESULTS = 120.0  # to wait for another process that writes table and picture, which takes it seconds
+SECONDS_FOR_RESULTS = 120.0  # to wait for another process that writes table and pictures, which takes it seconds
+
+
+def run_path(out: pathlib.Path, cell: Cell) -> pathlib.Path:
+    return out / "runs" / cell.name
 
 
 @dataclasses.dataclass(frozen=True)
-class Cell:
-    """A line of the benchmark's table. Times in s, returns to be maximised."""
+class Outcome:
+    """What became of the cells that were asked for, by their names."""
 
-    algorithm: str
-    seed: int
-    steps_to_goal: int | None
-    """Environment steps at the first validation with a success of `GOAL`; `None` where none had it."""
-    seconds_to_goal: float | None
-    """Wall time to that validation, compilation included."""
-    seconds: float
-    """Wall time of the whole training."""
-    best_step: int
-    success_best: float
-    success_last: float
-    success_best_single: float | None
-    """From the single start; `None` where the task has none."""
-    success_last_single: float | None
-    return_best: float
-    return_last: float
-    return_best_single: float | None
-    failed_solves: float
-    """Share of the solves in the best policy's evaluation."""
-    violations_per_step: float
-    violations_per_episode: float
+    finished: tuple[str, ...]
+    """Now or before."""
+    taken: tuple[str, ...]
+    """By other processes, which are at work at them."""
+    failed: dict[str, str]
+    """And why."""
 
 
-def cell_of(evaluated: EvaluatedRun) -> Cell:
-    """What a finished run says."""
-    if evaluated.unreadable or evaluated.best_step is None:
-        raise UserError(" ".join(evaluated.unreadable))
-    validations, timing = evaluated.run.read("validations"), evaluated.run.read("timing")
-    goal = first_step_at(validations, GOAL)
-    at_goal = [row["seconds"] for row in timing if goal is not None and row["step"] >= goal]
-    starts = evaluated.headline().starts
-    best, last = evaluated.require_row("best", starts), evaluated.require_row("last", starts)
-    best_single, last_single = evaluated.row("best", "single"), evaluated.row("last", "single")
-    return Cell(
-        algorithm=evaluated.settings.algorithm,
-        seed=evaluated.settings.seed,
-        steps_to_goal=goal,
-        seconds_to_goal=at_goal[0] if at_goal else None,
-        seconds=timing[-1]["seconds"],
-        best_step=evaluated.best_step,
-        success_best=best.success_rate,
-        success_last=last.success_rate,
-        success_best_single=None if best_single is None else best_single.success_rate,
-        success_last_single=None if last_single is None else last_single.success_rate,
-        return_best=best.mean_return,
-        return_last=last.mean_return,
-        return_best_single=None if best_single is None else best_single.mean_return,
-        failed_solves=best.failed_solves,
-        violations_per_step=best.violations_per_step,
-        violations_per_episode=best.violations_per_episode,
-    )
+def finished_result(out: pathlib.Path, cell: Cell) -> Result | None:
+    """The row of a cell that is finished. Raises `UserError` where a cell of that name is another one."""
+    result = read_results(out / "results.csv").get(cell.key)
+    path = curve_path(out, cell.name)
+    if result is None or not path.exists():
+        return None
+    if result.settings != told_settings(cell):
+        raise UserError(
+            f"«{cell.name}» in «{out / 'results.csv'}» was made with «{result.settings}», and «{told_settings(cell)}» "
+            "is asked for. Remove its row and its curve, or choose another folder with --out."
+        )
+    steps = cell.conditions.steps if cell.entry.trained else 0
+    return result if result.steps >= steps and read_curve(path)[-1]["step"] >= steps else None
 
 
-def bench(
-    task: str,
-    algorithms: Sequence[str],
-    seeds: Sequence[int],
-    steps: int,
-    out: pathlib.Path,
-    episodes: int,
-    console: Console,
-) -> list[Cell]:
-    """Train and evaluate every cell; finished ones are only evaluated again.
+def run_cell(cell: Cell, out: pathlib.Path, console: Console) -> Result:
+    """Train and evaluate a cell, and put it into the table; a finished one is only looked up.
 
-    Several processes may share `out`, each with algorithms or seeds of its own.
+    **Raises:** `InUse` where another process is at it, `KeyboardInterrupt` where the user stopped it.
     """
-    make_folder(out)
-    cells: list[Cell] = []
-    for number, (algorithm, seed) in enumerate([(a, s) for s in seeds for a in algorithms], start=1):
-        console.rule(f"{algorithm}, seed {seed} ({number} of {len(algorithms) * len(seeds)})", style="dim")
-        path = out / f"{algorithm}-{seed}"
-        settings = TrainSettings(algorithm, task, steps=steps, seed=seed)
-        experiment, run = prepare(settings, path, resume=RunDirectory(path).config_path.exists())
-        result = train(experiment, run, console)
-        if not result.finished:
+    make_folder(out / "runs")
+    commit()  # kept for the row: the source may be changed while the cell runs
+    with locked(out / "runs" / f"{cell.name}.lock", f"the cell «{cell.name}»"):
+        result = finished_result(out, cell)
+        if result is None:
+            result, curve = (_train_cell if cell.entry.trained else _judge_planner)(cell, out, console)
+            publish(out, result, curve)
+        return result
+
+
+def _train_cell(cell: Cell, out: pathlib.Path, console: Console) -> tuple[Result, Rows]:
+    path = run_path(out, cell)
+    experiment, run = prepare(cell.settings, path, resume=RunDirectory(path).config_path.exists())
+    if not train(experiment, run, console).finished:
+        raise KeyboardInterrupt
+    evaluated = evaluate_run(run, cell.conditions.episodes, experiment=experiment)
+    write_evaluation(evaluated)
+    write_report(evaluated)
+    curve = curve_of_run(run)
+    return result_of_run(cell, evaluated, curve), curve
+
+
+def _judge_planner(cell: Cell, out: pathlib.Path, console: Console) -> tuple[Result, Rows]:
+    del out
+    console.print(f"evaluating the planner on {cell.task} …", style="dim", highlight=False)
+    task, start = make_known_task(cell.task), time.perf_counter()
+    key = stream_key(0, Stream.EVALUATION)  # the starts of all evaluations, see `evaluate_run`
+    rows, _ = evaluate_policy(task, FixedPlanner(task), str(cell.entry), key, cell.conditions.episodes)
+    curve = planner_curve(rows[0].evaluation)
+    return result_of_planner(cell, rows, time.perf_counter() - start, curve), curve
+
+
+def run_cells(cells: Sequence[Cell], out: pathlib.Path, console: Console) -> Outcome:
+    """Run the cells in this process, one after the other. One that fails does not keep the others from being run.
+
+    **Raises:** `KeyboardInterrupt` where the user stopped it; the same call goes on where this one left off.
+    """
+    finished: list[str] = []
+    taken: list[str] = []
+    failed: dict[str, str] = {}
+    for number, cell in enumerate(cells, start=1):
+        if finished_result(out, cell) is not None:
+            finished.append(cell.name)
+            continue
+        console.rule(f"{cell.name} ({number} of {len(cells)})", style="dim")
+        try:
+            run_cell(cell, out, console)
+            finished.append(cell.name)
+        except InUse:
+            console.print("another process is at work at it", style="dim")
+            taken.append(cell.name)
+        except UserError as error:
+            console.print(f"failed: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+            failed[cell.name] = str(error)
+        except KeyboardInterrupt:
             console.print("stopped; the same command goes on where this one left off")
-            raise KeyboardInterrupt
-        evaluated = evaluate_run(run, episodes, experiment=experiment)
-        if not _is_evaluated(run):  # what `planahead evaluate` wrote stays
-            write_evaluation(evaluated)
-        write_report(evaluated)
-        cells.append(cell_of(evaluated))
-        publish(out, cells[-1])
+            raise
         jax.clear_caches()  # compiled programs of finished cells would only pile up
-    return cells
+    return Outcome(tuple(finished), tuple(taken), failed)
 
 
-def _is_evaluated(run: RunDirectory) -> bool:
-    """Whether the run was evaluated after its last step."""
-    kept, trained = run.evaluation_path, run.last_checkpoint
-    return kept.exists() and kept.stat().st_mtime >= trained.stat().st_mtime
+def publish(out: pathlib.Path, result: Result, curve: Rows) -> None:
+    """Put a finished cell into table, curves and pictures, beside what other processes put there.
 
-
-def publish(out: pathlib.Path, cell: Cell) -> None:
-    """Put a finished cell into the table and the picture of the benchmark, beside what other processes put there."""
-    with locked(out / "results.lock", f"the benchmark «{out}»", SECONDS_FOR_RESULTS):
-        finished = add_row(out / "results.csv", cell)
-        curves: dict[str, list[list[dict[str, float]]]] = {}
-        for algorithm, seed in finished:
-            rows = RunDirectory(out / f"{algorithm}-{seed}").read("validations")
-            if rows:  # the folder of an older cell may have been moved away
-                curves.setdefault(algorithm, []).append(rows)
-        figures.save(figures.learning_curves(curves), out / "learning.png")
-
-
-def add_row(path: pathlib.Path, cell: Cell) -> list[tuple[str, int]]:
-    """Put the cell into the table at `path`, in place of an older line of the same algorithm and seed; all other lines
-    stay. Returns algorithm and seed of every line.
+    The curve is written last: a cell that has one is finished.
     """
-    names = [field.name for field in dataclasses.fields(Cell)]
-    rows: dict[tuple[str, int], dict[str, Any]] = {}
-    if path.exists():
-        with open(path, newline="") as file:
-            reader = csv.DictReader(file)
-            if reader.fieldnames != names:
-                raise UserError(f"«{path}» has the columns {reader.fieldnames}; {names} were expected. Move it away.")
-            try:
-                rows = {(row["algorithm"], int(row["seed"])): row for row in reader}
-            except (TypeError, ValueError) as error:
-                raise UserError(f"«{path}» is damaged: {error}; a seed was expected. Move it away.") from error
-    rows[cell.algorithm, cell.seed] = dataclasses.asdict(cell)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows[key] for key in sorted(rows))
-    write_text(path, text.getvalue())
-    return sorted(rows)
+    with results_locked(out):
+        add_result(out / "results.csv", result)
+        write_curve(curve_path(out, result.name), curve)
+        write_benchmark_report(out, tasks=(result.task,))
 
 
-def benchmark_task(name: str, others: Sequence[str] = ()) -> str:
-    """The task of a benchmark, by the benchmark's name; `others` are benchmarks that train nothing."""
-    if name not in BENCHMARKS:
-        known = ", ".join(f"«{known}»" for known in (*BENCHMARKS, *others))
-        raise UserError(f"there is no benchmark «{name}»; the known ones are {known}.")
-    return BENCHMARKS[name]
-
-
-BENCHMARKS: dict[str, str] = {"swing-up": "cartpole"}
-
-
-def summaries(cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    return [dataclasses.asdict(cell) for cell in cells]
+def results_locked(out: pathlib.Path) -> contextlib.AbstractContextManager[None]:
+    """Nobody else writes table and pictures meanwhile."""
+    make_folder(out)
+    return locked(out / "results.lock", f"the benchmark «{out}»", SECONDS_FOR_RESULTS)
