@@ -8,7 +8,6 @@ would have drawn.
 
 import dataclasses
 import enum
-from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
@@ -49,13 +48,16 @@ class Experiment:
     task: Task
     policy: Policy
     learner: Learner[Any]
+    training_task: Task | None = None
+    """What the learner acts in, where that is not the `task` that it is judged on."""
 
     @classmethod
     def from_settings(cls, settings: TrainSettings) -> "Experiment":
         """Build task, policy and learner by name; names and options that do not exist are errors that list those that
         do.
         """
-        task = make_known_task(settings.task, settings.task_options, **settings.task_arguments())
+        task = make_known_task(settings.task, "--task-options", **settings.task_arguments())
+        training_task = make_known_task(settings.task, "--training-options", **settings.training_arguments())
         known_algorithm(settings.algorithm)
         key = stream_key(settings.seed, Stream.NETWORKS)
         options: dict[str, Any] = settings.learner_options()
@@ -66,7 +68,7 @@ class Experiment:
             if not options:
                 raise
             raise UserError(f"--options {' '.join(settings.options)}: {error}.") from error
-        return cls(settings, task, policy, learner)
+        return cls(settings, task, policy, learner, training_task if settings.training_options else None)
 
     @classmethod
     def of_run(cls, run: RunDirectory) -> "Experiment":
@@ -77,7 +79,8 @@ class Experiment:
 
     def first_state(self) -> Any:
         key = stream_key(self.settings.seed, Stream.FIRST_STATE)
-        return self.learner.init(self.task, self.policy, key)
+        task = self.task if self.training_task is None else self.training_task
+        return self.learner.init(task, self.policy, key)
 
     def chunk_key(self, chunk: int) -> PRNGKeyArray:
         return stream_key(self.settings.seed, Stream.CHUNK, chunk)
@@ -128,9 +131,9 @@ def require_same(
         )
 
 
-def make_known_task(name: str, told: Sequence[str] = (), **options: Any) -> Task:
-    """The task called `name`; an unknown name is an error that lists the known ones. `told` is how the user wrote the
-    options.
+def make_known_task(name: str, flag: str = "--task-options", **options: Any) -> Task:
+    """The task called `name`; an unknown name is an error that lists the known ones. `flag` is what the user typed
+    before the options.
     """
     if name not in task_names():
         raise UserError(
@@ -141,7 +144,8 @@ def make_known_task(name: str, told: Sequence[str] = (), **options: Any) -> Task
     except (TypeError, ValueError) as error:
         if not options:
             raise
-        raise UserError(f"--task-options {' '.join(told)}: {error}") from error
+        told = " ".join(f"{option}={value}" for option, value in options.items())
+        raise UserError(f"{flag} {told}: {error}") from error
 
 
 def known_algorithm(name: str, *others: str) -> str:

@@ -67,6 +67,8 @@ class Conditions:
     """Deterministic episodes per evaluation at the end."""
     options: tuple[str, ...] = ()
     """Settings of every learner on this task, before those of its entry."""
+    training_options: tuple[str, ...] = ()
+    """As in `TrainSettings`: arguments of the task that only training sees."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +112,7 @@ class Cell:
             start_spread=c.start_spread,
             options=tuple(f"{name}={value}" for name, value in options.items()),
             task_options=() if self.interface == "global" else (f"interface={self.interface}",),
+            training_options=c.training_options,
         )
 
 
