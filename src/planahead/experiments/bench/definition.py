@@ -136,8 +136,13 @@ BENCHMARKS: dict[str, Benchmark] = {
     ),
     "mpc-prior": Benchmark(
         summary="is a planner worth having for a learner? Cart-pole, hard wind maze and chain",
-        # The maze and the chain draw their starts themselves; the cart-pole is judged from perturbed ones.
-        tasks={"cartpole": Conditions(), "windmaze-hard": Conditions(), "chain": Conditions()},
+        tasks={
+            "cartpole": Conditions(),  # which always starts hanging, and is judged from perturbed starts
+            # From the usual start nobody ever meets the goal: 12,000 steps of SAC, SAC-ZOP and SAC-FOP bring 60 times
+            # nothing. Training from the whole course, as published, meets it in every tenth episode.
+            "windmaze-hard": Conditions(training_options=("starts=anywhere",)),
+            "chain": Conditions(),
+        },
         algorithms=("sac", "sac-zop", "sac-fop", "sac-foa", "td3", PLANNER),
         seeds=(0, 1, 2, 3, 4),
     ),
