@@ -4,6 +4,9 @@ import csv
 import dataclasses
 import math
 import pathlib
+import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -272,3 +275,38 @@ def test_processes_share_the_cells(tmp_path: pathlib.Path):
         outcome = run_cells_at_once(cells, tmp_path, 2, CONSOLE)
     assert outcome == running.Outcome((cells[0].name,), (cells[1].name,), {}), time.monotonic() - start
     assert np.isfinite(report.finished_results(tmp_path)[0].return_best)
+
+
+@pytest.mark.slow
+def test_a_stopped_benchmark_saves_and_goes_on(tmp_path: pathlib.Path):
+    """Two learners at once, stopped by the system; the same command finishes both, from where they were."""
+    settings = "steps_per_chunk=400 warm_up_steps=160 batch_size=16 hidden_units=16 replay_size=1600".split()
+    command = [
+        sys.executable, "-m", "planahead.experiments.command", "bench", "mpc-prior", "--tasks", "mass-spring-damper",
+        "--algorithms", "+".join(["sac", *settings]), "--seeds", "0", "1", "--steps", "400000", "--episodes", "2",
+        "--jobs", "2", "--out", str(tmp_path),
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    tables = [run / "timing.csv" for run in (tmp_path / "runs" / cell_name(settings, seed) for seed in (0, 1))]
+    try:
+        while process.poll() is None and not all(t.exists() and t.read_text().count("\n") > 3 for t in tables):
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        said, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130 and said.count("stopped and saved") == 2 and "the same command goes on" in said
+    before = [len(table.read_text().splitlines()) for table in tables]
+    assert not (tmp_path / "results.csv").exists() and not list((tmp_path / "runs").glob("**/lock"))
+
+    steps = [str(400 * (max(before) + 2)) if part == "400000" else part for part in command]
+    done = subprocess.run(steps, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [result.seed for result in report.finished_results(tmp_path)] == [0, 1]
+    for table, rows in zip(tables, before, strict=True):
+        assert table.read_text().splitlines()[rows - 1].split(",")[0] == str(400 * (rows - 1))
+        assert "going on at step" in (tmp_path / "runs" / f"{table.parent.name}.log").read_text()
+
+
+def cell_name(settings: list[str], seed: int) -> str:
+    return Cell("mass-spring-damper", Entry.parse("+".join(["sac", *settings])), "global", seed).name

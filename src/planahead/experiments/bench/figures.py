@@ -61,7 +61,8 @@ def benchmark_figure(task: str, curves: Curves) -> Figure:
             number = f" ({len(seeds)})" if Entry(algorithm).trained else ""
             panels[0].plot([], [], color=colour, linestyle=stroke, label=f"{algorithm}{where}{number}")
         handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), title="(seeds)")
+        title = "interquartile mean over (seeds) and its 95 % bootstrap interval; dashed grey: nothing trained"
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5), title=title)
     return figure
 
 

@@ -49,7 +49,7 @@ MEASURES = (
     Measure("train_violations_per_step", "training violations, step", percent),
     Measure("train_violations_per_episode", "training violations, episode", percent),
     Measure("violations_per_episode", "violations after it, episode", percent, interval=False),
-    Measure("train_failed_solves", "failed solves", percent, interval=False),
+    Measure("train_failed_solves", "training failed solves", percent, interval=False),
     Measure("seconds", "wall time", clock, interval=False),
 )
 

@@ -78,6 +78,8 @@ class Bench(Command):
             else:
                 outcome = run_cells_at_once(wanted, out, self.jobs, console)
             failed = outcome.failed
+            if outcome.taken:
+                console.print(f"left to the processes that are at work at them: {', '.join(outcome.taken)}")
         if failed and not read_results(out / "results.csv"):
             raise UserError(_told(failed))
         with results_locked(out):
