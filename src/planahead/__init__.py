@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from planahead.learning import (
         SAC as SAC,
+        TD3 as TD3,
         Learner as Learner,
         algorithm_names as algorithm_names,
         make_algorithm as make_algorithm,
@@ -78,7 +79,7 @@ __getattr__, __dir__ = _lazy_names(
     __name__,
     {
         "jaxtyping": ["Array"],
-        "planahead.learning": ["SAC", "Learner", "algorithm_names", "make_algorithm"],
+        "planahead.learning": ["SAC", "TD3", "Learner", "algorithm_names", "make_algorithm"],
         "planahead.planning": [
             "SQP",
             "Exact",

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
@@ -78,7 +79,7 @@ def test_overview_and_unknown_commands(capsys: pytest.CaptureFixture[str], argum
 MISTAKES = [
     (
         "train stub pendulum",
-        "there is no task «pendulum»; the known ones are «cartpole», «mass-spring-damper», «point»",
+        "there is no task «pendulum»; the known ones are «cartpole», «chain», «mass-spring-damper», «point»,",
     ),
     ("train dqn point", "there is no algorithm «dqn»; the known ones are «stub». See: planahead list"),
     ("plan pendulum", "there is no task «pendulum»"),
@@ -92,9 +93,18 @@ MISTAKES = [
     ("evaluate . --episodes 0", "--episodes is 0; at least 1 was expected"),
     (
         "bench swing-down",
-        "there is no benchmark «swing-down»; the known ones are «swing-up», «table1», «nmpc», «scaling», «latency»",
+        "there is no benchmark «swing-down»; the known ones are «swing-up», «mpc-prior», «table1», «nmpc»",
     ),
-    ("bench swing-up --algorithms dqn", "there is no algorithm «dqn»"),
+    ("bench swing-up --algorithms dqn", "there is no algorithm «dqn»; the known ones are «stub», «planner»."),
+    ("bench swing-up --algorithms stub+speed=1", "--algorithms stub+speed=1: speed=1: a number was expected"),
+    ("bench swing-up --algorithms stub+fast", "--algorithms got «fast»; name=value was expected, e.g. --algorithms"),
+    ("bench swing-up --algorithms planner+rate=1.0", "planner is the planner as it comes and has no settings"),
+    ("bench swing-up --tasks pendulum", "--tasks got «pendulum»; the known ones are «cartpole»,"),
+    ("bench swing-up --interfaces local", "--interfaces got «local»; the known ones are «global», «stage»."),
+    ("bench swing-up --jobs 0", "--jobs is 0; at least 1 was expected"),
+    ("bench swing-up --steps 0", "--steps is 0; at least 1 was expected"),
+    ("train stub point --task-options speed=1", "--task-options speed=1: task 'point' has no option 'speed'"),
+    ("train stub point --task-options speed", "--task-options got «speed»; name=value was expected, e.g. --task-op"),
     ("plan point --problem horizn=3", "the problem of «point» has no field «horizn»; the known ones are «discount»"),
     ("plan point --problem horizon", "--problem got «horizon»; name=value was expected, e.g. --problem horizon=20"),
     ("plan point --picture plan.xyz", "cannot draw «plan.xyz»: its ending names no known format; use .png, .svg"),
@@ -277,22 +287,33 @@ class TestWithTheStub:
     def test_bench_goes_on_and_keeps_what_it_has(
         self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ):
-        from planahead.experiments import bench
+        from planahead.experiments.bench import definition, running
 
-        monkeypatch.setattr(bench, "BENCHMARKS", {"line": "point"})
-        arguments = ["bench", "line", "--algorithms", "stub", "--steps", "1000", "--episodes", "5", "--out", "out"]
+        line = definition.Benchmark("a line", {"point": definition.Conditions()}, ("stub",), (0, 1))
+        monkeypatch.setattr(definition, "BENCHMARKS", {"line": line})
+        arguments = ["bench", "line", "--steps", "1000", "--episodes", "5", "--out", "out"]
         assert main([*arguments, "--seeds", "1"]) == 0
         first = pathlib.Path("out/results.csv").read_text().splitlines()
         assert main([*arguments, "--seeds", "0", "--json", "bench.json"]) == 0
         lines = pathlib.Path("out/results.csv").read_text().splitlines()
-        assert lines[0].startswith("algorithm,seed,steps_to_goal,seconds_to_goal,seconds,best_step,success_best")
-        assert [line.split(",")[:2] for line in lines[1:]] == [["stub", "0"], ["stub", "1"]]
+        assert lines[0].startswith("task,algorithm,interface,seed,steps,steps_to_goal,seconds_to_goal,seconds")
+        assert [line.split(",")[:4] for line in lines[1:]] == [["point", "stub", "global", seed] for seed in "01"]
         assert lines[2] == first[1]
         (cell,) = json.loads(pathlib.Path("bench.json").read_text())["cells"]
         assert cell["success_best"] == 1.0 and 0 < cell["seconds_to_goal"] <= cell["seconds"]
-        assert pathlib.Path("out/learning.png").stat().st_size > 10_000
-        assert main([*arguments, "--seeds", "0"]) == 0  # finished: nothing is trained again
+        assert pathlib.Path("out/learning-point.png").stat().st_size > 10_000
+        assert "interquartile mean" in capsys.readouterr().out.lower()
+
+        # What is committed is enough: in a fresh clone there are no runs.
+        shutil.rmtree("out/runs")
+        pathlib.Path("out/learning-point.png").unlink()
+        monkeypatch.setattr(running, "train", lambda *arguments: pytest.fail("a finished cell was trained again"))
+        assert main(arguments) == 0
         assert pathlib.Path("out/results.csv").read_text().splitlines() == lines
+        assert pathlib.Path("out/learning-point.png").exists()
+        assert main(["bench", "line", "--report-only", "--out", "out"]) == 0
+        assert main(["bench", "line", "--report-only", "--out", "elsewhere"]) == 2
+        assert "«elsewhere» holds no finished cell" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("columns", ["wide", "-3", "0"])

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from planahead.experiments.statistics import Interval, mean_interval, wilson_interval
+from planahead.experiments.statistics import (
+    Interval,
+    interquartile_estimate,
+    interquartile_mean,
+    mean_interval,
+    wilson_interval,
+)
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 1), (1, 1), (0, 100), (95, 100), (100, 100), (3, 7)])
@@ -38,3 +44,30 @@ def test_the_same_values_give_the_same_interval_and_nan_stays_visible():
     assert mean_interval(values) == mean_interval(values)
     assert np.isnan(mean_interval(np.array([1.0, np.nan])).low)
     assert mean_interval(np.array([4.0])) == Interval(4.0, 4.0)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 8, 11])
+def test_interquartile_mean_is_scipys_trimmed_one(number: int):
+    values = np.random.default_rng(number).normal(size=(3, number))
+    np.testing.assert_allclose(interquartile_mean(values), scipy.stats.trim_mean(values, 0.25, axis=-1))
+
+
+def test_interquartile_interval_is_scipys():
+    values = np.random.default_rng(3).normal(size=9)
+    expected = scipy.stats.bootstrap(
+        (values,), lambda x, axis: scipy.stats.trim_mean(x, 0.25, axis=axis), method="percentile", n_resamples=20_000,
+        rng=np.random.default_rng(4),
+    ).confidence_interval  # fmt: skip
+    found = interquartile_estimate(values)
+    assert found.low < found.value < found.high
+    np.testing.assert_allclose([found.low, found.high], [expected.low, expected.high], atol=0.05)
+
+
+def test_interquartile_estimates_at_their_ends():
+    one = interquartile_estimate(np.array([3.0]))
+    assert one.value == 3.0 and np.isnan([one.low, one.high]).all()  # a single seed says nothing of others
+    never = interquartile_estimate(np.array([1.0, 2.0, np.inf, np.inf, np.inf]))
+    assert np.isinf(never.value) and never.low <= 2.0 and np.isinf(never.high)
+    assert np.isnan(interquartile_estimate(np.array([1.0, np.nan])).value)
+    with pytest.raises(ValueError, match="expected a vector with at least one entry"):
+        interquartile_estimate(np.zeros(0))

@@ -15,9 +15,12 @@ from rich.console import Console
 from planahead.experiments import training
 from planahead.experiments.checkpoint import read_checkpoint_info
 from planahead.experiments.errors import UserError
+from planahead.experiments.experiment import Experiment
 from planahead.experiments.run_directory import RunDirectory
+from planahead.experiments.settings import TrainSettings
 from planahead.experiments.training import train
-from tests.experiments.stubs import Proportional, stub_experiment
+from planahead.tasks import Task
+from tests.experiments.stubs import Proportional, Raising, stub_experiment
 
 TABLES = ("metrics", "validations")
 
@@ -226,3 +229,24 @@ def test_streams_never_share_a_key():
         for i in (0, 1)
     ]
     assert len({tuple(key) for key in keys}) == len(keys)
+
+
+@pytest.mark.usefixtures("stub_names")
+def test_training_may_see_another_task_than_validation(monkeypatch: pytest.MonkeyPatch):
+    seen: list[Task] = []
+    init = Raising.init
+
+    def watched(self: Raising, task: Task, policy: Any, key: Any) -> Any:
+        seen.append(task)
+        return init(self, task, policy, key)
+
+    monkeypatch.setattr(Raising, "init", watched)
+    options = {"task_options": ("start_spread=0.2",), "training_options": ("drift=0.5",)}
+    experiment = Experiment.from_settings(TrainSettings("stub", "point", **options))
+    experiment.first_state()
+    (trained,) = seen
+    worlds = [task.environment for task in (experiment.task, trained)]
+    assert [float(world.start_spread) for world in worlds] == pytest.approx([0.2, 0.2])
+    assert [float(world.drift) for world in worlds] == [0.0, 0.5]
+    with pytest.raises(UserError, match=r"--training-options drfit=0\.5: task 'point' has no option 'drfit'"):
+        Experiment.from_settings(TrainSettings("stub", "point", training_options=("drfit=0.5",)))

@@ -26,8 +26,8 @@ def test_gymnasiums_own_checks_pass(task):
 
 
 def test_the_names_are_those_of_the_environments():
-    names = [gymnasium_name(task) for task in ("cartpole", "mass-spring-damper")]
-    assert names == ["planahead/CartPole-v0", "planahead/MassSpringDamper-v0"]
+    names = [gymnasium_name(task) for task in ("cartpole", "mass-spring-damper", "windmaze-walls")]
+    assert names == ["planahead/CartPole-v0", "planahead/MassSpringDamper-v0", "planahead/WindMazeWalls-v0"]
     register_gymnasium()
 
 
@@ -41,7 +41,7 @@ def test_an_episode_is_that_of_the_pure_environment(task):
     key = jax.random.key(0)  # The worlds and their undisturbed starts use no randomness.
     state, ended, truncated, step = world.reset(key), False, False, 0
     while not ended:
-        action = np.array([0.1 * np.sin(step)], np.float32)
+        action = np.full(world.action_size, 0.1 * np.sin(step), np.float32)
         expected = world.step(state, jnp.asarray(action), key)
         observation, reward, terminated, truncated, info = env.step(action)
         np.testing.assert_allclose(observation, expected.observation, rtol=1e-5, atol=1e-5)
@@ -75,7 +75,7 @@ def test_worlds_that_step_together_match_worlds_that_step_alone(task):
     np.testing.assert_allclose(together.reset(seed=5)[0], alone.reset(seed=5)[0], rtol=1e-6)
     ends = 0
     for step in range(world.episode_steps + 5):
-        action = np.full((3, 1), 0.1 * np.sin(step), np.float32)
+        action = np.full((3, world.action_size), 0.1 * np.sin(step), np.float32)
         *left, left_info = together.step(action)
         *right, right_info = alone.step(action)
         for ours, theirs in zip(left, right, strict=True):

@@ -5,6 +5,7 @@ The observation is one number; episodes end after `length` steps, by termination
 differ from another are leaves, so that one compiled program serves them all.
 """
 
+import dataclasses
 from typing import Any, final
 
 import equinox as eqx
@@ -13,7 +14,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 import planahead as pa
-from planahead.learning import SAC, SACState
+from planahead.learning import SAC, TD3, SACState, TD3State
+from planahead.learning.off_policy import OffPolicy
 from planahead.policies import ActionBox, DirectPolicy, StochasticPolicy
 from planahead.problem import Problem
 from planahead.tasks import Environment, StepInfo, Task, Transition, constant
@@ -131,25 +133,39 @@ QUICK = SAC(
 )
 """Small, fast, and with so little entropy that values are sums of rewards to three digits."""
 
+QUICK_TD3 = TD3(
+    **{field.name: getattr(QUICK, field.name) for field in dataclasses.fields(OffPolicy)},
+    policy_delay=2,
+    target_noise=0.05,
+)
+"""The same for the deterministic policy gradient. The smoothing is narrow, since an action's value is checked to two
+digits where the reward is curved."""
+
+LEARNERS: dict[str, OffPolicy[Any]] = {"sac": QUICK, "td3": QUICK_TD3}
+
 
 def direct_policy(seed: int = 0) -> DirectPolicy:
     return DirectPolicy((1.0,), ActionBox((-1.0,), (1.0,)), hidden=(32, 32), key=jax.random.key(seed))
 
 
 def train(
-    environment: Probe, chunks: int, learner: SAC = QUICK, policy: StochasticPolicy | None = None, seed: int = 0
-) -> SACState:
+    environment: Probe,
+    chunks: int,
+    learner: OffPolicy[Any] = QUICK,
+    policy: StochasticPolicy | None = None,
+    seed: int = 0,
+) -> Any:
     state = learner.init(ProbeTask(environment=environment), policy or direct_policy(seed), jax.random.key(seed))
     for chunk in range(chunks):
         state, _ = learner.advance(state, jax.random.fold_in(jax.random.key(seed), chunk))
     return state
 
 
-def values(state: SACState, observations: list[float], actions: list[float]) -> Float[Array, "2 points"]:
+def values(state: SACState | TD3State, observations: list[float], actions: list[float]) -> Float[Array, "2 points"]:
     """What the two critics say."""
     return state.critic(jnp.array(observations)[:, None], jnp.array(actions)[:, None])
 
 
-def actions(state: SACState, observations: list[float]) -> Float[Array, " points"]:
+def actions(state: SACState | TD3State, observations: list[float]) -> Float[Array, " points"]:
     """What the policy does."""
     return jax.vmap(lambda observation: state.policy.decide(observation).action[0])(jnp.array(observations)[:, None])

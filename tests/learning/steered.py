@@ -65,7 +65,7 @@ class SteeredPolicy(StochasticPolicy):
         if self.noise == "parameters":
             return Proposal.draw(SquashedGaussian(mean, log_std), key)
         draw = None if key is None else jax.random.normal(key, log_std.shape)
-        return Proposal(jnp.tanh(mean), jnp.zeros(()), log_std, draw)
+        return Proposal(jnp.tanh(mean), jnp.zeros(()), action_log_std=log_std, action_noise=draw)
 
     def execute(self, observation: Float[Array, " 1"], proposal: Proposal, memory: Any = None) -> Decision:
         del memory

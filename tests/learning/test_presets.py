@@ -8,24 +8,27 @@ import jax
 import numpy as np
 import pytest
 
-from planahead.learning import algorithm_names, make_algorithm
+from planahead.learning import SAC, TD3, algorithm_names, make_algorithm
 from planahead.learning.presets import check_settings
 from planahead.policies import DirectPolicy, PlannerPolicy
 from planahead.tasks import make_task
-from tests.learning.probes import AIM_AT_HALF, QUICK, ProbeTask, actions
+from tests.learning.probes import AIM_AT_HALF, LEARNERS, ProbeTask, actions
 
 SWITCHES = {
-    "sac": ("action", "action", DirectPolicy),
-    "sac-zop": ("parameters", "parameters", PlannerPolicy),
-    "sac-fop": ("action", "parameters", PlannerPolicy),
-    "sac-foa": ("action", "action", PlannerPolicy),
+    "sac": (SAC, "action", "action", DirectPolicy),
+    "sac-zop": (SAC, "parameters", "parameters", PlannerPolicy),
+    "sac-fop": (SAC, "action", "parameters", PlannerPolicy),
+    "sac-foa": (SAC, "action", "action", PlannerPolicy),
+    "td3": (TD3, "action", "action", DirectPolicy),
+    "td3-zop": (TD3, "parameters", "parameters", PlannerPolicy),
+    "td3-fop": (TD3, "action", "parameters", PlannerPolicy),
 }
 
 
 @pytest.mark.parametrize("name", SWITCHES)
 def test_presets_are_switch_settings(name):
     policy, learner = make_algorithm(name, make_task("cartpole"), jax.random.key(0), batch_size=32)
-    assert (learner.critic, policy.noise, type(policy)) == SWITCHES[name]
+    assert (type(learner), learner.critic, policy.noise, type(policy)) == SWITCHES[name]
     assert learner.batch_size == 32
 
 
@@ -36,17 +39,19 @@ def test_every_preset_is_tested():
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("ddpg", {}, "there is no algorithm 'ddpg'; the known ones are: sac, sac-foa, sac-fop, sac-zop"),
+        ("ddpg", {}, "there is no algorithm 'ddpg'; the known ones are: sac, sac-foa, sac-fop, sac-zop, td3,"),
         (
             "sac",
             {"batchsize": 3},
-            "algorithm 'sac' has no setting 'batchsize'; the known ones are: batch_size, discount,",
+            "algorithm 'sac' has no setting 'batchsize'; the known ones are: .*batch_size, discount,",
         ),
         (
             "sac",
             {"residual": True},
             "algorithm 'sac' has no planner, so no setting 'residual'; leave it out, or use sac-zop",
         ),
+        ("td3", {"prior_weight": 0.1}, "algorithm 'td3' has no planner, so no setting 'prior_weight'; .* use td3-zop"),
+        ("sac-zop", {"entropy": "action"}, "entropy='action' is for plans that noise at the parameters moves"),
     ],
 )
 def test_unknown_names_list_the_known_ones(name, settings, message):
@@ -54,11 +59,22 @@ def test_unknown_names_list_the_known_ones(name, settings, message):
         make_algorithm(name, make_task("cartpole"), jax.random.key(0), **settings)
 
 
-@pytest.mark.parametrize("name", ["sac-zop", "sac-fop", pytest.param("sac-foa", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sac-zop",
+        "sac-fop",
+        "td3-zop",
+        pytest.param("sac-foa", marks=pytest.mark.slow),
+        pytest.param("td3-fop", marks=pytest.mark.slow),
+    ],
+)
 def test_learns_through_a_planner(name):
     """The planner does what its parameter says, and the reward asks for half of what is observed."""
     settings: dict[str, Any] = {
-        field.name: getattr(QUICK, field.name) for field in dataclasses.fields(QUICK) if field.name != "critic"
+        field.name: getattr(LEARNERS[name[:3]], field.name)
+        for field in dataclasses.fields(LEARNERS[name[:3]])
+        if field.name != "critic"
     }
     policy, learner = make_algorithm(name, ProbeTask(environment=AIM_AT_HALF), jax.random.key(0), **settings)
     state, metrics = learner.init(ProbeTask(environment=AIM_AT_HALF), policy, jax.random.key(1)), {}
@@ -112,7 +128,9 @@ def test_a_plan_that_ran_out_of_iterations_is_judged_by_its_residual():
         ("planner_tau", "soft", "planner_tau='soft': a finite number above 0 was expected"),
         ("discount", "nan", "discount='nan': a finite number was expected, e.g. discount=0.99"),
         ("discount", float("nan"), "discount=nan: a finite number was expected, e.g. discount=0.99"),
-        ("key", 3, "algorithm 'sac-zop' has no setting 'key'; the known ones are: batch_size, discount,"),
+        ("entropy", "both", "entropy='both': 'drawn' or 'action' was expected, e.g. entropy=drawn"),
+        ("policy_delay", 2, "algorithm 'sac-zop' has no setting 'policy_delay'; the known ones are"),
+        ("key", 3, "algorithm 'sac-zop' has no setting 'key'; the known ones are: action_noise_floor, batch_size,"),
         ("critic", "action", "algorithm 'sac-zop' has no setting 'critic'; the known ones are"),
     ],
 )

@@ -36,8 +36,8 @@ def steered(noise: NoisePlace = "parameters", parameters: int = 1, **settings) -
     return SteeredPolicy(network, noise, parameters=parameters, **settings)
 
 
-def losses(place: CriticPlace = "action", discount=0.9, scale=True) -> SoftLosses:
-    return SoftLosses(place, discount, scale)
+def losses(place: CriticPlace = "action", discount=0.9, scale=True, **switches) -> SoftLosses:
+    return SoftLosses(place, discount, scale, **switches)
 
 
 def test_targets_by_hand():
@@ -117,12 +117,18 @@ def test_actor_gradient_goes_through_the_plan(noise):
 
 
 @pytest.mark.parametrize(
-    ("place", "noise"), [("action", "parameters"), ("action", "action"), ("parameters", "parameters")]
+    ("place", "noise", "entropy"),
+    [
+        ("action", "parameters", "drawn"),
+        ("action", "parameters", "action"),
+        ("action", "action", "drawn"),
+        ("parameters", "parameters", "drawn"),
+    ],
 )
-def test_a_failed_solve_contributes_nothing(place, noise):
+def test_a_failed_solve_contributes_nothing(place, noise, entropy):
     """Losses and gradients with rows whose solves fail do not depend on these rows, and are means over the others."""
     policy = steered(noise, fails=lambda observation: observation[0] > 0.0)
-    objective, twin = losses(place), critic()
+    objective, twin = losses(place, entropy=entropy, action_noise_floor=1e-3), critic()
     trained, fixed = eqx.partition(policy, policy.trainable())
 
     @jax.jit

@@ -132,3 +132,21 @@ def test_a_global_parameter_becomes_one_per_stage():
     np.testing.assert_array_equal(at_stage(problem, 2).weights, Weighed().weights)
     with pytest.raises(ValueError, match="Weighed has no parameter 'wieght'; its parameters are: gain"):
         pa.per_stage(Weighed(), "wieght")
+
+
+def test_stages_that_are_not_listed_keep_their_values():
+    problem: Any = pa.per_stage(pa.per_stage(Weighed(), "weights"), "weights", range(1, 3))
+    space = pa.ParameterSpace(problem, "weights")
+    assert space.shapes == ((2, 2),) and space.low.tolist() == [0.1] * 4
+    changed: Any = space.insert(problem, jnp.array([2.0, 3.0, 4.0, 5.0]))
+    np.testing.assert_array_equal(changed.weights.values, [[1.0, 10.0], [2.0, 3.0], [4.0, 5.0], [1.0, 10.0]])
+    np.testing.assert_array_equal(space.flatten(changed), [2.0, 3.0, 4.0, 5.0])
+    assert changed.weights.stages == range(1, 3)
+
+
+@pytest.mark.parametrize("stages", [range(0, 5), range(-1, 2), range(2, 2), range(0, 4, 2), range(3, 1)])
+def test_stages_that_do_not_exist_are_refused(stages):
+    with pytest.raises(
+        ValueError, match=r"got stages=range\(.*\); a range\(first, last \+ 1\) within 0…3 was expected"
+    ):
+        pa.per_stage(Weighed(), "gain", stages)

@@ -104,6 +104,18 @@ def test_whole_turns_are_dropped_towards_zero(angle, wrapped, x64):
     assert rest.step(at(0.0, angle, 0.0, 0.0), ZERO, KEY).observation[1] == pytest.approx(wrapped, abs=1e-9)
 
 
+def test_the_published_world_takes_a_wrong_turn_and_any_force(x64):
+    """6.5 rad become π (6.5 mod 2) = 1.571, where 0.217 is meant; and 120 N are 120 N."""
+    rest = dataclasses.replace(CartPole(published=True), gravity=1e-12)
+    assert rest.step(at(0.0, 6.5, 0.0, 0.0), ZERO, KEY).observation[1] == pytest.approx(math.pi / 2, abs=1e-9)
+    assert rest.step(at(0.0, 6.2, 0.0, 0.0), ZERO, KEY).observation[1] == pytest.approx(6.2, abs=1e-9)
+    published = CartPoleTask(definition="published").environment
+    assert published.published and not CartPoleTask().environment.published
+    pushed = published.step(at(0.0, math.pi, 0.0, 0.0), jnp.array([120.0]), KEY).observation[2]
+    full = CartPole().step(at(0.0, math.pi, 0.0, 0.0), jnp.array([120.0]), KEY).observation[2]
+    assert pushed > 1.4 * full
+
+
 def test_swinging_through_the_hanging_position_is_continuous():
     world = CartPole()
     before = at(0.0, math.pi - 0.05, 0.0, 2.0)

@@ -69,7 +69,7 @@ def test_an_action_beyond_the_bounds_acts_like_the_bound(name):
 def test_worlds_with_different_constants_make_a_batch(name):
     world = tasks.make_task(name).environment
     scale = jnp.linspace(0.8, 1.2, 4)
-    worlds = jax.tree.map(lambda leaf: leaf * scale, world)
+    worlds = jax.tree.map(lambda leaf: jnp.multiply.outer(scale, leaf), world)
     key = jax.random.key(3)
     state = world.reset(key)
     batch = jax.vmap(lambda world: world.step(state, jnp.asarray(world.action_high), key))(worlds)

@@ -18,6 +18,7 @@ from planahead.experiments.commands.bench import Bench
 from planahead.experiments.commands.bench_solver import SOLVER_BENCHMARKS
 from planahead.experiments.commands.command import Command
 from planahead.experiments.commands.demo import Demo
+from planahead.experiments.commands.diagnose import Diagnose
 from planahead.experiments.commands.doctor import Doctor
 from planahead.experiments.commands.evaluate import Evaluate
 from planahead.experiments.commands.list import List
@@ -27,7 +28,7 @@ from planahead.experiments.commands.train import Train
 from planahead.experiments.errors import UserError
 from planahead.experiments.files import require_writable, write_json
 
-COMMANDS: tuple[type[Command], ...] = (Demo, Train, Evaluate, Report, Plan, List, Bench, Doctor)
+COMMANDS: tuple[type[Command], ...] = (Demo, Train, Evaluate, Report, Plan, Diagnose, List, Bench, Doctor)
 DESCRIPTION = (
     "Plan with a model, learn from the world: model predictive control and reinforcement learning as one program."
 )

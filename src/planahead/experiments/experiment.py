@@ -48,13 +48,16 @@ class Experiment:
     task: Task
     policy: Policy
     learner: Learner[Any]
+    training_task: Task | None = None
+    """What the learner acts in, where that is not the `task` that it is judged on."""
 
     @classmethod
     def from_settings(cls, settings: TrainSettings) -> "Experiment":
         """Build task, policy and learner by name; names and options that do not exist are errors that list those that
         do.
         """
-        task = make_known_task(settings.task)
+        task = make_known_task(settings.task, "--task-options", **settings.task_arguments())
+        training_task = make_known_task(settings.task, "--training-options", **settings.training_arguments())
         known_algorithm(settings.algorithm)
         key = stream_key(settings.seed, Stream.NETWORKS)
         options: dict[str, Any] = settings.learner_options()
@@ -65,7 +68,7 @@ class Experiment:
             if not options:
                 raise
             raise UserError(f"--options {' '.join(settings.options)}: {error}.") from error
-        return cls(settings, task, policy, learner)
+        return cls(settings, task, policy, learner, training_task if settings.training_options else None)
 
     @classmethod
     def of_run(cls, run: RunDirectory) -> "Experiment":
@@ -76,7 +79,8 @@ class Experiment:
 
     def first_state(self) -> Any:
         key = stream_key(self.settings.seed, Stream.FIRST_STATE)
-        return self.learner.init(self.task, self.policy, key)
+        task = self.task if self.training_task is None else self.training_task
+        return self.learner.init(task, self.policy, key)
 
     def chunk_key(self, chunk: int) -> PRNGKeyArray:
         return stream_key(self.settings.seed, Stream.CHUNK, chunk)
@@ -100,11 +104,15 @@ class Experiment:
     def info(self, kind: str, step: int = 0, chunk: int = 0, seconds: float = 0.0) -> CheckpointInfo:
         return CheckpointInfo(kind, self.settings.algorithm, self.settings.task, step, chunk, seconds)
 
+    def load_state(self, run: RunDirectory) -> tuple[Any, CheckpointInfo]:
+        """The learner's state of the `last` checkpoint."""
+        template = eqx.filter_eval_shape(self.first_state)
+        return load_checkpoint(run.last_checkpoint, template, self.info("learner"))
+
     def load_policy(self, run: RunDirectory, which: str) -> tuple[Policy, CheckpointInfo]:
         """The policy of the `last` or the `best` checkpoint."""
         if which == "last":
-            template = eqx.filter_eval_shape(self.first_state)
-            state, info = load_checkpoint(run.last_checkpoint, template, self.info("learner"))
+            state, info = self.load_state(run)
             return self.learner.policy(state), info
         template = eqx.filter_eval_shape(lambda: self.learner.policy(self.first_state()))
         return load_checkpoint(run.best_checkpoint, template, self.info("policy"))
@@ -123,21 +131,28 @@ def require_same(
         )
 
 
-def make_known_task(name: str) -> Task:
-    """The task called `name`; an unknown name is an error that lists the known ones."""
+def make_known_task(name: str, flag: str = "--task-options", **options: Any) -> Task:
+    """The task called `name`; an unknown name is an error that lists the known ones. `flag` is what the user typed
+    before the options.
+    """
     if name not in task_names():
         raise UserError(
             f"there is no task «{name}»; the known ones are {known_names(task_names())}. See: planahead list"
         )
-    return make_task(name)
+    try:
+        return make_task(name, **options)
+    except (TypeError, ValueError) as error:
+        if not options:
+            raise
+        told = " ".join(f"{option}={value}" for option, value in options.items())
+        raise UserError(f"{flag} {told}: {error}") from error
 
 
-def known_algorithm(name: str) -> str:
-    """`name`, if there is an algorithm of that name."""
+def known_algorithm(name: str, *others: str) -> str:
+    """`name`, if there is an algorithm of that name; `others` are told with the known ones."""
     if name not in algorithm_names():
-        raise UserError(
-            f"there is no algorithm «{name}»; the known ones are {known_names(algorithm_names())}. See: planahead list"
-        )
+        known = known_names((*algorithm_names(), *others))
+        raise UserError(f"there is no algorithm «{name}»; the known ones are {known}. See: planahead list")
     return name
 
 

@@ -4,9 +4,8 @@ Colours are M. Okabe and K. Ito's (2008), which readers with any of the common c
 """
 
 import io
-import itertools
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -95,7 +94,7 @@ def learning_curve(validations: Rows, metrics: Rows, best_step: int | None) -> F
                 axes.plot(
                     best_step, scale * kept[0][name], "*", color=ORANGE, markersize=14, label="best, kept", zorder=5
                 )
-            axes.xaxis.set_major_formatter(_thousands)
+            axes.xaxis.set_major_formatter(thousands)
             axes.set_xlim(left=0)
         handles = {
             label: handle
@@ -103,37 +102,6 @@ def learning_curve(validations: Rows, metrics: Rows, best_step: int | None) -> F
             for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
         }
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles))
-    return figure
-
-
-def learning_curves(runs: Mapping[str, Sequence[Rows]]) -> Figure:
-    """Validated success and return of several algorithms: the mean over seeds, and every seed faintly behind it."""
-    with rc_context(STYLE):
-        figure = Figure(figsize=(9.5, 3.8), layout="constrained")
-        panels = figure.subplots(1, 2)
-        for axes, name, scale in zip(panels, ("success_rate", "mean_return"), (100.0, 1.0), strict=True):
-            for (algorithm, seeds), colour in zip(
-                runs.items(), itertools.cycle((BLUE, ORANGE, GREEN, RED, PURPLE, SKY))
-            ):
-                for rows in seeds:
-                    axes.plot(
-                        _column(rows, "step"), scale * _column(rows, name), color=colour, linewidth=0.9, alpha=0.35
-                    )
-                length = min(len(rows) for rows in seeds)
-                mean = np.mean([scale * _column(rows[:length], name) for rows in seeds], axis=0)
-                axes.plot(
-                    _column(seeds[0][:length], "step"),
-                    mean,
-                    color=colour,
-                    linewidth=2.2,
-                    label=f"{algorithm} ({len(seeds)})",
-                )
-            axes.set(xlabel="environment steps", xlim=(0, None))
-            axes.xaxis.set_major_formatter(_thousands)
-        panels[0].axhline(100 * GOAL, color=GREY, linewidth=0.9, linestyle="--", zorder=1)
-        panels[0].set(title="Success", ylabel="validation episodes that succeed [%]", ylim=(-4, 104))
-        panels[1].set(title="Return", ylabel="mean return of a validation episode")
-        panels[1].legend(title="mean over (seeds)", loc="lower right")
     return figure
 
 
@@ -234,7 +202,7 @@ def _curves(axes: Axes, metrics: Rows, names: Mapping[str, tuple[str | None, str
             axes.legend(loc="best")
         axes.set_ylim(bottom=0)
         axes.set_xlim(left=0)
-        axes.xaxis.set_major_formatter(_thousands)
+        axes.xaxis.set_major_formatter(thousands)
     else:
         _nothing(axes, "not measured by this algorithm")
 
@@ -337,6 +305,6 @@ def _nothing(axes: Axes, why: str) -> None:
     axes.set(xticks=[], yticks=[], xlabel="", ylabel="")
 
 
-def _thousands(value: float, position: Any) -> str:
+def thousands(value: float, position: Any) -> str:
     del position
     return f"{value / 1000:g}k" if value else "0"

@@ -19,11 +19,15 @@ from planahead.experiments.errors import UserError
 _SECONDS_BETWEEN_LOOKS = 0.05
 
 
+class InUse(UserError):
+    """A living process holds the lock."""
+
+
 @contextlib.contextmanager
 def locked(path: pathlib.Path, what: str, patience: float = 0.0) -> Iterator[None]:
     """Hold the lock at `path`; `what` it stands for is told in messages.
 
-    **Raises:** `UserError` where a living process still holds it after `patience` seconds.
+    **Raises:** `InUse` where a living process still holds it after `patience` seconds.
     """
     deadline = time.monotonic() + patience
     while not _take(path):
@@ -35,7 +39,7 @@ def locked(path: pathlib.Path, what: str, patience: float = 0.0) -> Iterator[Non
             _remove(path, text)
         elif time.monotonic() >= deadline:
             who = "a process that it does not name" if holder is None else f"process {holder[0]} on «{holder[1]}»"
-            raise UserError(
+            raise InUse(
                 f"{what} is in use: its lock «{path}» is held by {who}. Wait until that process ends, or stop it; if "
                 "there is no such process any more, delete the lock."
             )

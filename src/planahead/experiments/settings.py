@@ -42,6 +42,11 @@ class TrainSettings:
     without it the task's own, and 0.1 where the task always starts from the same state."""
     options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = ()
     """Settings of the learner that differ from its defaults, e.g. `batch_size=256`."""
+    task_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = ()
+    """Arguments of the task that differ from its defaults, e.g. `interface=stage` or `start_spread=0.2`."""
+    training_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = ()
+    """Arguments of the task while training alone, e.g. `starts=anywhere` for a maze whose goal exploration would not
+    find from its usual start; validation and evaluation are of the task without them."""
 
     def __post_init__(self) -> None:
         for name, least in (("steps", 1), ("validate_every", 1), ("validation_episodes", 1), ("start_spread", 0)):
@@ -51,6 +56,8 @@ class TrainSettings:
         if not 0 <= self.seed < 2**32:
             raise UserError(f"seed is {self.seed}; a whole number from 0 to {2**32 - 1} was expected.")
         self.learner_options()
+        self.task_arguments()
+        self.training_arguments()
 
     def learner_options(self) -> dict[str, Option]:
         """`options` by name.
@@ -59,6 +66,18 @@ class TrainSettings:
         {'batch_size': 64, 'learning_rate': 0.001}
         """
         return read_options("--options", self.options)
+
+    def task_arguments(self) -> dict[str, Option]:
+        """`task_options` by name.
+
+        >>> TrainSettings("sac", "cartpole", task_options=("interface=stage",)).task_arguments()
+        {'interface': 'stage'}
+        """
+        return read_options("--task-options", self.task_options)
+
+    def training_arguments(self) -> dict[str, Option]:
+        """`task_options`, and `training_options` in their place where both name an argument."""
+        return self.task_arguments() | read_options("--training-options", self.training_options)
 
 
 def read_options(flag: str, options: Sequence[str]) -> dict[str, Option]:
@@ -75,7 +94,13 @@ def read_options(flag: str, options: Sequence[str]) -> dict[str, Option]:
     return named
 
 
-_EXAMPLES = {"--options": "batch_size=256", "--problem": "horizon=20"}
+_EXAMPLES = {
+    "--options": "batch_size=256",
+    "--task-options": "interface=stage",
+    "--training-options": "starts=anywhere",
+    "--problem": "horizon=20",
+    "--algorithms": "sac-fop+entropy=action",
+}
 
 
 def _read_value(text: str) -> Option:

@@ -1,13 +1,17 @@
 """The named algorithms: each is a choice of switches, not a copy.
 
-name      critic judges   noise enters at   planner
-sac       action          action            no
-sac-zop   parameters      parameters        yes
-sac-fop   action          parameters        yes
-sac-foa   action          action            yes
+name      learner   critic judges   noise enters at   planner
+sac       SAC       action          action            no
+sac-zop   SAC       parameters      parameters        yes
+sac-fop   SAC       action          parameters        yes
+sac-foa   SAC       action          action            yes
+td3       TD3       action          action            no
+td3-zop   TD3       parameters      parameters        yes
+td3-fop   TD3       action          parameters        yes
 """
 
 import dataclasses
+import functools
 import inspect
 import math
 import typing
@@ -16,8 +20,10 @@ from typing import Any, NamedTuple
 
 from jaxtyping import PRNGKeyArray
 
+from planahead.learning.off_policy import OffPolicy
 from planahead.learning.sac import SAC
 from planahead.learning.soft_losses import CriticPlace
+from planahead.learning.td3 import TD3
 from planahead.planning import SQP
 from planahead.policies import HIDDEN, ActionBox, DirectPolicy, NoisePlace, PlannerPolicy, StochasticPolicy
 from planahead.tasks import Task
@@ -36,6 +42,7 @@ class Preset:
     noise: NoisePlace
     plans: bool
     summary: str
+    learner: type[OffPolicy[Any]] = SAC
 
 
 PRESETS = {
@@ -50,6 +57,17 @@ PRESETS = {
         "action", "parameters", True, "a network steers a planner; first order, exploring in the planner's parameters"
     ),
     "sac-foa": Preset("action", "action", True, "a network steers a planner; first order, exploring in the action"),
+    "td3": Preset("action", "action", False, "the deterministic policy gradient: a network acts by itself", TD3),
+    "td3-zop": Preset(
+        "parameters",
+        "parameters",
+        True,
+        "the deterministic policy gradient: a network steers a planner, zeroth order",
+        TD3,
+    ),
+    "td3-fop": Preset(
+        "action", "parameters", True, "the deterministic policy gradient: a network steers a planner, first order", TD3
+    ),
 }
 
 
@@ -58,14 +76,14 @@ class Algorithm(NamedTuple):
 
     policy: StochasticPolicy
     """Untrained."""
-    learner: SAC
+    learner: OffPolicy[Any]
 
 
 def algorithm_names() -> tuple[str, ...]:
     """The names that `make_algorithm` knows, sorted.
 
     >>> algorithm_names()
-    ('sac', 'sac-foa', 'sac-fop', 'sac-zop')
+    ('sac', 'sac-foa', 'sac-fop', 'sac-zop', 'td3', 'td3-fop', 'td3-zop')
     """
     return tuple(sorted(PRESETS))
 
@@ -95,7 +113,7 @@ def make_algorithm(
       one, of ±80.
     - `planner_tau`: smooths the plan across active-set changes, see `SQP`.
     - `hidden_layers`, `hidden_units`: of the networks of policy and critics.
-    - `settings`: fields of `SAC`, e.g. `batch_size=256`.
+    - `settings`: fields of the learner, `SAC` or `TD3`, e.g. `batch_size=256`.
 
     **Raises:** `ValueError` for an unknown name or setting (the message lists the known ones), and for settings that do
     not fit.
@@ -116,14 +134,14 @@ def make_algorithm(
     }
     networks = {"hidden_layers": hidden_layers, "hidden_units": hidden_units}
     # What is left at its default need not be known to an algorithm without a planner.
-    changed = {setting: value for setting, value in planning.items() if value != _SETTINGS[setting].default}
+    changed = {setting: value for setting, value in planning.items() if value != _settings(SAC)[setting].default}
     check_settings(name, {**changed, **networks, **settings})
-    learner = SAC(critic=preset.critic, hidden_layers=hidden_layers, hidden_units=hidden_units, **settings)
+    learner = preset.learner(critic=preset.critic, hidden_layers=hidden_layers, hidden_units=hidden_units, **settings)
     environment, hidden = task.environment, (hidden_units,) * hidden_layers
     box = ActionBox(environment.action_low, environment.action_high)
     if not preset.plans:
         policy = DirectPolicy(environment.observation_scale, box, hidden=hidden, key=key)
-        return Algorithm(policy, learner)
+        return Algorithm(learner.check(policy), learner)
     policy = PlannerPolicy(
         task.problem,
         task.planner_state,
@@ -137,7 +155,7 @@ def make_algorithm(
         hidden=hidden,
         key=key,
     )
-    return Algorithm(policy, learner)
+    return Algorithm(learner.check(policy), learner)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,10 +167,13 @@ class _Setting:
     least: float = -math.inf
     positive: bool = False
     planner: bool = False
+    words_known: tuple[str, ...] = ()
 
     def accepts(self, value: Any) -> bool:
         if value is None:
             return self.default is None
+        if self.words_known:
+            return value in self.words_known
         if type(value) is not self.kind and not (self.kind is float and type(value) is int):
             return False
         return self.kind in (bool, str) or (
@@ -160,19 +181,24 @@ class _Setting:
         )
 
     def words(self) -> str:
+        if self.words_known:
+            return " or ".join(f"'{word}'" for word in self.words_known)
         words = {bool: "true or false", int: "a whole number", float: "a finite number", str: "a word"}[self.kind]
         if self.positive:
             words += " above 0"
         return words if self.least == -math.inf else f"{words}, at least {self.least:g}"
 
 
-def _settings() -> dict[str, _Setting]:
-    """All settings of `make_algorithm`, those of `SAC` included, from the two signatures."""
+@functools.cache
+def _settings(learner: type[OffPolicy[Any]]) -> Mapping[str, _Setting]:
+    """All settings of `make_algorithm` for a learner, from the two signatures."""
     known: dict[str, _Setting] = {}
-    hints = typing.get_type_hints(SAC)
-    for field in dataclasses.fields(SAC):
+    hints = typing.get_type_hints(learner)
+    for field in dataclasses.fields(learner):
         if field.name != "critic":
-            known[field.name] = _Setting(hints[field.name], field.default)
+            kind = hints[field.name]
+            words = typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else ()
+            known[field.name] = _Setting(str if words else kind, field.default, words_known=words)
     hints = typing.get_type_hints(make_algorithm)
     for parameter in inspect.signature(make_algorithm).parameters.values():
         if parameter.kind is parameter.KEYWORD_ONLY:
@@ -187,10 +213,8 @@ def _settings() -> dict[str, _Setting]:
     for name in ("planner_iterations", "hidden_layers", "hidden_units"):
         known[name] = dataclasses.replace(known[name], least=1.0)
     known["planner_tau"] = dataclasses.replace(known["planner_tau"], positive=True)
+    known["prior_weight"] = dataclasses.replace(known["prior_weight"], planner=True)
     return known
-
-
-_SETTINGS = _settings()
 
 
 def check_settings(name: str, settings: Mapping[str, Any]) -> None:
@@ -202,15 +226,16 @@ def check_settings(name: str, settings: Mapping[str, Any]) -> None:
     Traceback (most recent call last):
     ValueError: warm_start='no': true or false was expected, e.g. warm_start=False
     """
-    plans = PRESETS[name].plans
-    known = sorted(setting for setting, about in _SETTINGS.items() if plans or not about.planner)
+    preset = PRESETS[name]
+    every = _settings(preset.learner)
+    known = sorted(setting for setting, about in every.items() if preset.plans or not about.planner)
     for setting, value in settings.items():
-        about = _SETTINGS.get(setting)
+        about = every.get(setting)
         if about is None:
             raise ValueError(f"algorithm '{name}' has no setting '{setting}'; the known ones are: {', '.join(known)}")
         if setting not in known:
             raise ValueError(
-                f"algorithm '{name}' has no planner, so no setting '{setting}'; leave it out, or use sac-zop"
+                f"algorithm '{name}' has no planner, so no setting '{setting}'; leave it out, or use {name}-zop"
             )
         if not about.accepts(value):
             example = 1e-3 if about.default is None else about.default

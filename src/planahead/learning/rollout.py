@@ -43,8 +43,9 @@ class Tally(eqx.Module):
     violated_episodes: Float[Array, ""]
 
     def metrics(self) -> dict[str, Array]:
-        """Means per episode and per step; those per episode are NaN where no episode ended."""
+        """How many episodes ended, and means per episode and per step; those per episode are NaN where none ended."""
         return {
+            "episodes": self.episodes,
             "return": self.returns / self.episodes,
             "episode_length": self.lengths / self.episodes,
             "success_rate": self.successes / self.episodes,

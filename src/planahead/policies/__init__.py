@@ -12,8 +12,10 @@ from planahead.policies.policy import (
     flat_settings as flat_settings,
 )
 from planahead.policies.sensitivity import (
+    Linearised as Linearised,
     Sensitivity as Sensitivity,
     control_jacobian as control_jacobian,
+    linearised as linearised,
     local_action_entropy as local_action_entropy,
     sensitivities as sensitivities,
     smallest_singular_value as smallest_singular_value,

@@ -140,10 +140,10 @@ class PlannerPolicy(StochasticPolicy):
         outputs = self.network(observation)
         mean, log_std = outputs[: self.space.size], outputs[self.space.size :]
         if self.residual:
-            mean = mean + unsquash(self.space.to_unit(self.space.flatten(self.problem)), ANCHOR_MARGIN)
+            mean = mean + unsquash(self.default_unit(), ANCHOR_MARGIN)
         if self.noise == "action":
             draw = None if key is None else jax.random.normal(key, log_std.shape, log_std.dtype)
-            return Proposal(jnp.tanh(mean), jnp.zeros((), mean.dtype), log_std, draw)
+            return Proposal(jnp.tanh(mean), jnp.zeros((), mean.dtype), action_log_std=log_std, action_noise=draw)
         return Proposal.draw(SquashedGaussian(mean, log_std), key)
 
     def execute(self, observation: Float[Array, " observation"], proposal: Proposal, memory: Any = None) -> Decision:
@@ -172,6 +172,9 @@ class PlannerPolicy(StochasticPolicy):
             return None
         cold = cold_start(problem, state)
         return jax.tree.map(lambda warm, cold: jnp.where(memory.known, warm, cold), memory.guess, cold)
+
+    def default_unit(self) -> Float[Array, " parameters"]:
+        return self.space.to_unit(self.space.flatten(self.problem))
 
     def trainable(self) -> PyTree[bool]:
         return mask_of(self, lambda policy: policy.network)

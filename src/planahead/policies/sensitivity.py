@@ -15,13 +15,16 @@ which is exact for a linear map, also with nφ > nu, where a density at one poin
 be a proxy.
 """
 
+import dataclasses
 import math
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from planahead.policies.policy import Decision
 from planahead.policies.stochastic import Proposal, StochasticPolicy
 
 
@@ -57,13 +60,41 @@ def sensitivities(
 def control_jacobian(
     policy: StochasticPolicy, observation: Float[Array, " observation"]
 ) -> Float[Array, "nu parameters"]:
-    """J at one observation: one back-solve per control."""
+    """J at one observation and the deterministic φ: one back-solve per control."""
+    return linearised(policy, observation, policy.propose(observation), policy.initial_memory()).jacobian
 
-    def action(unit: Float[Array, " parameters"]) -> Float[Array, " nu"]:
-        proposal = Proposal(unit, jnp.zeros((), unit.dtype))
-        return policy.box.to_unit(policy.execute(observation, proposal, policy.initial_memory()).action)
 
-    return jax.jacrev(action)(policy.propose(observation).unit)
+class Linearised(eqx.Module):
+    """A decision and how its action answers to the proposal."""
+
+    decision: Decision
+    """Its action has the derivative J by the proposal, and none by anything else."""
+    jacobian: Float[Array, "nu parameters"]
+    """J, in unit coordinates on both sides, a constant; zero where the plan has no valid gradient."""
+
+
+def linearised(
+    policy: StochasticPolicy, observation: Float[Array, " observation"], proposal: Proposal, memory: Any = None
+) -> Linearised:
+    """Execute a proposal and keep J: one solve and one back-solve per control, and none when it is differentiated.
+
+    a(φ + dφ) ≈ a(φ) + J dφ is exact to first order, which is all there is: J has no derivative here, since that would
+    be a second derivative of the plan.
+    """
+
+    def act(unit: Float[Array, " parameters"]) -> tuple[Float[Array, " nu"], Decision]:
+        decision = policy.execute(observation, Proposal(unit, jnp.zeros((), unit.dtype)), memory)
+        return policy.box.to_unit(decision.action), decision
+
+    here = jax.lax.stop_gradient(proposal.unit)
+    action, pull_back, decision = jax.vjp(act, here, has_aux=True)
+    (jacobian,) = jax.vmap(pull_back)(jnp.eye(action.size, dtype=action.dtype))
+    jacobian = jax.lax.stop_gradient(jacobian)
+    moved = action + jacobian @ (proposal.unit - here)
+    decision = dataclasses.replace(
+        decision, action=policy.box.from_unit(moved), log_probability=proposal.log_probability
+    )
+    return Linearised(decision, jacobian)
 
 
 def smallest_singular_value(jacobian: Float[Array, "nu parameters"]) -> Float[Array, ""]:

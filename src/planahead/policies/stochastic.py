@@ -69,6 +69,8 @@ class Proposal(eqx.Module):
     """The action, or the planner's parameters φ where there is a planner, in unit coordinates [-1, 1]."""
     log_probability: Float[Array, ""]
     """Log density of `unit`; 0 where it was not drawn."""
+    log_std: Float[Array, " proposal"] | None = None
+    """With noise at `unit`: its log standard deviation before squashing."""
     action_log_std: Float[Array, " action"] | None = None
     """With noise at a planned action: its log standard deviation before squashing."""
     action_noise: Float[Array, " action"] | None = None
@@ -78,9 +80,9 @@ class Proposal(eqx.Module):
     def draw(cls, distribution: SquashedGaussian, key: PRNGKeyArray | None) -> "Proposal":
         """A sample of `distribution`, or its mode without a `key`."""
         if key is None:
-            return cls(distribution.mode(), jnp.zeros((), distribution.mean.dtype))
+            return cls(distribution.mode(), jnp.zeros((), distribution.mean.dtype), distribution.log_std)
         sample = distribution.sample(key)
-        return cls(sample.value, sample.log_probability)
+        return cls(sample.value, sample.log_probability, distribution.log_std)
 
 
 class StochasticPolicy(Policy):
@@ -115,6 +117,11 @@ class StochasticPolicy(Policy):
     @abc.abstractmethod
     def trainable(self) -> PyTree[bool]:
         """A policy-shaped tree that is true at the leaves a learner may write."""
+
+    def default_unit(self) -> Float[Array, " proposal"] | None:
+        """The proposal that plans with the problem as it comes, unit φ of its own parameters; `None` where a proposal
+        has no default, as without a planner."""
+        return None
 
     @property
     def drawn_size(self) -> int:

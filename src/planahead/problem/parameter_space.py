@@ -12,14 +12,14 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from planahead.problem.fields import parameter_boxes
-from planahead.problem.per_stage import PerStage, is_per_stage
+from planahead.problem.per_stage import is_per_stage
 from planahead.problem.problem import Problem
 
 
 class ParameterSpace(eqx.Module):
     """Names, shapes and boxes of a problem's parameters; flattens them and writes them back.
 
-    A per-stage parameter contributes `(N + 1) · size` entries, stage by stage.
+    A per-stage parameter contributes `size` entries for each of its `stages`, all `N + 1` by default, stage by stage.
 
     **Arguments:**
 
@@ -99,8 +99,8 @@ class ParameterSpace(eqx.Module):
         start, new = 0, []
         for name, shape in zip(self.names, self.shapes, strict=True):
             stop = start + int(np.prod(shape))
-            value = jnp.reshape(values[start:stop], shape)
-            new.append(PerStage(value) if is_per_stage(getattr(problem, name)) else value)
+            old, value = getattr(problem, name), jnp.reshape(values[start:stop], shape)
+            new.append(old.with_listed(value) if is_per_stage(old) else value)
             start = stop
         return eqx.tree_at(
             lambda tree: [getattr(tree, name) for name in self.names], problem, new, is_leaf=is_per_stage
@@ -149,4 +149,4 @@ class ParameterSpace(eqx.Module):
 
 
 def _array(value) -> Array:
-    return value.values if is_per_stage(value) else jnp.asarray(value)
+    return value.listed if is_per_stage(value) else jnp.asarray(value)

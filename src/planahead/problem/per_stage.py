@@ -23,35 +23,64 @@ P = TypeVar("P", bound=eqx.Module)
 class PerStage(eqx.Module):
     """A leaf of a problem with one value for every stage.
 
-    **Arguments:** `values`, shape `[N + 1, ...]`: `values[k]` is what the problem's methods see at stage `k`; the
-    terminal methods see `values[N]`.
+    **Arguments:**
+
+    - `values`, shape `[N + 1, ...]`: `values[k]` is what the problem's methods see at stage `k`; the terminal methods
+        see `values[N]`.
+    - `stages`: which of them a `ParameterSpace` lists, all by default. The others keep their values: a weight on the
+        given initial state, for instance, moves no plan, and neither does one on the control that stage N lacks.
     """
 
     values: Float[Array, "stages ..."] = eqx.field(converter=jnp.asarray)
+    stages: range | None = eqx.field(static=True, default=None)
+
+    @property
+    def listed(self) -> Float[Array, "listed ..."]:
+        """The values at `stages`."""
+        return self.values[self._slice]
+
+    def with_listed(self, values: Float[Array, "listed ..."]) -> "PerStage":
+        """The same with other values at `stages`."""
+        return PerStage(self.values.at[self._slice].set(values), self.stages)
+
+    @property
+    def _slice(self) -> slice:
+        return slice(None) if self.stages is None else slice(self.stages.start, self.stages.stop)
 
 
 def is_per_stage(node: Any) -> bool:
     return isinstance(node, PerStage)
 
 
-def per_stage(problem: P, name: str) -> P:
+def per_stage(problem: P, name: str, stages: range | None = None) -> P:
     """Turn the global parameter `name` of `problem` into a per-stage one with the same value at every stage.
+
+    `stages` are those that a `ParameterSpace` lists, without a gap; all by default.
+
+    **Raises:** `ValueError` for a name or for stages that do not exist; the message lists the names that do.
 
     >>> import planahead as pa
     >>> problem = per_stage(pa.make_task("cartpole").problem, "angle_reference")
     >>> problem.angle_reference.values.shape
     (6,)
+    >>> problem = per_stage(pa.make_task("cartpole").problem, "angle_reference", range(1, 6))
+    >>> pa.ParameterSpace(problem).size
+    5
     """
     known = list(parameter_boxes(problem))
     if name not in known:
         raise ValueError(
             f"{type(problem).__name__} has no parameter '{name}'; its parameters are: {', '.join(known) or 'none'}."
         )
+    horizon = _horizon(problem)
+    if stages is not None and not (stages.step == 1 and 0 <= stages.start < stages.stop <= horizon + 1):
+        raise ValueError(f"per_stage got stages={stages}; a range(first, last + 1) within 0…{horizon} was expected.")
     value = getattr(problem, name)
-    if is_per_stage(value):
+    if is_per_stage(value) and stages is None:
         return problem
-    values = PerStage(jnp.broadcast_to(value, (_horizon(problem) + 1, *jnp.shape(value))))
-    return eqx.tree_at(lambda tree: getattr(tree, name), problem, values)
+    everywhere = value.values if is_per_stage(value) else jnp.broadcast_to(value, (horizon + 1, *jnp.shape(value)))
+    values = PerStage(everywhere, stages)
+    return eqx.tree_at(lambda tree: getattr(tree, name), problem, values, is_leaf=is_per_stage)
 
 
 def _horizon(problem: Any) -> int:

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
         CartPoleState as CartPoleState,
         CartPoleTask as CartPoleTask,
     )
+    from planahead.tasks.chain import (
+        Chain as Chain,
+        ChainProblem as ChainProblem,
+        ChainState as ChainState,
+        ChainTask as ChainTask,
+    )
     from planahead.tasks.drawing import render as render
     from planahead.tasks.environment import (
         Environment as Environment,
@@ -29,11 +35,18 @@ if TYPE_CHECKING:
     )
     from planahead.tasks.registry import make_task as make_task, task_names as task_names
     from planahead.tasks.task import Task as Task
+    from planahead.tasks.wind_maze import (
+        WindMaze as WindMaze,
+        WindMazeProblem as WindMazeProblem,
+        WindMazeState as WindMazeState,
+        WindMazeTask as WindMazeTask,
+    )
 
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "planahead.tasks.cart_pole": ["CartPole", "CartPoleProblem", "CartPoleState", "CartPoleTask"],
+        "planahead.tasks.chain": ["Chain", "ChainProblem", "ChainState", "ChainTask"],
         "planahead.tasks.drawing": ["render"],
         "planahead.tasks.environment": ["Environment", "StepInfo", "Transition", "constant"],
         "planahead.tasks.mass_spring_damper": [
@@ -44,5 +57,6 @@ __getattr__, __dir__ = lazy_names(
         ],
         "planahead.tasks.registry": ["make_task", "task_names"],
         "planahead.tasks.task": ["Task"],
+        "planahead.tasks.wind_maze": ["WindMaze", "WindMazeProblem", "WindMazeState", "WindMazeTask"],
     },
 )

@@ -28,7 +28,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from planahead.problem import Bounds, Problem, Slack, angle_difference, parameter, rk4, static
 from planahead.tasks.environment import Environment, StepInfo, Transition, check_constants, constant
-from planahead.tasks.task import Task
+from planahead.tasks.task import Definition, Interface, Task, check_choice, with_stages
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -111,6 +111,9 @@ class CartPole(Environment[CartPoleState]):
     time_step: float = static(TIME_STEP)  # s
     episode_steps: int = static(200)
     success_steps: int = static(10)
+    published: bool = static(False)
+    """The world with the mistakes of the published one: actions are not clipped, and an angle θ beyond ±2π becomes
+    π (θ mod 2), where θ mod 2π was meant. The pole jumps then."""
 
     def ode(self, x: Float[Array, " 4"], u: Float[Array, " 1"]) -> Float[Array, " 4"]:
         return cart_pole_ode(self, x, u)
@@ -118,7 +121,7 @@ class CartPole(Environment[CartPoleState]):
     def reset(self, key: PRNGKeyArray) -> CartPoleState:
         hanging = jnp.array([0.0, math.pi, 0.0, 0.0])
         spread = self.start_spread * jax.random.uniform(key, (4,), minval=-1.0, maxval=1.0)
-        x = _wrap(hanging + spread)
+        x = self._wrap(hanging + spread)
         return CartPoleState(x=x, step=jnp.array(0), upright_steps=self._stands(x).astype(int))
 
     def observe(self, state: CartPoleState) -> Float[Array, " 4"]:
@@ -126,8 +129,9 @@ class CartPole(Environment[CartPoleState]):
 
     def step(self, state: CartPoleState, action: Float[Array, " 1"], key: PRNGKeyArray) -> Transition[CartPoleState]:
         del key  # The world is deterministic.
-        force = jnp.clip(action, jnp.asarray(self.action_low), jnp.asarray(self.action_high))
-        x = _wrap(rk4(self.ode, state.x, force, self.time_step))
+        low, high = jnp.asarray(self.action_low), jnp.asarray(self.action_high)
+        force = action if self.published else jnp.clip(action, low, high)
+        x = self._wrap(rk4(self.ode, state.x, force, self.time_step))
         stands = self._stands(x)
         new = CartPoleState(x=x, step=state.step + 1, upright_steps=jnp.where(stands, state.upright_steps + 1, 0))
         on_track = jnp.abs(x[0]) <= self.position_limit  # False for NaN too
@@ -139,6 +143,12 @@ class CartPole(Environment[CartPoleState]):
             truncated=on_track & (new.step >= self.episode_steps),
             info=StepInfo(violation=~on_track, success=on_track & (new.upright_steps >= self.success_steps)),
         )
+
+    def _wrap(self, x: Float[Array, " 4"]) -> Float[Array, " 4"]:
+        """Drop whole turns of the angle towards zero: 6.5 becomes 0.217, and π stays π."""
+        if self.published:  # 6.5 becomes 1.571
+            return x.at[1].set(jnp.where(jnp.abs(x[1]) > 2 * math.pi, math.pi * jnp.mod(x[1], 2), x[1]))
+        return x.at[1].set(jnp.fmod(x[1], 2 * math.pi))
 
     def _stands(self, x: Float[Array, " 4"]) -> Bool[Array, ""]:
         return jnp.abs(angle_difference(x[1], 0.0)) < self.upright_angle
@@ -213,18 +223,36 @@ class CartPoleProblem(Problem):
 
 @final
 class CartPoleTask(Task[CartPole, CartPoleProblem]):
-    """Swing-up with a planner that sees 0.25 s ahead and a policy that tells it which angle to aim at."""
+    """Swing-up with a planner that sees 0.25 s ahead and a policy that tells it which angle to aim at.
 
-    environment: CartPole = eqx.field(default_factory=CartPole)
-    problem: CartPoleProblem = eqx.field(default_factory=CartPoleProblem)
+    **Arguments:**
+
+    - `environment`, `problem`: replace the defaults.
+    - `definition`: `"published"` takes the world with its mistakes; the planning problem has none.
+    - `interface`: `"global"` has one learned parameter, `"stage"` one for each of the stages 1…N.
+    """
+
+    environment: CartPole
+    problem: CartPoleProblem
     name: str = static("cartpole")
     learned_parameters: tuple[str, ...] = static(("angle_reference",))
     state_names: tuple[str, ...] = static(STATE_NAMES)
 
+    def __init__(
+        self,
+        environment: CartPole | None = None,
+        problem: CartPoleProblem | None = None,
+        *,
+        definition: Definition = "corrected",
+        interface: Interface = "global",
+    ):
+        check_choice(self, "definition", definition, Definition)
+        check_choice(self, "interface", interface, Interface)
+        self.environment = CartPole(published=definition == "published") if environment is None else environment
+        problem = CartPoleProblem() if problem is None else problem
+        if interface == "stage":
+            problem = with_stages(problem, {"angle_reference": range(1, problem.horizon + 1)})
+        self.problem = problem
+
     def planner_state(self, observation: Float[Array, " 4"]) -> Float[Array, " 4"]:
         return observation
-
-
-def _wrap(x: Float[Array, " 4"]) -> Float[Array, " 4"]:
-    """Drop whole turns of the angle towards zero: 6.5 becomes 0.217, and π stays π."""
-    return x.at[1].set(jnp.fmod(x[1], 2 * math.pi))

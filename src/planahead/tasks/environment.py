@@ -28,7 +28,7 @@ DOCUMENTED = ("Observation", "Action", "Reward", "Terminates", "Truncates", "Suc
 State = TypeVar("State")
 
 
-def constant(default: float, *, positive: bool = False) -> Any:
+def constant(default: float | tuple[tuple[float, ...], ...], *, positive: bool = False) -> Any:
     """A field that is an array leaf: it can be swept, batched and differentiated, but is nothing that a policy learns.
 
     A value that is not finite, or not positive where it has to be, raises `ValueError` where `check_constants` is
@@ -54,7 +54,7 @@ def check_constants(module: eqx.Module) -> None:
             raise ValueError(f"{type(module).__name__} got {name}={value}; expected {expected}.")
 
 
-def _as_array(value: ArrayLike) -> Array:
+def _as_array(value: ArrayLike | tuple[Any, ...]) -> Array:
     return jnp.asarray(value, dtype=float)
 
 
@@ -102,8 +102,8 @@ class Environment(eqx.Module, Generic[State]):
     """Lower end of every action, finite. `step` clips to the bounds."""
     action_high: eqx.AbstractVar[tuple[float, ...]]
     start_spread: eqx.AbstractVar[Array]
-    """Half width of a uniform draw that `reset` adds to every state, in the state's unit; 0 for none. Evaluations
-    perturb starts with it."""
+    """How far starts lie apart: 0 for always the same one, else, unless the docstring says otherwise, the half width of
+    a uniform draw that `reset` adds to every state, in the state's unit. Evaluations perturb starts with it."""
     time_step: eqx.AbstractVar[float]  # s
     episode_steps: eqx.AbstractVar[int]
     """Steps after which an episode is truncated."""

@@ -26,7 +26,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from planahead.problem import Bounds, Problem, Slack, euler, parameter, static
 from planahead.tasks.environment import Environment, StepInfo, Transition, check_constants, constant
-from planahead.tasks.task import Task
+from planahead.tasks.task import Interface, Task, check_choice, with_stages
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -214,7 +214,11 @@ class MassSpringDamperProblem(Problem):
 class MassSpringDamperTask(Task[MassSpringDamper, MassSpringDamperProblem]):
     """Rest at the origin, with a planner whose eight parameters are wrong by default and exact with `matched=True`.
 
-    `environment` and `problem` replace the defaults; `matched` and `problem` exclude each other.
+    **Arguments:**
+
+    - `environment`, `problem`: replace the defaults; `matched` and `problem` exclude each other.
+    - `interface`: `"global"` has 8 learned parameters, `"stage"` 120: the model and the weight of the force at the
+        stages 0…19, the weights of the states at 1…19, and at stage 20 the terminal ones.
     """
 
     environment: MassSpringDamper
@@ -231,12 +235,19 @@ class MassSpringDamperTask(Task[MassSpringDamper, MassSpringDamperProblem]):
         problem: MassSpringDamperProblem | None = None,
         *,
         matched: bool = False,
+        interface: Interface = "global",
     ):
+        check_choice(self, "interface", interface, Interface)
         if matched and problem is not None:
             raise ValueError("MassSpringDamperTask got matched=True and a problem; leave one of them out.")
         self.environment = MassSpringDamper() if environment is None else environment
         matching = MassSpringDamperProblem.matched(self.environment) if matched else None
-        self.problem = matching or problem or MassSpringDamperProblem()
+        problem = matching or problem or MassSpringDamperProblem()
+        if interface == "stage":
+            controls = range(problem.horizon)
+            model = dict.fromkeys(("mass", "damping", "stiffness", "force_weight_root"), controls)
+            problem = with_stages(problem, {**model, "state_weight_root": range(1, problem.horizon)})
+        self.problem = problem
 
     def planner_state(self, observation: Float[Array, " 2"]) -> Float[Array, " 2"]:
         return observation

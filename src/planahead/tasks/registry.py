@@ -5,7 +5,7 @@ import importlib
 import inspect
 from typing import Any
 
-from planahead.tasks.names import TASKS
+from planahead.tasks.names import TASKS, VARIANTS
 from planahead.tasks.task import Task
 
 
@@ -13,7 +13,7 @@ def task_names() -> tuple[str, ...]:
     """The names that `make_task` knows, sorted.
 
     >>> task_names()
-    ('cartpole', 'mass-spring-damper')
+    ('cartpole', 'chain', 'mass-spring-damper', 'windmaze-easy', 'windmaze-hard', 'windmaze-walls')
     """
     return tuple(sorted(TASKS))
 
@@ -25,7 +25,8 @@ def make_task(name: str, **options: Any) -> Task:
 
     - `name`: one of `task_names()`.
     - `options`: constants of the task's environment (`start_spread=0.1`, `pole_mass=0.2`), which change the world and
-        leave the planner's belief about it as it is; or arguments of the task (`problem=CartPoleProblem(horizon=20)`).
+        leave the planner's belief about it as it is; or arguments of the task (`problem=CartPoleProblem(horizon=20)`,
+        `interface="stage"`).
 
     **Raises:** `ValueError` for an unknown name or option; the message lists the known ones.
 
@@ -36,8 +37,9 @@ def make_task(name: str, **options: Any) -> Task:
         raise ValueError(f"there is no task '{name}'; the known ones are: {', '.join(task_names())}.")
     module, _, kind = TASKS[name].partition(":")
     build: type[Task] = getattr(importlib.import_module(module), kind)
-    known = [parameter for parameter in inspect.signature(build).parameters if parameter != "name"]
-    settings = {option: value for option, value in options.items() if option in known}
+    variant = VARIANTS.get(name, {})  # what the name says is no option any more
+    known = [parameter for parameter in inspect.signature(build).parameters if parameter not in ("name", *variant)]
+    settings = variant | {option: value for option, value in options.items() if option in known}
     world = {option: value for option, value in options.items() if option not in known}
     task = build(**settings)
     if not world:

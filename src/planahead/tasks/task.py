@@ -1,13 +1,23 @@
-"""A task pairs a plant with the planning problem that is meant to control it."""
+"""A task pairs a plant with the planning problem that is meant to control it.
+
+Two options recur. `definition` is `"corrected"`, or `"published"` to compare with others on a task as they wrote it,
+mistakes included. `interface` says what a policy writes: `"global"`, one value of every learned parameter, or
+`"stage"`, one for every stage at which it can move the plan: a cost of states at the stages 1…N (the first state is
+given), what belongs to a control or a transition at 0…N-1.
+"""
 
 import abc
-from typing import Any, Generic, TypeVar
+from collections.abc import Mapping
+from typing import Any, Generic, Literal, TypeVar, get_args
 
 import equinox as eqx
 from jaxtyping import Array, Float
 
-from planahead.problem import Problem
+from planahead.problem import Problem, per_stage
 from planahead.tasks.environment import Environment
+
+Definition = Literal["corrected", "published"]
+Interface = Literal["global", "stage"]
 
 E = TypeVar("E", bound=Environment[Any])
 P = TypeVar("P", bound=Problem)
@@ -31,3 +41,17 @@ class Task(eqx.Module, Generic[E, P]):
     @abc.abstractmethod
     def planner_state(self, observation: Float[Array, " observation"]) -> Float[Array, " nx"]:
         """The planner's initial state, computed from the observation alone."""
+
+
+def check_choice(kind: object, option: str, value: Any, choices: Any) -> None:
+    """Raises `ValueError` where an option of a task is none of the `choices`, a `Literal`."""
+    if value not in get_args(choices):
+        expected = " or ".join(repr(choice) for choice in get_args(choices))
+        raise ValueError(f"{type(kind).__name__} got {option}={value!r}; {expected} was expected.")
+
+
+def with_stages(problem: P, stages: Mapping[str, range]) -> P:
+    """`problem` with every named parameter per stage, learned at the given stages."""
+    for name, which in stages.items():
+        problem = per_stage(problem, name, which)
+    return problem

@@ -15,50 +15,90 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Bench(Command):
-    """Train algorithms with several seeds, one after the other, and write one CSV. Run again after an interruption, it
-    goes on. Several may run at once with the same --out and other algorithms or seeds.
+    """Train tasks x algorithms x interfaces x seeds, and write curves, a table with intervals and figures. Run again
+    after an interruption, it goes on; what is finished is not trained again. Several may run at once with the same
+    --out.
     """
 
     benchmark: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="BENCHMARK")]
-    """`swing-up`: the cart-pole with a horizon of 0.25 s. The benchmarks of solvers, `table1`, `nmpc`, `scaling` and
-    `latency`, have options of their own: `planahead bench table1 --help`."""
-    algorithms: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME")] = ("sac-zop", "sac-fop", "sac-foa", "sac")
-    """Which algorithms."""
-    seeds: Annotated[tuple[int, ...], tyro.conf.arg(metavar="SEED")] = (0, 1, 2)
-    """One run per algorithm and seed."""
-    steps: int = 100_000
+    """`swing-up`: the cart-pole with a horizon of 0.25 s. `mpc-prior`: what a planner is worth to a learner, on
+    cart-pole, wind maze and chain. The benchmarks of solvers, `table1`, `nmpc`, `scaling` and `latency`, have options
+    of their own: `planahead bench table1 --help`."""
+    tasks: Annotated[tuple[str, ...], tyro.conf.arg(metavar="TASK")] = ()
+    """Which tasks; the benchmark's own unless given."""
+    algorithms: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME[+SETTING=VALUE...]")] = ()
+    """Which algorithms, each with settings that differ from its own; `planner` is the planner as it comes."""
+    interfaces: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME")] = ()
+    """What a policy writes: `global`, one value per parameter, or `stage`, one per stage."""
+    seeds: Annotated[tuple[int, ...], tyro.conf.arg(metavar="SEED")] = ()
+    """Which seeds: a run for every combination."""
+    steps: int | None = None
     """Environment steps per run."""
-    episodes: int = 100
+    episodes: int | None = None
     """Deterministic episodes per evaluation."""
+    jobs: int = 1
+    """Processes at a time, each on cores of its own where there are enough."""
     out: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Where runs, CSV and picture go; runs/bench-BENCHMARK unless given."""
+    """Where runs, curves, tables and pictures go; runs/bench-BENCHMARK unless given."""
+    report_only: bool = False
+    """Make tables and pictures anew from rows and curves of DIR, and train nothing."""
 
     name: ClassVar[str] = "bench"
     examples: ClassVar[tuple[str, ...]] = (
         "swing-up",
         "swing-up --algorithms sac-zop sac --seeds 0 --steps 50000 --out runs/quick",
+        "mpc-prior --jobs 2",
+        "mpc-prior --tasks cartpole --algorithms sac-fop sac-fop+entropy=action sac-fop+prior_weight=0.1",
+        "mpc-prior --report-only --out benchmarks/mpc-prior",
     )
 
     def run(self, console: "Console") -> Mapping[str, Any]:
-        from planahead.experiments import bench
+        from planahead.experiments.bench.definition import cells, known_benchmark
+        from planahead.experiments.bench.jobs import run_cells_at_once
+        from planahead.experiments.bench.report import picture_path, write_benchmark_report
+        from planahead.experiments.bench.results import read_results
+        from planahead.experiments.bench.running import results_locked, run_cells
+        from planahead.experiments.bench.summary import summary_table
         from planahead.experiments.commands.bench_solver import SOLVER_BENCHMARKS
         from planahead.experiments.errors import UserError, at_least
-        from planahead.experiments.experiment import known_algorithm
-        from planahead.experiments.tables import benchmark_table
 
         others = [command.name.removeprefix("bench ") for command in SOLVER_BENCHMARKS]
-        task = bench.benchmark_task(self.benchmark, others)
-        at_least("--episodes", self.episodes, 1)
-        for algorithm in self.algorithms:
-            known_algorithm(algorithm)
-        if not self.algorithms or not self.seeds:
-            raise UserError("nothing to do: give at least one name to --algorithms and one number to --seeds.")
+        benchmark = known_benchmark(self.benchmark, others)
+        for option in ("steps", "episodes", "jobs"):
+            value = getattr(self, option)
+            if value is not None:
+                at_least(f"--{option}", value, 1)
+        wanted = cells(benchmark, self.tasks, self.algorithms, self.interfaces, self.seeds, self.steps, self.episodes)
         out = self.out or pathlib.Path("runs") / f"bench-{self.benchmark}"
-        cells = bench.bench(task, self.algorithms, self.seeds, self.steps, out, self.episodes, console)
-        console.print(
-            benchmark_table(
-                cells, f"{self.benchmark}: {self.steps:,} steps per run, {self.episodes} episodes per evaluation"
-            )
-        )
-        console.print(f"{out / 'results.csv'}, {out / 'learning.png'}", highlight=False, soft_wrap=True)
-        return {"benchmark": self.benchmark, "task": task, "steps": self.steps, "cells": bench.summaries(cells)}
+        failed: Mapping[str, str] = {}
+        if not self.report_only:
+            console.print(f"{len(wanted)} cells in {out}", highlight=False, soft_wrap=True)
+            if self.jobs == 1:
+                outcome = run_cells(wanted, out, console)
+            else:
+                outcome = run_cells_at_once(wanted, out, self.jobs, console)
+            failed = outcome.failed
+            if outcome.taken:
+                console.print(f"left to the processes that are at work at them: {', '.join(outcome.taken)}")
+        if failed and not read_results(out / "results.csv"):
+            raise UserError(_told(failed))
+        with results_locked(out):
+            summaries = write_benchmark_report(out)
+        for task in dict.fromkeys(summary.task for summary in summaries):
+            title = f"{task}: interquartile means over seeds, and their 95 % intervals"
+            console.print(summary_table([s for s in summaries if s.task == task], title))
+            console.print(f"{picture_path(out, task)}", highlight=False, soft_wrap=True)
+        console.print(f"{out / 'results.csv'}, {out / 'summary.md'}", highlight=False, soft_wrap=True)
+        if failed:
+            raise UserError(_told(failed))
+        keys = {cell.key for cell in wanted}
+        results = read_results(out / "results.csv")
+        return {
+            "benchmark": self.benchmark,
+            "cells": [dataclasses.asdict(result) for key, result in results.items() if key in keys],
+            "summary": [summary.flat() for summary in summaries],
+        }
+
+
+def _told(failed: Mapping[str, str]) -> str:
+    return f"{len(failed)} cells failed. " + " ".join(f"{name}: {reason}" for name, reason in failed.items())

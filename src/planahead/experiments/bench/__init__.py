@@ -1,0 +1,14 @@
+"""Tasks × algorithms × interfaces × seeds: every combination is a cell, trained, evaluated and kept.
+
+    CELL = TASK-ALGORITHM-INTERFACE-SEED
+
+    OUT/runs/CELL/           an ordinary run, with its report (none for the planner as it comes)
+    OUT/curves/CELL.csv      its learning curve, a row per validation, written when the cell is finished
+    OUT/results.csv          a row per finished cell
+    OUT/summary.csv, .md     a row per algorithm: interquartile means over seeds with their intervals
+    OUT/learning-TASK.png    success, return and violations over environment steps
+    OUT/results.lock         while a process writes these
+
+All but `runs/` is small enough to be kept under version control: a cell whose row and curve are there is finished,
+whether its run is still there or not, and table and pictures can be made anew from rows and curves alone.
+"""

@@ -1,0 +1,190 @@
+"""What a benchmark of learners consists of: its tasks with what training on them is like, and its cells.
+
+Everything that may differ between tasks is said here, and nowhere else.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
+
+from planahead.experiments import experiment
+from planahead.experiments.errors import UserError, known_names
+from planahead.experiments.settings import TrainSettings, read_options
+from planahead.tasks import task_names
+from planahead.tasks.task import Interface
+
+PLANNER = "planner"
+"""The entry of the planner as it comes, which is evaluated and not trained."""
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Entry:
+    """An algorithm, and the settings in which it differs from its preset."""
+
+    algorithm: str
+    options: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> "Entry":
+        """The entry that a user wrote. Two spellings of the same settings are the same entry.
+
+        >>> print(Entry.parse("sac-fop+prior-weight=0.10+entropy=action"))
+        sac-fop+entropy=action+prior_weight=0.1
+        """
+        algorithm, *parts = text.split("+")
+        options = read_options("--algorithms", parts)
+        if algorithm == PLANNER:
+            if options:
+                raise UserError(f"--algorithms got «{text}»; {PLANNER} is the planner as it comes and has no settings.")
+            return cls(algorithm)
+        experiment.known_algorithm(algorithm, PLANNER)
+        try:
+            experiment.check_settings(algorithm, options)
+        except ValueError as error:
+            raise UserError(f"--algorithms {text}: {error}.") from error
+        words = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in options.items()}
+        return cls(algorithm, tuple(f"{name}={words[name]}" for name in sorted(words)))
+
+    @property
+    def trained(self) -> bool:
+        return self.algorithm != PLANNER
+
+    def __str__(self) -> str:
+        return "+".join((self.algorithm, *self.options))
+
+
+@dataclasses.dataclass(frozen=True)
+class Conditions:
+    """How every algorithm is trained and judged on a task."""
+
+    steps: int = 100_000
+    """Environment steps per run."""
+    validate_every: int = 4_000
+    validation_episodes: int = 25
+    start_spread: float | None = None
+    """As in `TrainSettings`: of a validation's starts."""
+    episodes: int = 100
+    """Deterministic episodes per evaluation at the end."""
+    options: tuple[str, ...] = ()
+    """Settings of every learner on this task, before those of its entry."""
+    training_options: tuple[str, ...] = ()
+    """As in `TrainSettings`: arguments of the task that only training sees."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One training, or one evaluation of the planner as it comes."""
+
+    task: str
+    entry: Entry
+    interface: str
+    seed: int
+    conditions: Conditions = dataclasses.field(default_factory=Conditions, compare=False)
+
+    @property
+    def key(self) -> tuple[str, str, str, int]:
+        """What tells cells apart, in the order of the table."""
+        return self.task, str(self.entry), self.interface, self.seed
+
+    @property
+    def name(self) -> str:
+        """
+        >>> Cell("cartpole", Entry("sac-zop"), "global", 3).name
+        'cartpole-sac-zop-global-3'
+        """
+        return "-".join(map(str, self.key))
+
+    @property
+    def settings(self) -> TrainSettings:
+        """Of the cell's run; an entry's own settings win over those of the task."""
+        c = self.conditions
+        options: dict[str, Any] = {
+            **read_options("--options", c.options),
+            **read_options("--options", self.entry.options),
+        }
+        return TrainSettings(
+            self.entry.algorithm,
+            self.task,
+            steps=c.steps,
+            seed=self.seed,
+            validate_every=c.validate_every,
+            validation_episodes=c.validation_episodes,
+            start_spread=c.start_spread,
+            options=tuple(f"{name}={value}" for name, value in options.items()),
+            task_options=() if self.interface == "global" else (f"interface={self.interface}",),
+            training_options=c.training_options,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+    """What is compared unless told."""
+
+    summary: str
+    tasks: Mapping[str, Conditions]
+    algorithms: tuple[str, ...]
+    seeds: tuple[int, ...]
+    interfaces: tuple[str, ...] = ("global",)
+
+
+BENCHMARKS: dict[str, Benchmark] = {
+    "swing-up": Benchmark(
+        summary="the cart-pole with a horizon of 0.25 s",
+        tasks={"cartpole": Conditions()},
+        algorithms=("sac-zop", "sac-fop", "sac-foa", "sac"),
+        seeds=(0, 1, 2),
+    ),
+    "mpc-prior": Benchmark(
+        summary="is a planner worth having for a learner? Cart-pole, hard wind maze and chain",
+        tasks={
+            "cartpole": Conditions(),  # which always starts hanging, and is judged from perturbed starts
+            # From the usual start nobody ever meets the goal: 12,000 steps of SAC, SAC-ZOP and SAC-FOP bring 60 times
+            # nothing. Training from the whole course, as published, meets it in every tenth episode.
+            "windmaze-hard": Conditions(training_options=("starts=anywhere",)),
+            "chain": Conditions(),
+        },
+        algorithms=("sac", "sac-zop", "sac-fop", "sac-foa", "td3", PLANNER),
+        seeds=(0, 1, 2, 3, 4),
+    ),
+}
+
+
+def known_benchmark(name: str, others: Sequence[str] = ()) -> Benchmark:
+    """The benchmark called `name`; `others` are benchmarks that train nothing."""
+    if name not in BENCHMARKS:
+        raise UserError(f"there is no benchmark «{name}»; the known ones are {known_names((*BENCHMARKS, *others))}.")
+    return BENCHMARKS[name]
+
+
+def cells(
+    benchmark: Benchmark,
+    tasks: Sequence[str] = (),
+    algorithms: Sequence[str] = (),
+    interfaces: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    steps: int | None = None,
+    episodes: int | None = None,
+) -> list[Cell]:
+    """The cells of a benchmark, those of the first seed first, so that comparisons are complete early. What is empty or
+    `None` is as the benchmark has it; tasks that it does not have are trained under the default `Conditions`.
+
+    The planner as it comes has one cell per task: it knows of no seed and no interface.
+    """
+    for task in tasks:
+        if task not in task_names():
+            raise UserError(f"--tasks got «{task}»; the known ones are {known_names(task_names())}.")
+    for interface in interfaces:
+        if interface not in get_args(Interface):
+            raise UserError(f"--interfaces got «{interface}»; the known ones are {known_names(get_args(Interface))}.")
+    changes = {name: value for name, value in (("steps", steps), ("episodes", episodes)) if value is not None}
+    entries = [Entry.parse(text) for text in algorithms or benchmark.algorithms]
+    found: dict[tuple[str, str, str, int], Cell] = {}
+    for seed in seeds or benchmark.seeds:
+        for task in tasks or benchmark.tasks:
+            conditions = dataclasses.replace(benchmark.tasks.get(task, Conditions()), **changes)
+            for interface in interfaces or benchmark.interfaces:
+                for entry in entries:
+                    where = (interface, seed) if entry.trained else ("global", 0)
+                    cell = Cell(task, entry, *where, conditions)
+                    found.setdefault(cell.key, cell)
+    return list(found.values())

@@ -1,0 +1,100 @@
+"""Learning curves of a benchmark's task: interquartile mean over seeds, and its interval as a band."""
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from planahead.experiments.bench.definition import Entry
+from planahead.experiments.evaluation import GOAL
+from planahead.experiments.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, STYLE, thousands
+from planahead.experiments.run_directory import Rows
+from planahead.experiments.statistics import interquartile_estimate
+
+COLOURS = {
+    "sac": BLUE,
+    "sac-zop": ORANGE,
+    "sac-fop": GREEN,
+    "sac-foa": RED,
+    "td3": PURPLE,
+    "td3-zop": SKY,
+    "td3-fop": "#7A5C00",
+    "planner": GREY,
+}
+"""An algorithm looks the same on every task; its variants are told apart by their lines."""
+STROKES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
+PANELS = (
+    ("success_rate", 100.0, "Success", "validation episodes that succeed [%]"),
+    ("mean_return", 1.0, "Return", "mean return of a validation episode"),
+    ("train_violations_per_step", 100.0, "Violations while training, per step", "steps that violate [%]"),
+    ("train_violations_per_episode", 100.0, "Violations while training, per episode", "episodes that violate [%]"),
+)
+RESAMPLES = 2_000  # of a point of a band: an end is known to 2 % of its width
+
+Curves = Mapping[tuple[str, str], Sequence[Rows]]
+"""The curves of all seeds by algorithm and interface."""
+
+
+def benchmark_figure(task: str, curves: Curves) -> Figure:
+    """Success and return in validation above, violations while training below."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(9.5, 7.2), layout="constrained")
+        panels = figure.subplots(2, 2).ravel()
+        figure.suptitle(task, x=0.01, ha="left", fontweight="bold")
+        looks = dict(zip(curves, _looks(curves), strict=True))
+        longest = max(rows[-1]["step"] for seeds in curves.values() for rows in seeds)
+        for axes, (name, scale, title, label) in zip(panels, PANELS, strict=True):
+            for key, seeds in curves.items():
+                _line(axes, seeds, name, scale, *looks[key])
+            axes.set(title=title, ylabel=label, xlabel="environment steps", xlim=(0, longest or None))
+            axes.xaxis.set_major_formatter(thousands)
+            if name != "mean_return":
+                axes.set_ylim(-4, 104) if name == "success_rate" else axes.set_ylim(bottom=0)
+        panels[0].axhline(100 * GOAL, color=GREY, linewidth=0.9, linestyle=":", zorder=1)
+        for (algorithm, interface), seeds in curves.items():
+            colour, stroke = looks[algorithm, interface]
+            where = "" if interface == "global" else f", {interface}"
+            number = f" ({len(seeds)})" if Entry(algorithm).trained else ""
+            panels[0].plot([], [], color=colour, linestyle=stroke, label=f"{algorithm}{where}{number}")
+        handles, labels = panels[0].get_legend_handles_labels()
+        title = "interquartile mean over (seeds) and its 95 % bootstrap interval; dashed grey: nothing trained"
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5), title=title)
+    return figure
+
+
+def _line(axes: Axes, seeds: Sequence[Rows], name: str, scale: float, colour: str, stroke: object) -> None:
+    """Interquartile mean and band at the steps that all seeds have and know."""
+    length = min(len(rows) for rows in seeds)
+    steps = np.array([row["step"] for row in seeds[0][:length]])
+    values = scale * np.array([[row[name] for row in rows[:length]] for rows in seeds])
+    known = np.isfinite(values).all(axis=0)
+    if not known.any():
+        return
+    if length == 1:  # nothing was trained
+        axes.axhline(float(np.mean(values)), color=colour, linestyle="--", linewidth=1.4)
+        return
+    found = [interquartile_estimate(column, RESAMPLES) for column in values.T[known]]
+    line = {"color": colour, "linestyle": stroke}
+    axes.plot(steps[known], [estimate.value for estimate in found], linewidth=1.9, **line)
+    if not math.isnan(found[0].low):
+        low, high = [estimate.low for estimate in found], [estimate.high for estimate in found]
+        axes.fill_between(steps[known], low, high, color=colour, alpha=0.15, linewidth=0)
+
+
+def _looks(curves: Curves) -> Iterator[tuple[str, object]]:
+    """Colour and stroke of every line."""
+    seen: dict[str, int] = {}
+    others = itertools.cycle(("#000000", "#7F7F00", "#5B2A86"))
+    extra: dict[str, str] = {}
+    for algorithm, _ in curves:
+        base = algorithm.partition("+")[0]
+        colour = COLOURS.get(base) or extra.setdefault(base, next(others))
+        if not Entry(base).trained:
+            yield colour, "--"
+            continue
+        yield colour, STROKES[seen.get(base, 0) % len(STROKES)]
+        seen[base] = seen.get(base, 0) + 1

@@ -1,0 +1,156 @@
+"""Cells, one after the other or several at once, each of which can be interrupted and gone on with.
+
+A cell is finished where its row and its curve are in OUT. Any other is trained from its run's last checkpoint, or from
+the start where there is none. While a process works at a cell it holds OUT/runs/CELL.lock, so that several invocations
+may share OUT.
+"""
+
+import contextlib
+import dataclasses
+import pathlib
+import time
+from collections.abc import Sequence
+
+import jax
+from rich.console import Console
+
+from planahead.experiments.bench.definition import Cell
+from planahead.experiments.bench.report import curve_path, write_benchmark_report
+from planahead.experiments.bench.results import (
+    Result,
+    add_result,
+    curve_of_run,
+    planner_curve,
+    read_curve,
+    read_results,
+    result_of_planner,
+    result_of_run,
+    told_settings,
+    write_curve,
+)
+from planahead.experiments.errors import UserError
+from planahead.experiments.evaluated_run import evaluate_policy, evaluate_run, write_evaluation
+from planahead.experiments.experiment import Stream, make_known_task, stream_key
+from planahead.experiments.files import make_folder
+from planahead.experiments.fixed_planner import FixedPlanner
+from planahead.experiments.lock import InUse, locked
+from planahead.experiments.report import write_report
+from planahead.experiments.run_directory import Rows, RunDirectory
+from planahead.experiments.training import prepare, train
+from planahead.experiments.versions import commit
+
+SECONDS_FOR_RESULTS = 120.0  # to wait for another process that writes table and pictures, which takes it seconds
+
+
+def run_path(out: pathlib.Path, cell: Cell) -> pathlib.Path:
+    return out / "runs" / cell.name
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of the cells that were asked for, by their names."""
+
+    finished: tuple[str, ...]
+    """Now or before."""
+    taken: tuple[str, ...]
+    """By other processes, which are at work at them."""
+    failed: dict[str, str]
+    """And why."""
+
+
+def finished_result(out: pathlib.Path, cell: Cell) -> Result | None:
+    """The row of a cell that is finished. Raises `UserError` where a cell of that name is another one."""
+    result = read_results(out / "results.csv").get(cell.key)
+    path = curve_path(out, cell.name)
+    if result is None or not path.exists():
+        return None
+    if result.settings != told_settings(cell):
+        raise UserError(
+            f"«{cell.name}» in «{out / 'results.csv'}» was made with «{result.settings}», and «{told_settings(cell)}» "
+            "is asked for. Remove its row and its curve, or choose another folder with --out."
+        )
+    steps = cell.conditions.steps if cell.entry.trained else 0
+    return result if result.steps >= steps and read_curve(path)[-1]["step"] >= steps else None
+
+
+def run_cell(cell: Cell, out: pathlib.Path, console: Console) -> Result:
+    """Train and evaluate a cell, and put it into the table; a finished one is only looked up.
+
+    **Raises:** `InUse` where another process is at it, `KeyboardInterrupt` where the user stopped it.
+    """
+    make_folder(out / "runs")
+    commit()  # kept for the row: the source may be changed while the cell runs
+    with locked(out / "runs" / f"{cell.name}.lock", f"the cell «{cell.name}»"):
+        result = finished_result(out, cell)
+        if result is None:
+            result, curve = (_train_cell if cell.entry.trained else _judge_planner)(cell, out, console)
+            publish(out, result, curve)
+        return result
+
+
+def _train_cell(cell: Cell, out: pathlib.Path, console: Console) -> tuple[Result, Rows]:
+    path = run_path(out, cell)
+    experiment, run = prepare(cell.settings, path, resume=RunDirectory(path).config_path.exists())
+    if not train(experiment, run, console).finished:
+        raise KeyboardInterrupt
+    evaluated = evaluate_run(run, cell.conditions.episodes, experiment=experiment)
+    write_evaluation(evaluated)
+    write_report(evaluated)
+    curve = curve_of_run(run)
+    return result_of_run(cell, evaluated, curve), curve
+
+
+def _judge_planner(cell: Cell, out: pathlib.Path, console: Console) -> tuple[Result, Rows]:
+    del out
+    console.print(f"evaluating the planner on {cell.task} …", style="dim", highlight=False)
+    task, start = make_known_task(cell.task), time.perf_counter()
+    key = stream_key(0, Stream.EVALUATION)  # the starts of all evaluations, see `evaluate_run`
+    rows, _ = evaluate_policy(task, FixedPlanner(task), str(cell.entry), key, cell.conditions.episodes)
+    curve = planner_curve(rows[0].evaluation)
+    return result_of_planner(cell, rows, time.perf_counter() - start, curve), curve
+
+
+def run_cells(cells: Sequence[Cell], out: pathlib.Path, console: Console) -> Outcome:
+    """Run the cells in this process, one after the other. One that fails does not keep the others from being run.
+
+    **Raises:** `KeyboardInterrupt` where the user stopped it; the same call goes on where this one left off.
+    """
+    finished: list[str] = []
+    taken: list[str] = []
+    failed: dict[str, str] = {}
+    for number, cell in enumerate(cells, start=1):
+        if finished_result(out, cell) is not None:
+            finished.append(cell.name)
+            continue
+        console.rule(f"{cell.name} ({number} of {len(cells)})", style="dim")
+        try:
+            run_cell(cell, out, console)
+            finished.append(cell.name)
+        except InUse:
+            console.print("another process is at work at it", style="dim")
+            taken.append(cell.name)
+        except UserError as error:
+            console.print(f"failed: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+            failed[cell.name] = str(error)
+        except KeyboardInterrupt:
+            console.print("stopped; the same command goes on where this one left off")
+            raise
+        jax.clear_caches()  # compiled programs of finished cells would only pile up
+    return Outcome(tuple(finished), tuple(taken), failed)
+
+
+def publish(out: pathlib.Path, result: Result, curve: Rows) -> None:
+    """Put a finished cell into table, curves and pictures, beside what other processes put there.
+
+    The curve is written last: a cell that has one is finished.
+    """
+    with results_locked(out):
+        add_result(out / "results.csv", result)
+        write_curve(curve_path(out, result.name), curve)
+        write_benchmark_report(out, tasks=(result.task,))
+
+
+def results_locked(out: pathlib.Path) -> contextlib.AbstractContextManager[None]:
+    """Nobody else writes table and pictures meanwhile."""
+    make_folder(out)
+    return locked(out / "results.lock", f"the benchmark «{out}»", SECONDS_FOR_RESULTS)

@@ -1,0 +1,104 @@
+"""`planahead diagnose`."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import tyro
+
+from planahead.experiments.commands.command import Command
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@dataclasses.dataclass(frozen=True)
+class Diagnose(Command):
+    """Show what a planner's parameters can reach from the states that a policy visits, and where the gradient through
+    the plan is blind; warn of spurious stationary points.
+    """
+
+    subject: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN|TASK")]
+    """The folder of a run, whose last policy and critic are diagnosed, or a task, whose planner is, as it comes."""
+    states: int = 200
+    """Visited states, drawn from 25 episodes."""
+    samples: int = 64
+    """Draws from the parameter box at every state."""
+    seed: int = 0
+    """Of starts, states and draws."""
+    out: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Where diagnosis.csv and diagnosis.png go; the run's folder, or diagnosis-TASK, unless given."""
+
+    name: ClassVar[str] = "diagnose"
+    examples: ClassVar[tuple[str, ...]] = ("cartpole", "runs/fop --states 400", "cartpole --json diagnosis.json")
+
+    def run(self, console: "Console") -> Mapping[str, Any]:
+        import csv
+        import io
+
+        import jax
+        from rich import box
+        from rich.table import Table
+
+        from planahead.experiments import figures
+        from planahead.experiments.diagnosis import diagnose
+        from planahead.experiments.diagnosis_figure import diagnosis_figure
+        from planahead.experiments.errors import at_least
+        from planahead.experiments.experiment import Experiment, Stream, make_known_task, stream_key
+        from planahead.experiments.files import make_folder, write_text
+        from planahead.experiments.progress import percent
+        from planahead.experiments.run_directory import RunDirectory
+        from planahead.learning import make_algorithm
+        from planahead.policies import StochasticPolicy
+
+        at_least("--states", self.states, 1)
+        at_least("--samples", self.samples, 1)
+        run = RunDirectory(pathlib.Path(self.subject))
+        critic = None
+        if run.path.is_dir():
+            experiment = Experiment.of_run(RunDirectory.open(run.path))
+            state, info = experiment.load_state(run)
+            task, policy = experiment.task, experiment.learner.policy(state)
+            if getattr(experiment.learner, "critic", None) == "action":
+                critic = state.critic
+            whose = f"{info.algorithm} on {info.task} after {info.step:,} steps"
+        else:
+            task = make_known_task(self.subject)
+            # An offset of zero from the default parameters: the planner as it comes.
+            policy, _ = make_algorithm("sac-fop", task, jax.random.key(self.seed), residual=True)
+            whose = f"{self.subject}, the planner as it comes"
+        out = self.out or (run.path if run.path.is_dir() else pathlib.Path(f"diagnosis-{self.subject}"))
+        console.print(f"planning from {self.states} visited states …", style="dim")
+        assert isinstance(policy, StochasticPolicy)
+        found = diagnose(task, policy, stream_key(self.seed, Stream.EVALUATION), self.states, self.samples, critic)
+
+        environment, summary = task.environment, found.summary()
+        make_folder(out)
+        rows = found.rows(environment.observation_names, environment.action_names)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(out / "diagnosis.csv", text.getvalue())
+        figures.save(diagnosis_figure(found, whose, environment.action_names), out / "diagnosis.png")
+
+        table = Table(title=whose, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+        for heading in ("", "at the policy's parameters", "over the parameter box"):
+            table.add_column(heading, justify="right" if heading else "left")
+        s = summary
+        table.add_row(
+            "median of σ_min",
+            f"{s['smallest_singular_value_median']:.3g}",
+            f"{s['smallest_singular_value_median_over_box']:.3g}",
+        )
+        table.add_row("blind", percent(s["blind"]), percent(s["blind_over_box"]))
+        table.add_row("spurious stationary points", percent(s["spurious"]), "")
+        table.add_row("action box in reach, median", "", percent(s["reach_median"]))
+        table.add_row("failed solves", percent(s["failed_solves"]), percent(s["failed_solves_over_box"]))
+        console.print(table)
+        warnings = found.warnings()
+        for warning in warnings:
+            console.print(f"warning: {warning}", style="yellow", highlight=False, soft_wrap=True)
+        console.print(f"{out / 'diagnosis.csv'}, {out / 'diagnosis.png'}", highlight=False, soft_wrap=True)
+        return {"subject": self.subject, **summary, "warnings": warnings}

@@ -1,0 +1,318 @@
+r"""The loop of every learner with a replay: act, store, and learn from what was stored.
+
+    for every step:   z_t ~ explore(o_t),   a_t = execute(o_t, z_t),   replay ← (o_t, z_t, r_t, o_{t+1}, terminated)
+                      then, once warmed up, one `update` per `steps_per_update` environment steps
+
+While warming up, z is uniform in the unit box. A concrete learner says how it explores and what an update is; its state
+says which of its leaves an update writes, so that only these are carried through the gradient steps.
+
+The state is one pytree that holds everything: save its leaves, load them, and the run goes on to the same numbers.
+"""
+
+import abc
+import dataclasses
+from typing import ClassVar, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, PyTree
+
+from planahead.learning.critics import TwinCritic
+from planahead.learning.imitation import Imitated, check_demonstrator, demonstrate, imitate
+from planahead.learning.learner import Learner, Metrics
+from planahead.learning.replay import Replay
+from planahead.learning.rollout import Lanes, Tally, start_lanes, step_lanes
+from planahead.learning.soft_losses import CriticPlace, Experience
+from planahead.policies import HIDDEN, Policy, Proposal, StochasticPolicy
+from planahead.policies.sensitivity import sensitivities
+from planahead.tasks import Task
+
+DIAGNOSED = 32  # observations per chunk for the plan's sensitivity: shares are known to ±9 % (one standard deviation)
+IMITATION = 1  # folded into a chunk's key, so that the keys of everything else are the same without imitation
+
+
+class UpdateSums(eqx.Module):
+    """Sums over gradient steps; every field is a scalar."""
+
+    updates: eqx.AbstractVar[Float[Array, ""]]
+
+    def metrics(self) -> Metrics:
+        """Means per gradient step; NaN where there was none."""
+        names = [field.name for field in dataclasses.fields(self) if field.name != "updates"]
+        return {name: getattr(self, name) / self.updates for name in names}
+
+
+class OffPolicyState(eqx.Module):
+    """Everything that changes while learning, and what it is about."""
+
+    task: eqx.AbstractVar[Task]
+    policy: eqx.AbstractVar[StochasticPolicy]
+    critic: eqx.AbstractVar[TwinCritic]
+    replay: eqx.AbstractVar[Replay[Experience]]
+    lanes: eqx.AbstractVar[Lanes]
+    steps: eqx.AbstractVar[Int[Array, ""]]
+    """Environment steps taken, over all environments."""
+
+    def with_policy(self: "State", policy: StochasticPolicy) -> "State":
+        """The state in which learning starts from another policy."""
+        return eqx.tree_at(lambda state: state.policy, self, policy)
+
+    @abc.abstractmethod
+    def written(self) -> PyTree[bool]:
+        """A state-shaped tree, true at the leaves that a gradient step writes."""
+
+
+State = TypeVar("State", bound=OffPolicyState)
+
+
+class OffPolicy(Learner[State]):
+    """A learner with a replay and twin critics. Rewards are maximised.
+
+    **Raises:** `ValueError` for numbers that do not fit together, with the nearest ones that do; `init` raises it for a
+    policy that this learner cannot train.
+    """
+
+    critic: CriticPlace = eqx.field(default="action", static=True)
+    """What the critic judges beside the observation."""
+    discount: float = eqx.field(default=0.99, static=True)
+    """γ: rewards count for about 100 steps, half an episode of the tasks here."""
+    polyak: float = eqx.field(default=0.005, static=True)
+    """τ, the share of a trained network that enters its target network at every update of it (Haarnoja et al. 2018;
+    Fujimoto et al. 2018)."""
+    learning_rate: float = eqx.field(default=1e-3, static=True)
+    """Adam's, for everything that is trained."""
+    batch_size: int = eqx.field(default=256, static=True)
+    """Rows per gradient step. With 128 the cart-pole is lost again more often, and a step costs nearly the same."""
+    replay_size: int = eqx.field(default=200_000, static=True)
+    """Transitions kept: whole runs of the tasks here, in 10 MB for the cart-pole."""
+    environments: int = eqx.field(default=16, static=True)
+    """Simulated side by side."""
+    steps_per_update: int = eqx.field(default=4, static=True)
+    """Environment steps per gradient step."""
+    warm_up_steps: int = eqx.field(default=2_000, static=True)
+    """Environment steps with uniform proposals and without learning: ten episodes of the cart-pole."""
+    steps_per_chunk: int = eqx.field(default=2_000, static=True)
+    """Environment steps per call of `advance`: about a second, so that progress is seen and a stop is prompt."""
+    prior_weight: float = eqx.field(default=0.0, static=True)
+    """w of a pull of the planner's parameters towards the problem's own, see `soft_losses.py`; off at 0, since only who
+    knows the problem can say what its defaults are worth. In units of return: w is lost by parameters half a box off
+    the default."""
+    imitation_steps: int = eqx.field(default=0, static=True)
+    """Gradient steps towards the default planner between warming up and learning, see `imitation.py`; off at 0, since
+    it presumes that the default planner is worth being imitated. Half of the environments then warm up with it."""
+    hidden_layers: int = eqx.field(default=len(HIDDEN), static=True)
+    """Of the critics."""
+    hidden_units: int = eqx.field(default=HIDDEN[0], static=True)
+
+    sums: ClassVar[type[UpdateSums]]
+    """What an update hands back."""
+
+    def __check_init__(self):
+        whole = ("batch_size", "replay_size", "environments", "steps_per_update", "steps_per_chunk", "hidden_layers")
+        for name in (*whole, "hidden_units"):
+            self._check_range(name, getattr(self, name) >= 1, "at least 1 was expected")
+        self._check_range("learning_rate", self.learning_rate > 0, "a positive number was expected")
+        if self.critic not in ("parameters", "action"):
+            raise ValueError(f"critic='{self.critic}'; a critic judges 'parameters' or an 'action'")
+        self._check_range("discount", 0 <= self.discount < 1, "expected 0 <= discount < 1")
+        self._check_range("polyak", 0 < self.polyak <= 1, "expected 0 < polyak <= 1")
+        self._check_range("warm_up_steps", self.warm_up_steps >= 0, "expected 0 or more")
+        self._check_range("imitation_steps", self.imitation_steps >= 0, "expected 0 (no imitation) or more")
+        if self.imitation_steps > 0:
+            self._check_multiple("warm_up_steps", "steps_per_chunk")
+            self._check_range(
+                "warm_up_steps", self.warm_up_steps > 0, "imitation needs states to imitate in; use steps_per_chunk's"
+            )
+        self._check_range("prior_weight", self.prior_weight >= 0, "expected 0 (no prior) or more")
+        self._check_multiple("environments", "steps_per_update")
+        self._check_multiple("steps_per_chunk", "environments")
+        self._check_multiple("replay_size", "environments")
+
+    def _check_range(self, name: str, holds: bool, expected: str) -> None:
+        if not holds:
+            raise ValueError(f"{name}={getattr(self, name)}; {expected}")
+
+    def _check_multiple(self, name: str, of: str) -> None:
+        value, unit = getattr(self, name), getattr(self, of)
+        if value % unit != 0:
+            below, above = value // unit * unit, (value // unit + 1) * unit
+            raise ValueError(
+                f"{name}={value} is not a multiple of {of}={unit}; use {f'{below} or ' if below else ''}{above}"
+            )
+
+    def check(self, policy: Policy) -> StochasticPolicy:
+        """The policy, if this learner can train it. **Raises** `ValueError` that says what is missing otherwise."""
+        kind, learner = type(policy).__name__, type(self).__name__
+        if not isinstance(policy, StochasticPolicy):
+            raise ValueError(
+                f"{learner} trains a StochasticPolicy, which knows the density of what it draws; got {kind}"
+            )
+        if self.critic == "parameters" and not policy.plans:
+            raise ValueError(
+                f"critic='parameters' judges the parameters of a planner and {kind} has none; use "
+                "critic='action', or a PlannerPolicy"
+            )
+        if self.critic == "parameters" and policy.noise == "action":
+            raise ValueError(
+                "critic='parameters' cannot see noise that enters at the action: the same parameters would earn "
+                "different rewards; use noise='parameters' (SAC-ZOP) or critic='action' (SAC-FOA)"
+            )
+        if self.critic == "action" and not policy.differentiable:
+            raise ValueError(
+                f"critic='action' differentiates the action by the network's output, and the planner of this {kind} "
+                "has no derivative; use critic='parameters' (SAC-ZOP), which needs none"
+            )
+        if self.prior_weight > 0 and policy.default_unit() is None:
+            raise ValueError(
+                f"prior_weight={self.prior_weight} pulls the parameters of a planner towards its problem's own, and "
+                f"{kind} has none; use prior_weight=0, or a PlannerPolicy"
+            )
+        return policy
+
+    @abc.abstractmethod
+    def start(
+        self, task: Task, policy: StochasticPolicy, critic: TwinCritic, replay: Replay[Experience], lanes: Lanes
+    ) -> State:
+        """The state before the first step, around what every learner with a replay has."""
+
+    @abc.abstractmethod
+    def explore(
+        self, policy: StochasticPolicy, observation: Float[Array, "n observation"], keys: Key[Array, " n"]
+    ) -> Proposal:
+        """What to try in every environment, leaves with a leading axis `n`."""
+
+    @abc.abstractmethod
+    def update(self, state: State, batch: Experience, key: PRNGKeyArray) -> tuple[State, UpdateSums]:
+        """One gradient step of everything that is trained."""
+
+    def init(self, task: Task, policy: Policy, key: PRNGKeyArray) -> State:
+        trained = self.check(policy)
+        if self.imitation_steps > 0:
+            check_demonstrator(trained, task)
+        critic_key, lanes_key = jax.random.split(key)
+        memory = trained.initial_memory()
+        lanes = start_lanes(task.environment, self.environments, memory, lanes_key)
+        point = jnp.zeros(trained.proposal_size if self.critic == "parameters" else trained.box.size)
+        critic = TwinCritic(
+            task.environment.observation_scale,
+            point.size,
+            hidden=(self.hidden_units,) * self.hidden_layers,
+            key=critic_key,
+        )
+        stored_memory = memory if self.critic == "action" else None  # the updates of a critic over φ never plan
+        no = jnp.array(False)
+        example = Experience(
+            lanes.observation[0], point, jnp.zeros(()), lanes.observation[0], no, no, stored_memory, stored_memory
+        )
+        return self.start(task, trained, critic, Replay(example, self.replay_size, self.environments), lanes)
+
+    @eqx.filter_jit
+    def advance(self, state: State, key: PRNGKeyArray) -> tuple[State, Metrics]:
+        run_key, diagnosis_key = jax.random.split(key)
+        before: Metrics = {}
+        if self.imitation_steps > 0:
+            state, before["imitation_loss"] = self._imitate(state, jax.random.fold_in(key, IMITATION))
+        arrays, rest = eqx.partition(state, eqx.is_array)
+
+        def iterate(arrays: PyTree, key: PRNGKeyArray) -> tuple[PyTree, tuple[Tally, UpdateSums]]:
+            act_key, learn_key = jax.random.split(key)
+            state, tally = self._act(eqx.combine(arrays, rest), act_key)
+            state, losses = self._learn(state, learn_key)
+            return eqx.filter(state, eqx.is_array), (tally, losses)
+
+        keys = jax.random.split(run_key, self.steps_per_chunk // self.environments)
+        arrays, counted = jax.lax.scan(iterate, arrays, keys)
+        tally, losses = jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), counted)
+        state = eqx.combine(arrays, rest)
+        metrics = {**tally.metrics(), **losses.metrics(), **before, "steps": state.steps}
+        if state.policy.plans and state.policy.differentiable:
+            found = sensitivities(state.policy, state.replay.sample(diagnosis_key, DIAGNOSED).observation)
+            metrics["smallest_singular_value"] = jnp.mean(found.smallest_singular_value)
+            metrics["vanishing_gradients"] = jnp.mean(found.vanishing, dtype=found.smallest_singular_value.dtype)
+        return state, metrics
+
+    def policy(self, state: State) -> StochasticPolicy:
+        return state.policy
+
+    def _act(self, state: State, key: PRNGKeyArray) -> tuple[State, Tally]:
+        """One step of every environment, and its transitions into the replay."""
+        policy, lanes = state.policy, state.lanes
+        propose_key, uniform_key, step_key = jax.random.split(key, 3)
+        proposal = self.explore(policy, lanes.observation, jax.random.split(propose_key, self.environments))
+        uniform = jax.random.uniform(uniform_key, proposal.unit.shape, proposal.unit.dtype, minval=-1.0, maxval=1.0)
+        warming_up = state.steps < self.warm_up_steps
+        if self.imitation_steps > 0:
+            uniform = jax.lax.cond(
+                warming_up, lambda uniform: self._half_demonstrated(state, uniform), lambda uniform: uniform, uniform
+            )
+        unit = jnp.where(warming_up, uniform, proposal.unit)
+        proposal = eqx.tree_at(lambda p: p.unit, proposal, unit)
+        decision = jax.vmap(policy.execute)(lanes.observation, proposal, lanes.memory)
+        failed = jnp.asarray(decision.failed)
+        after, moved, tally = step_lanes(
+            state.task.environment, lanes, decision.action, failed, decision.memory, policy.initial_memory(), step_key
+        )
+        judges_action = self.critic == "action"
+        experience = Experience(
+            observation=lanes.observation,
+            point=jax.vmap(policy.box.to_unit)(decision.action) if judges_action else unit,
+            reward=moved.reward,
+            next_observation=moved.observation,
+            terminated=moved.terminated,
+            failed=failed,
+            memory=lanes.memory if judges_action else None,
+            next_memory=decision.memory if judges_action else None,
+        )
+        replay, steps = state.replay.insert(experience), state.steps + self.environments
+        return eqx.tree_at(lambda s: (s.lanes, s.replay, s.steps), state, (after, replay, steps)), tally
+
+    def _half_demonstrated(self, state: State, uniform: Float[Array, "n proposal"]) -> Float[Array, "n proposal"]:
+        """The default planner's proposals in the first half of the environments, the uniform ones in the others."""
+        half = self.environments // 2
+        observations = state.lanes.observation[:half]
+        shown = jax.vmap(lambda observation: demonstrate(state.policy, state.task, observation).unit)(observations)
+        return uniform.at[:half].set(shown)
+
+    def _imitate(self, state: State, key: PRNGKeyArray) -> tuple[State, Float[Array, ""]]:
+        """Imitation in the one chunk that begins where warming up ended; NaN is its loss in all others."""
+        policy = state.policy
+        trained, fixed = eqx.partition(policy, policy.trainable())
+
+        def imitated() -> Imitated:
+            return imitate(policy, state.task, state.replay, self.adam(), self.imitation_steps, self.batch_size, key)
+
+        def untouched() -> Imitated:
+            return Imitated(trained, jnp.full((), jnp.nan, state.lanes.observation.dtype))
+
+        found = jax.lax.cond(state.steps == self.warm_up_steps, imitated, untouched)
+        return state.with_policy(eqx.combine(found.trained, fixed)), found.loss
+
+    def _learn(self, state: State, key: PRNGKeyArray) -> tuple[State, UpdateSums]:
+        """The gradient steps that are due after one step of every environment: none while warming up."""
+        written = state.written()
+        changing, constant = eqx.partition(state, written)
+        zero = jnp.zeros((), state.lanes.observation.dtype)
+        nothing = self.sums(*[zero] * len(dataclasses.fields(self.sums)))
+
+        def gradient_step(
+            carry: tuple[PyTree, UpdateSums], key: PRNGKeyArray
+        ) -> tuple[tuple[PyTree, UpdateSums], None]:
+            changing, total = carry
+            batch_key, update_key = jax.random.split(key)
+            batch = state.replay.sample(batch_key, self.batch_size)
+            new, losses = self.update(eqx.combine(changing, constant), batch, update_key)
+            return (eqx.filter(new, written), jax.tree.map(jnp.add, total, losses)), None
+
+        def learn(changing: PyTree) -> tuple[PyTree, UpdateSums]:
+            keys = jax.random.split(key, self.environments // self.steps_per_update)
+            return jax.lax.scan(gradient_step, (changing, nothing), keys)[0]
+
+        warm = state.steps > self.warm_up_steps
+        changing, losses = jax.lax.cond(warm, learn, lambda changing: (changing, nothing), changing)
+        return eqx.combine(changing, constant), losses
+
+    def adam(self) -> optax.GradientTransformation:
+        """The optimiser of everything that is trained."""
+        return optax.adam(self.learning_rate)

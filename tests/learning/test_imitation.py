@@ -1,0 +1,106 @@
+"""A warm start from the default planner: what is imitated, that it is learned, and that nothing depends on a break."""
+
+import dataclasses
+import io
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from planahead.learning import SAC
+from planahead.learning.imitation import demonstrate
+from planahead.learning.off_policy import OffPolicy
+from planahead.policies import DirectPolicy, StochasticPolicy
+from tests.learning.probes import AIM_AT_HALF, QUICK, QUICK_TD3, ProbeTask, SteeredProblem, direct_policy
+from tests.learning.steered import SteeredPolicy
+from tests.learning.test_sac import saved
+from tests.learning.test_soft_losses import steered
+from tests.policies.test_planned import planner_policy
+
+DEFAULT = 0.6
+TASK = ProbeTask(environment=AIM_AT_HALF, problem=SteeredProblem(target=jnp.array(DEFAULT)))
+SWITCH: dict[str, Any] = dict(imitation_steps=300, steps_per_chunk=256)
+SEEN = jnp.array([[-1.0], [1.0]])
+
+
+def after_chunks(learner: OffPolicy[Any], policy: StochasticPolicy, chunks: int) -> tuple[Any, Any]:
+    state, metrics = learner.init(TASK, policy, jax.random.key(1)), {}
+    for chunk in range(chunks):
+        state, metrics = learner.advance(state, jax.random.key(chunk))
+    return state, metrics
+
+
+def proposals(policy: StochasticPolicy) -> np.ndarray:
+    return np.asarray(jax.vmap(lambda o: policy.propose(o).unit[0])(SEEN))
+
+
+def test_what_is_demonstrated():
+    """A policy that acts is shown the planned action, one that plans the default parameters."""
+    for policy in (direct_policy(), planner_policy(problem=TASK.problem)):
+        shown = demonstrate(policy, TASK, SEEN[0])
+        np.testing.assert_allclose(shown.unit, [DEFAULT], atol=1e-4)
+        assert shown.usable
+    assert not demonstrate(direct_policy(), TASK, jnp.array([jnp.nan])).usable
+
+
+@pytest.mark.parametrize("kind", ["acts", "plans"])
+def test_before_the_first_reward_counts_the_policy_is_the_default_planner(kind: str):
+    """Half of the warm-up is the default planner's, and all of what imitation leaves behind."""
+    policy = direct_policy() if kind == "acts" else planner_policy(problem=TASK.problem)
+    place = "action" if kind == "acts" else "parameters"
+    learner = dataclasses.replace(QUICK, critic=place, **SWITCH)
+    state, metrics = after_chunks(learner, policy, 1)
+    assert np.abs(proposals(state.policy) - DEFAULT).min() > 0.3 and np.isnan(metrics["imitation_loss"])
+    rows = state.replay.rows[: learner.warm_up_steps, 1].reshape(-1, learner.environments)
+    np.testing.assert_allclose(rows[:, : learner.environments // 2], DEFAULT, atol=1e-3)
+    assert np.std(rows[:, learner.environments // 2 :]) == pytest.approx(1 / np.sqrt(3), rel=0.15)
+    imitated, loss = eqx.filter_jit(learner._imitate)(state, jax.random.key(5))
+    np.testing.assert_allclose(proposals(imitated.policy), DEFAULT, atol=0.05)
+    assert loss < 1e-2
+    for a, b in ((imitated.critic, state.critic), (imitated.log_temperature, state.log_temperature)):
+        assert saved(a) == saved(b)
+
+
+def test_the_target_policy_imitates_too():
+    state, _ = after_chunks(dataclasses.replace(QUICK_TD3, **SWITCH), direct_policy(), 1)
+    imitated, _ = eqx.filter_jit(dataclasses.replace(QUICK_TD3, **SWITCH)._imitate)(state, jax.random.key(5))
+    assert isinstance(imitated.policy, DirectPolicy)
+    network, target = imitated.policy.network, imitated.target_policy.network
+    assert saved(network) == saved(target) != saved(state.policy)
+
+
+def test_it_happens_once_and_a_break_changes_nothing():
+    """Saved right before imitation, loaded into a fresh state: the run goes on to the same bytes."""
+    learner = dataclasses.replace(QUICK, **SWITCH)
+    first, _ = after_chunks(learner, direct_policy(), 1)
+    fresh = learner.init(TASK, direct_policy(3), jax.random.key(9))
+    loaded = eqx.tree_deserialise_leaves(io.BytesIO(saved(first)), fresh)
+    found = []
+    for state in (first, loaded):
+        state, second = learner.advance(state, jax.random.key(1))
+        state, third = learner.advance(state, jax.random.key(2))
+        assert np.isfinite(second["imitation_loss"]) and np.isnan(third["imitation_loss"])
+        found.append(saved(state))
+    assert found[0] == found[1]
+
+
+REFUSALS = [
+    (dict(imitation_steps=-1), "imitation_steps=-1; expected 0"),
+    (dict(imitation_steps=10, warm_up_steps=100), "warm_up_steps=100 is not a multiple of steps_per_chunk=2000"),
+    (dict(imitation_steps=10, warm_up_steps=0), "warm_up_steps=0; imitation needs states to imitate in"),
+]
+
+
+@pytest.mark.parametrize(("settings", "message"), REFUSALS)
+def test_settings_that_do_not_fit_are_refused_in_words(settings: dict[str, Any], message: str):
+    with pytest.raises(ValueError, match=message):
+        SAC(**settings)
+
+
+def test_a_policy_without_a_demonstrator_is_refused_in_words():
+    assert isinstance(steered(), SteeredPolicy)
+    with pytest.raises(ValueError, match="SteeredPolicy names none; give it a `default_unit"):
+        SAC(imitation_steps=10).init(TASK, steered(), jax.random.key(0))
