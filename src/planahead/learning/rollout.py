@@ -4,7 +4,7 @@ up to.
 A copy is reset when its step terminated *or* was truncated; the transition that is handed out is the one before the
 reset, so that a learner can bootstrap from the last observation of an episode that only ran out of time."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -69,6 +69,16 @@ def start_lanes(environment: Environment[Any], number: int, memory: PyTree, key:
     )
 
 
+class Stepped(NamedTuple):
+    """What one action per lane led to."""
+
+    lanes: Lanes
+    """To go on with: those whose episode ended begin a new one."""
+    transition: Transition[Any]
+    """Before any reset."""
+    tally: Tally
+
+
 def step_lanes(
     environment: Environment[Any],
     lanes: Lanes,
@@ -77,9 +87,8 @@ def step_lanes(
     memory: PyTree,
     initial_memory: PyTree,
     key: PRNGKeyArray,
-) -> tuple[Lanes, Transition[Any], Tally]:
-    """Apply one action per lane; returns the lanes to go on with, the transitions before any reset, and what was
-    counted.
+) -> Stepped:
+    """Apply one action per lane.
 
     `failed` says which actions come from failed solves, `memory` is the policy's after deciding (leading axis `n`), and
     `initial_memory` is what a new episode starts with.
@@ -107,7 +116,8 @@ def step_lanes(
         successes=_sum(ended & moved.info.success),
         violated_episodes=_sum(ended & going_on.episode_violated),
     )
-    return jax.tree.map(lambda new, old: _where(ended, new, old), fresh, going_on), moved, tally
+    lanes = jax.tree.map(lambda new, old: _where(ended, new, old), fresh, going_on)
+    return Stepped(lanes, moved, tally)
 
 
 def _where(lane: Bool[Array, " n"], new: Array, old: Array) -> Array:
