@@ -13,7 +13,7 @@ class Adjoint {
   Adjoint(const Shape& shape, const Pattern& pattern, const Problem<T>& problem, const AdjointInputs<T>& inputs,
           const AdjointOutputs<T>& outputs, Queue& queue, Workspace<E>& w)
       : shape_(shape), pattern_(pattern), problem_(problem), inputs_(inputs), outputs_(outputs), queue_(queue), w_(w),
-        newton_(shape, pattern, w), shared_valid_(load_shared(shape, problem, w)) {}
+        newton_(shape, pattern, w), shared_valid_(load_shared(shape, pattern, problem, w)) {}
 
   void run() {
     const int64_t count = queue_.problems.size();

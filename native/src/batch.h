@@ -50,6 +50,8 @@ class Loader {
   }
   void put(double& to, const Array<const T>& from, int64_t index) { set(to, double(from.at(index, lane_))); }
 
+  bool shared() const { return shared_; }
+
   // The loaded lanes whose numbers so far were all finite.
   M good() const {
     const M one = good_one_ ? ~none() : none();
@@ -101,11 +103,24 @@ static void load_numbers(const Shape& shape, const Problem<T>& problem, Workspac
   if (!shape.free_initial_state) load.numbers(problem.initial_state, w.x0, nx);
 }
 
+// The guess; numbers that are not finite are for `Start` to find.
+template <class E, typename T>
+static void load_guess(const Shape& shape, const Pattern& pattern, const Problem<T>& problem, Workspace<E>& w, Loader<T> load) {
+  load.numbers(problem.guess_z, w.guess.z, int64_t(shape.nodes()) * shape.nz());
+  load.numbers(problem.guess_pi, w.guess.pi, int64_t(shape.nodes()) * shape.nx);
+  if (problem.guess_lam.shared() != load.shared()) return;
+  for (int k = 0; k < shape.nodes(); k++)
+    for (int e = pattern.begin[k]; e < pattern.begin[k + 1]; e++)
+      load.put(w.guess.lam[e], problem.guess_lam, side_index(shape, k, pattern.sides[e]));
+}
+
 // What all lanes share, into w, once; whether it is valid.
 template <class E, typename T>
-static bool load_shared(const Shape& shape, const Problem<T>& problem, Workspace<E>& w) {
+static bool load_shared(const Shape& shape, const Pattern& pattern, const Problem<T>& problem, Workspace<E>& w) {
   Loader<T> load(0, -1, true);
   load_numbers(shape, problem, w, load);
+  w.guessed = problem.guessed();
+  if (w.guessed) load_guess(shape, pattern, problem, w, Loader<T>(0, -1, true));
   return load.good()[0];
 }
 
@@ -126,6 +141,7 @@ static M load_problem(const Shape& shape, const Pattern& pattern, const Problem<
   const int nodes = shape.nodes();
   Loader<T> load(lane, slot);
   load_numbers(shape, problem, w, load);
+  if (w.guessed) load_guess(shape, pattern, problem, w, Loader<T>(lane, slot));
   const M loaded = slot < 0 ? ~none() : lane_mask(slot);
   M valid = load.good();
   auto number = [&](const Array<const T>& array, int64_t index) {
@@ -151,7 +167,7 @@ class Batch : public Tasks {
   Batch(const Shape& shape, const Pattern& pattern, const Problem<T>& problem, const Solution<T>& solution, Queue& queue, Workspace<E>& w,
         Staging<T>& staging)
       : shape_(shape), pattern_(pattern), problem_(problem), solution_(solution), queue_(queue), w_(w), staging_(staging),
-        shared_valid_(load_shared(shape, problem, w)) {}
+        shared_valid_(load_shared(shape, pattern, problem, w)) {}
 
   int64_t load(int slot) override {
     for (;;) {

@@ -132,7 +132,7 @@ void fill(ffi::RemainingRets& rets, size_t index, U value) {
   if (buffer.has_value()) std::fill_n(static_cast<U*>((*buffer)->untyped_data()), (*buffer)->element_count(), value);
 }
 
-// What both entry points are given first: sizes, the nine arrays of the problem, and which lanes to work on.
+// What both entry points are given first: sizes, the arrays of the problem and a guess, and which lanes to work on.
 template <typename T>
 struct Call {
   Shape shape;
@@ -140,7 +140,7 @@ struct Call {
   Pattern pattern;
   Queue queue;
 
-  static constexpr size_t kInputs = 10;
+  static constexpr size_t kInputs = 13;
 
   ffi::Error read(ffi::RemainingArgs& args, int64_t shared) {
     size_t index = 0;

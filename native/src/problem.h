@@ -37,10 +37,17 @@ struct Array {
 template <typename T>
 struct Problem {
   Array<const T> H, g, F, c, G, bound, linear, quadratic, initial_state;
+  Array<const T> guess_z, guess_pi, guess_lam;  // empty: no guess
+
+  bool guessed() const { return guess_lam.size > 0; }
 
   // All of them, in the order of the entry points.
-  std::array<Array<const T>*, 9> arrays() { return {&H, &g, &F, &c, &G, &bound, &linear, &quadratic, &initial_state}; }
-  std::array<const Array<const T>*, 9> arrays() const { return {&H, &g, &F, &c, &G, &bound, &linear, &quadratic, &initial_state}; }
+  std::array<Array<const T>*, 12> arrays() {
+    return {&H, &g, &F, &c, &G, &bound, &linear, &quadratic, &initial_state, &guess_z, &guess_pi, &guess_lam};
+  }
+  std::array<const Array<const T>*, 12> arrays() const {
+    return {&H, &g, &F, &c, &G, &bound, &linear, &quadratic, &initial_state, &guess_z, &guess_pi, &guess_lam};
+  }
 };
 
 struct Settings {

@@ -37,11 +37,13 @@ class Start : private S {
       for (int e = pattern_.begin[k]; e < pattern_.begin[k + 1]; e++) inside &= (distance(e, values) > 0) | ~w_.exists[e];
     }
     V mu = tau;
-    if (any(lanes & ~inside)) {
-      roll_out(lanes & ~inside);
-      mu = select(inside, tau, larger(mean_slope(), kSmallest * larger(slope, splat(1.0))));
+    const M outside = lanes & ~inside, warm = w_.guessed ? take_guess(outside) : none();
+    if (any(outside & ~warm)) {
+      roll_out(outside & ~warm);
+      mu = select(outside, larger(mean_slope(), kSmallest * larger(slope, splat(1.0))), mu);
     }
-    place_rows(lanes, inside, mu);
+    if (any(warm)) mu = select(warm, larger(kWarm * mismatch(), tau), mu);
+    place_rows(lanes, inside, warm, mu);
     return tau;
   }
 
@@ -49,7 +51,39 @@ class Start : private S {
   using S::nu;
   using S::nx;
   using S::nz;
-  static constexpr double kMargin = 0.1, kSmallest = 1e-3;
+  static constexpr double kMargin = 0.1, kSmallest = 1e-3, kWarm = 0.1;
+
+  // The guess into w.next, in those of `lanes` where it is finite and says that some row is active.
+  M take_guess(M lanes) {
+    const Guess& guess = w_.guess;
+    V most{}, active{};
+    for (int i = 0; i < nodes_ * nz; i++) raise(most, guess.z[i]);
+    for (int i = 0; i < nodes_ * nx; i++) raise(most, guess.pi[i]);
+    for (int e = 0; e < int(pattern_.sides.size()); e++) raise(active, keep(w_.exists[e], guess.lam[e]));
+    const M taken = lanes & finite(most) & finite(active) & (active > 0);
+    for (int i = 0; i < nodes_ * nz; i++) w_.next.z[i] = select(taken, guess.z[i], w_.next.z[i]);
+    for (int i = 0; i < nodes_ * nx; i++) w_.next.pi[i] = select(taken, guess.pi[i], w_.next.pi[i]);
+    return taken;
+  }
+
+  // The largest residual of stationarity at the guess: how far its multipliers are from balancing the cost.
+  V mismatch() {
+    const Guess& guess = w_.guess;
+    V most{};
+    for (int k = 0; k < nodes_; k++) {
+      gradient(k);
+      if (k < shape_.N) add_transposed(w_.F + k * nx * nz, nz, guess.pi + (k + 1) * nx, w_.gradient, nx, nz);
+      for (int i = 0; i < nx; i++) w_.gradient[nu + i] -= guess.pi[k * nx + i];
+      if (newton_.has_sides(k)) {
+        V* sums = newton_.row_sums(w_.gradient);
+        for (int e = pattern_.begin[k]; e < pattern_.begin[k + 1]; e++)
+          sums[pattern_.sides[e].row] -= double(pattern_.sides[e].sign) * keep(w_.exists[e], guess.lam[e]);
+        newton_.pull(k, sums, w_.gradient);
+      }
+      for (int i = 0; i < nz; i++) raise(most, w_.gradient[i]);
+    }
+    return most;
+  }
 
   // Into w.next.z: the feedback of the solution without rows, its controls clipped, through the dynamics.
   void roll_out(M lanes) {
@@ -109,8 +143,8 @@ class Start : private S {
     add_symmetric(w_.H + k * nz * nz, nz, w_.next.z + k * nz, w_.gradient, nz);
   }
 
-  // Distances, multipliers and violations of `lanes` in w.next, from its z; `inside`: z keeps all rows.
-  void place_rows(M lanes, M inside, V mu) {
+  // Distances, multipliers and violations of `lanes` in w.next, from its z; `inside`: z keeps all rows; `warm`: it is the guess.
+  void place_rows(M lanes, M inside, M warm, V mu) {
     Iterate& q = w_.next;
     for (int k = 0; k < nodes_; k++) {
       if (!newton_.has_sides(k)) continue;
@@ -118,12 +152,13 @@ class Start : private S {
       for (int e = pattern_.begin[k]; e < pattern_.begin[k + 1]; e++) {
         const M exists = w_.exists[e], soft = w_.soft[e];
         const V away = distance(e, values), lack = larger(-away, V{}), room = margin(e);
-        const V least = keep(~inside, select(soft, room, larger(room, 0.5 * lack)));
+        const V given = keep(warm & exists, larger(w_.guess.lam[e], V{})), enough = mu / larger(given, root(mu));
+        const V least = keep(~inside, select(warm, enough, select(soft, room, larger(room, 0.5 * lack))));
         const V t = select(exists, larger(away, least), splat(1.0));
-        V lam = keep(exists, mu / select(inside, t, splat(1.0)));
+        V lam = keep(exists, select(warm, larger(given, mu / t), mu / select(inside, t, splat(1.0))));
         // A soft row starts without a row residual: its violation is what is missing, and its price is shared.
         const V force = w_.linear[e] + w_.quadratic[e] * lack;
-        lam = select(soft & ~inside, smaller(lam, 0.5 * force), lam);
+        lam = select(soft & ~inside, smaller(lam, select(warm, splat(0.99), splat(0.5)) * force), lam);
         const V balanced = mu / larger(force, root(mu * larger(w_.quadratic[e], splat(1e-12))));
         const V s = larger(lack, balanced);
         const V lam_s = larger(mu / s, keep(~inside, force - lam));

@@ -17,6 +17,11 @@ struct Iterate {
   V *z, *pi, *t, *lam, *s, *lam_s;
 };
 
+// Where to start, if the caller says so.
+struct Guess {
+  V *z, *pi, *lam;
+};
+
 struct Residual {
   V *stationarity, *dynamics, *initial, *row, *complementarity, *price, *violation;
 };
@@ -33,7 +38,9 @@ struct Workspace {
   V *inverse_t, *inverse_s, *barrier, *share, *w, *toward, *rho;  // one entry a side; `toward`: toward_price + toward_row
   V *gradient, *values, *net;                                     // of one stage: [nz], [m], [m]
   Riccati riccati;
-  Iterate total;  // of the adjoint's refinement
+  Iterate total;  // of the adjoint's refinement; of the start's rollout
+  Guess guess;
+  bool guessed;
 };
 
 // Lay the workspace out in memory that the thread keeps from call to call.
@@ -89,6 +96,7 @@ class Memory {
     take(w.corrected.complementarity, sides), take(w.corrected.violation, sides);
     for (V** a : {&w.inverse_t, &w.inverse_s, &w.barrier, &w.share, &w.w, &w.toward, &w.rho}) take(*a, sides);
     take(w.gradient, nz), take(w.values, nz + ng), take(w.net, nz + ng);
+    take(w.guess.z, nodes * nz), take(w.guess.pi, nodes * nx), take(w.guess.lam, sides);
     Riccati& f = w.riccati;
     take(f.P, nodes * nx * nx), take(f.L, N * nu * nu), take(f.Y, N * nu * nx), take(f.p, nodes * nx), take(f.l, N * nu);
     take(f.Pe, N * nx), take(f.first, nx * nx), take(f.whole, nx * nx), take(f.M, nz * nz), take(f.PF, nx * nz), take(f.h, nz), take(f.v, nx);

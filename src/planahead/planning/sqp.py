@@ -30,7 +30,7 @@ from planahead.qp import InteriorPoint, Status, backend, interior_point, newton
 from planahead.qp.interior_point import Backend, check_backend, check_count, check_positive
 from planahead.qp.lanes import along, choose, largest
 from planahead.qp.newton import Rows, net
-from planahead.qp.types import LaneQP, Point
+from planahead.qp.types import LaneQP, Point, QPGuess
 
 
 class SQP(eqx.Module):
@@ -169,7 +169,11 @@ def solve(
         return jax.lax.cond(jnp.any(loop.active), lambda loop: move(loop, qp, limit), lambda loop: loop, loop)
 
     def move(loop: _Loop, qp: LaneQP, limit: Float[Array, " B"]) -> _Loop:
-        outcome = backend.solve(qp, backend.everywhere(qp), inner, loop.active, gain=globalisation.uses_gain)
+        # The step is unknown, but the multipliers are those of the last QP.
+        guess = QPGuess(jnp.zeros_like(loop.z), loop.point.pi, loop.point.lam)
+        outcome = backend.solve(
+            qp, backend.everywhere(qp), inner, loop.active, gain=globalisation.uses_gain, guess=guess
+        )
         usable = loop.active & (outcome.status != Status.INVALID_INPUT) & jnp.isfinite(outcome.residual)
         violated = loop.violation > feasible
         step = Step(loop.z, qp, outcome, data.bound, loop.active, usable, violated)

@@ -11,7 +11,7 @@ from planahead.qp.batching import spread
 from planahead.qp.interior_point import Backend, InteriorPoint, Outcome
 from planahead.qp.lanes import along
 from planahead.qp.newton import Residuals, Rows
-from planahead.qp.types import LaneQP, Point
+from planahead.qp.types import LaneQP, Point, QPGuess
 
 
 def is_native(backend: Backend) -> bool:
@@ -32,11 +32,12 @@ def solve(
     *,
     rows: bool = True,
     gain: bool = True,
+    guess: QPGuess | None = None,
 ) -> Outcome:
-    """Solve all `active` lanes; `in_lanes` says which arrays carry lanes. `rows` and `gain`: see `native.solve`."""
+    """Solve all `active` lanes; `in_lanes` says which arrays of `qp` carry lanes. The rest: see `native.solve`."""
     if is_native(settings.backend):
-        return native.solve(qp, in_lanes, settings, active, rows=rows, gain=gain)
-    return interior_point.solve(spread(active.shape[0], in_lanes, qp), settings, active)
+        return native.solve(qp, in_lanes, settings, active, rows=rows, gain=gain, guess=guess)
+    return interior_point.solve(spread(active.shape[0], in_lanes, qp), settings, active, guess)
 
 
 def definite(backend: Backend, qp: LaneQP, in_lanes: Any, point: Point, valid: Bool[Array, " B"]) -> Bool[Array, " B"]:

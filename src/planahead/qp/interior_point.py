@@ -29,7 +29,7 @@ from planahead.qp.lanes import along, choose, largest, matvec_transposed
 from planahead.qp.newton import Residuals, Rows
 from planahead.qp.start import start
 from planahead.qp.status import Status
-from planahead.qp.types import LaneQP, Point
+from planahead.qp.types import LaneQP, Point, QPGuess
 
 _RECENTRE = 0.1
 """After a short step, pairs below this share of the mean complementarity are raised to it."""
@@ -109,7 +109,9 @@ class Outcome(eqx.Module):
     respected."""
 
 
-def solve(qp: LaneQP, settings: InteriorPoint, active: Bool[Array, " B"]) -> Outcome:
+def solve(
+    qp: LaneQP, settings: InteriorPoint, active: Bool[Array, " B"], guess: QPGuess | None = None
+) -> Outcome:
     """Solve all lanes of `qp` in which `active` holds; the others come back as they start, with status
     `INVALID_INPUT`."""
     is_valid = valid(qp)
@@ -118,7 +120,7 @@ def solve(qp: LaneQP, settings: InteriorPoint, active: Bool[Array, " B"]) -> Out
     rows = Rows(qp)
     dtype = qp.H.dtype
     tolerance = settings.resolved_tolerance(dtype)
-    first_point, tau, gain = start(qp, rows, settings.resolved_tau)
+    first_point, tau, gain = start(qp, rows, settings.resolved_tau, guess)
     count = jnp.sum(rows.exists, (0, 1, 2)) + jnp.sum(rows.soft, (0, 1, 2))
     count = jnp.maximum(count, 1).astype(dtype)
 

@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool
 
 from planahead.qp.interior_point import InteriorPoint, Outcome
 from planahead.qp.newton import Residuals
-from planahead.qp.types import LaneQP, Point
+from planahead.qp.types import LaneQP, Point, QPGuess
 
 _NAME = "libplanahead_qp.so"
 SWITCH = "PLANAHEAD_NATIVE"
@@ -80,13 +80,14 @@ def solve(
     *,
     rows: bool = True,
     gain: bool = True,
+    guess: QPGuess | None = None,
 ) -> Outcome:
     """Solve all lanes in which `active` holds; the others come back with status `INVALID_INPUT`.
 
-    `in_lanes` says which arrays of `qp` carry lanes. What only some callers need costs as much to write as the rest:
+    `in_lanes` says which arrays of `qp` carry lanes; those of `guess` all do. What only some callers need costs as much to write as the rest:
     without `rows`, `t` and `lam_s` of the point are zero; without `gain`, the gain is.
     """
-    lanes, (arrays, shared, sizes) = active.shape[0], _problem(qp, in_lanes, active.shape[0])
+    lanes, (arrays, shared, sizes) = active.shape[0], _problem(qp, in_lanes, active.shape[0], guess)
     N, nx, nu = qp.F.shape[0], qp.state_size, qp.control_size
     nodes, m, dtype = N + 1, qp.linear.shape[1], qp.g.dtype
 
@@ -153,14 +154,19 @@ def _adjoint(qp: LaneQP, in_lanes: Any, point: Point, cotangent: Point | None, v
     return call(*arrays, valid, *points, *seeds, **sizes, shared=np.int64(shared))
 
 
-def _problem(qp: LaneQP, in_lanes: Any, lanes: int) -> tuple[tuple[Array, ...], int, dict[str, Any]]:
-    """The problem's arrays in the order of the entry points, the bits of those that are shared, and its sizes."""
+def _problem(
+    qp: LaneQP, in_lanes: Any, lanes: int, guess: QPGuess | None = None
+) -> tuple[tuple[Array, ...], int, dict[str, Any]]:
+    """The arrays of problem and guess in the order of the entry points, the bits of those that are shared, and its
+    sizes."""
     free = qp.initial_state is None
     initial = jnp.zeros(0, qp.g.dtype) if qp.initial_state is None else qp.initial_state
-    arrays = (qp.H, qp.g, qp.F, qp.c, qp.G, qp.bound, qp.linear, qp.quadratic, initial)
+    nothing = jnp.zeros(0, qp.g.dtype)
+    guessed = (nothing,) * 3 if guess is None else (guess.z, guess.pi, guess.lam)
+    arrays = (qp.H, qp.g, qp.F, qp.c, qp.G, qp.bound, qp.linear, qp.quadratic, initial, *guessed)
     carry = (
         in_lanes.H, in_lanes.g, in_lanes.F, in_lanes.c, in_lanes.G, in_lanes.bound, in_lanes.linear, in_lanes.quadratic,
-        False if free else in_lanes.initial_state,
+        False if free else in_lanes.initial_state, *(guess is not None,) * 3,
     )  # fmt: skip
     shared = sum(1 << index for index, carries in enumerate(carry) if not carries)
     sizes = {

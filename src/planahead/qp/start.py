@@ -12,6 +12,10 @@ rows' width, and all products λ t are
 
 with J the cost along the dynamics, by a sweep of adjoints. Multipliers of the control box have to balance ∂J/∂u, so μ₀
 grows with the costates of unstable dynamics under saturated controls; a start that ignores them stalls there.
+
+A guess (z, π, λ) replaces the rollout in lanes where it says that some row is active: μ₀ is then a tenth of the
+residual of stationarity at the guess, so the closer it is, the closer to the bounds the method starts, and pairs whose
+product is below μ₀ are raised to it.
 """
 
 from collections.abc import Callable
@@ -25,12 +29,15 @@ from jaxtyping import Array, Bool, Float
 from planahead.qp import newton
 from planahead.qp.lanes import along, choose, largest, matvec, matvec_transposed
 from planahead.qp.newton import Rows
-from planahead.qp.types import LaneQP, Point
+from planahead.qp.types import LaneQP, Point, QPGuess
 
 _MARGIN = 0.1
 """Smallest distance to a bound, relative to the bound's magnitude or the width of its box."""
 _SMALLEST = 1e-3
 """Of μ₀ relative to the cost's gradient at z*, for lanes whose controls are right and only states break their rows."""
+
+_WARM = 0.1
+"""Of μ₀ relative to the residual of stationarity at a guess."""
 
 
 class Start(NamedTuple):
@@ -41,7 +48,12 @@ class Start(NamedTuple):
     gain: Float[Array, "N nu nx B"]
 
 
-def start(qp: LaneQP, rows: Rows, resolve_tau: Callable[[Float[Array, " B"]], Float[Array, " B"]]) -> Start:
+def start(
+    qp: LaneQP,
+    rows: Rows,
+    resolve_tau: Callable[[Float[Array, " B"]], Float[Array, " B"]],
+    guess: QPGuess | None = None,
+) -> Start:
     """The start of all lanes; `resolve_tau` turns the magnitude of the cost's gradient into τ."""
     free, gain, usable = _without_rows(qp, rows)
     magnitude = largest(_cost_gradient(qp, free.z))
@@ -52,8 +64,28 @@ def start(qp: LaneQP, rows: Rows, resolve_tau: Callable[[Float[Array, " B"]], Fl
     margin = _MARGIN * jnp.minimum(jnp.maximum(1.0, jnp.abs(rows.bound)), width)
     z = choose(inside, free.z, _roll_out(qp, rows, free.z, gain, margin))
     mu = jnp.maximum(_mean_slope(qp, z), _SMALLEST * jnp.maximum(magnitude, 1.0))
-    point = _place_rows(qp, rows, z, free.pi, inside, jnp.where(inside, tau, mu), margin)
+    pi, warm, given = free.pi, jnp.zeros_like(inside), jnp.zeros_like(rows.bound)
+    if guess is not None:
+        given = jnp.where(rows.exists, guess.lam, 0.0)
+        finite = jnp.isfinite(largest(guess.z) + largest(guess.pi) + largest(given))
+        warm = ~inside & finite & (largest(given) > 0)
+        z, pi = choose(warm, (guess.z, guess.pi), (z, pi))
+        mu = jnp.where(warm, jnp.maximum(_WARM * _mismatch(qp, z, pi, given), tau), mu)
+        given = jnp.where(along(warm, given), jnp.maximum(given, 0.0), 0.0)
+    point = _place_rows(qp, rows, z, pi, inside, warm, given, jnp.where(inside, tau, mu), margin)
     return Start(point, tau, gain)
+
+
+def _mismatch(
+    qp: LaneQP,
+    z: Float[Array, "nodes nz B"],
+    pi: Float[Array, "nodes nx B"],
+    lam: Float[Array, "nodes 2 m B"],
+) -> Float[Array, " B"]:
+    """The largest residual of stationarity."""
+    costates = jnp.concatenate([jnp.zeros_like(z[:, : qp.control_size]), pi], 1)
+    pulled = jnp.concatenate([jax.vmap(matvec_transposed)(qp.F, pi[1:]), jnp.zeros_like(z[:1])])
+    return largest(_cost_gradient(qp, z) + pulled - costates - newton.row_pull(qp, newton.net(lam)))
 
 
 def _without_rows(qp: LaneQP, rows: Rows) -> tuple[Point, Float[Array, "N nu nx B"], Bool[Array, " B"]]:
@@ -123,20 +155,25 @@ def _place_rows(
     z: Float[Array, "nodes nz B"],
     pi: Float[Array, "nodes nx B"],
     inside: Bool[Array, " B"],
+    warm: Bool[Array, " B"],
+    given: Float[Array, "nodes 2 m B"],
     mu: Float[Array, " B"],
     margin: Float[Array, "nodes 2 m B"],
 ) -> Point:
-    """Distances, multipliers and violations for `z`; `inside`: it keeps all rows."""
+    """Distances, multipliers and violations for `z`; `inside`: it keeps all rows; `warm`: it is the guess, with the
+    multipliers `given`."""
     distance = newton.sides(newton.row_values(qp, z)) - rows.bound
     short = jnp.maximum(-distance, 0.0)
-    mu, inside = along(mu, short), along(inside, short)
-    t = jnp.maximum(distance, jnp.where(inside, 0.0, jnp.where(rows.soft, margin, jnp.maximum(margin, 0.5 * short))))
-    t = jnp.where(rows.exists, t, 1.0)
-    lam = jnp.where(rows.exists, mu / jnp.where(inside, t, 1.0), 0.0)
+    mu, inside, warm = along(mu, short), along(inside, short), along(warm, short)
+    least = jnp.where(rows.soft, margin, jnp.maximum(margin, 0.5 * short))
+    least = jnp.where(warm, mu / jnp.maximum(given, jnp.sqrt(mu)), least)
+    t = jnp.where(rows.exists, jnp.maximum(distance, jnp.where(inside, 0.0, least)), 1.0)
+    lam = jnp.where(warm, jnp.maximum(given, mu / t), mu / jnp.where(inside, t, 1.0))
+    lam = jnp.where(rows.exists, lam, 0.0)
     # A soft row starts without a row residual: its violation is what is missing, and its price is shared between λ and
     # λ_s.
     force = rows.linear + rows.quadratic * short
-    lam = jnp.where(rows.soft & ~inside, jnp.minimum(lam, 0.5 * force), lam)
+    lam = jnp.where(rows.soft & ~inside, jnp.minimum(lam, jnp.where(warm, 0.99, 0.5) * force), lam)
     balanced = mu / jnp.maximum(force, jnp.sqrt(mu * jnp.maximum(rows.quadratic, 1e-12)))
     s = jnp.where(rows.soft, jnp.maximum(short, balanced), 0.0)
     lam_s = jnp.maximum(mu / jnp.where(rows.soft, s, 1.0), jnp.where(inside, 0.0, force - lam))

@@ -224,6 +224,17 @@ class Point(eqx.Module):
     lam_s: Float[Array, "nodes 2 m *B"]
 
 
+class QPGuess(eqx.Module):
+    """Where a solver may start: a trajectory and multipliers, as in a `Point`.
+
+    Lanes whose multipliers are all zero, or in which something is not finite, start cold.
+    """
+
+    z: Float[Array, "nodes nz *B"]
+    pi: Float[Array, "nodes nx *B"]
+    lam: Float[Array, "nodes 2 m *B"]
+
+
 class QPSolution(eqx.Module):
     """What `solve_qp` returns. A lane that is not solved keeps its last finite iterate, and its gradient is zero."""
 
