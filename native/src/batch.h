@@ -103,6 +103,21 @@ static void load_numbers(const Shape& shape, const Problem<T>& problem, Workspac
   if (!shape.free_initial_state) load.numbers(problem.initial_state, w.x0, nx);
 }
 
+// What counts as one unit of cost, from the numbers in w of the lane `slot`, or of all lanes.
+static inline double& of_lane(V& entry, int slot) { return reinterpret_cast<double*>(&entry)[slot]; }
+static inline double& of_lane(double& entry, int) { return entry; }
+template <class E>
+static void find_unit(const Shape& shape, Workspace<E>& w, int slot) {
+  const int nodes = shape.nodes(), nz = shape.nz(), nu = shape.nu;
+  for (int i = slot < 0 ? 0 : slot; i < (slot < 0 ? W : slot + 1); i++) {
+    double curvature = 0;
+    for (int k = 0; k < nodes; k++)
+      for (int r = k + 1 < nodes ? 0 : nu; r < nz; r++)  // the dummy control of the last stage has no say
+        for (int c = 0; c <= r; c++) curvature = std::max(curvature, std::abs(of_lane(w.H[(k * nz + r) * nz + c], i)));
+    of_lane(*w.unit, i) = curvature > 0 ? std::min(curvature, 1.0) : 1.0;
+  }
+}
+
 // The guess; numbers that are not finite are for `Start` to find.
 template <class E, typename T>
 static void load_guess(const Shape& shape, const Pattern& pattern, const Problem<T>& problem, Workspace<E>& w, Loader<T> load) {
@@ -121,6 +136,7 @@ static bool load_shared(const Shape& shape, const Pattern& pattern, const Proble
   load_numbers(shape, problem, w, load);
   w.guessed = problem.guessed();
   if (w.guessed) load_guess(shape, pattern, problem, w, Loader<T>(0, -1, true));
+  if (problem.H.shared()) find_unit(shape, w, -1);
   return load.good()[0];
 }
 
@@ -142,6 +158,7 @@ static M load_problem(const Shape& shape, const Pattern& pattern, const Problem<
   Loader<T> load(lane, slot);
   load_numbers(shape, problem, w, load);
   if (w.guessed) load_guess(shape, pattern, problem, w, Loader<T>(lane, slot));
+  if (!problem.H.shared()) find_unit(shape, w, slot);
   const M loaded = slot < 0 ? ~none() : lane_mask(slot);
   M valid = load.good();
   auto number = [&](const Array<const T>& array, int64_t index) {
@@ -153,7 +170,8 @@ static M load_problem(const Shape& shape, const Pattern& pattern, const Problem<
       const int64_t row = row_index(shape, k, side);
       const V bound = number(problem.bound, side_index(shape, k, side));
       const V linear = number(problem.linear, row), quadratic = number(problem.quadratic, row);
-      valid &= (bound < kInfinity) & (linear == linear) & (quadratic == quadratic);
+      // Prices of rows that do not exist mean nothing.
+      valid &= (bound < kInfinity) & (((linear == linear) & (quadratic == quadratic)) | (bound == -kInfinity));
       keep_side(w, e, bound, linear, quadratic, loaded);
       if (side.sign < 0 && side.opposite >= 0)
         valid &= ~(w.exists[e] & w.exists[side.opposite] & (w.bound[side.opposite] > -w.bound[e]));

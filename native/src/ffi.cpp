@@ -5,6 +5,7 @@
 #include <cstring>
 #include <memory>
 #include <mutex>
+#include <string>
 
 #include "kernel.h"
 #include "queue.h"
@@ -148,6 +149,10 @@ struct Call {
       auto found = input<T>(args, index, shape.lanes, (shared >> index) & 1);
       if (!found.has_value()) return found.error();
       *array = *found;
+      if (shape.lanes > 0 && array->size != expected(index))
+        return ffi::Error::InvalidArgument("planahead: array " + std::to_string(index) + " of the problem has " +
+                                           std::to_string(array->size) + " entries a lane; " +
+                                           std::to_string(expected(index)) + " were expected");
       index++;
     }
     auto active = args.get<ffi::AnyBuffer>(index);
@@ -157,6 +162,15 @@ struct Call {
       if (chosen[i]) queue.problems.push_back(i);
     if (!queue.problems.empty()) pattern = find_pattern(shape, problem);
     return ffi::Error::Success();
+  }
+
+  // Entries a lane of the array at `index`, in the order of `Problem::arrays`.
+  int64_t expected(size_t index) const {
+    const int64_t nodes = shape.nodes(), N = shape.N, nx = shape.nx, nz = shape.nz(), ng = shape.ng, m = shape.m();
+    const int64_t guess = problem.arrays()[index]->size > 0 ? 1 : 0;  // a guess may be left out
+    const int64_t sizes[] = {nodes * nz * nz, nodes * nz, N * nx * nz, N * nx, nodes * ng * nz, nodes * 2 * m, nodes * m, nodes * m,
+                             shape.free_initial_state ? 0 : nx, guess * nodes * nz, guess * nodes * nx, guess * nodes * 2 * m};
+    return sizes[index];
   }
 
   // Let the pool work through the queue. Helpers pay where there is more than a vector of problems for each.

@@ -199,12 +199,12 @@ class InteriorPoint : private S {
   }
 
   V relative_error(const Largest& most) const {
-    const V dual_scale = 1.0 + largest_g_ + most.pi + most.lam, primal_scale = 1.0 + most.z + largest_c_;
+    const V unit = *w_.unit, dual_scale = unit + largest_g_ + most.pi + most.lam, primal_scale = 1.0 + most.z + largest_c_;
     V error = V{};
     raise(error, most.stationarity / dual_scale);
     raise(error, most.price / dual_scale);
     raise(error, most.primal / primal_scale);
-    raise(error, select(most.miss <= 1e-4 * tau_, most.miss / dual_scale, most.miss));
+    raise(error, select(most.miss <= 1e-4 * tau_, most.miss / dual_scale, most.miss / unit));
     return error;
   }
 
@@ -221,7 +221,7 @@ class InteriorPoint : private S {
     boost_ = select(moving, select((alpha < 0.1) | weary, splat(kRaise), select(alpha < 0.3, splat(0.3), V{})), boost_);
     error_ = select(accepted, error, select(starting, splat(kInfinity), error_));
     iterations_ += keep(moving, splat(1.0));
-    const M solved = accepted & (error_ <= settings_.tolerance);
+    const M solved = accepted & definite & (error_ <= settings_.tolerance);
     const M stalled = active_ & ~solved & (refused | (stuck_ >= kPatience));
     const M ended = solved | stalled | (active_ & (iterations_ >= double(settings_.iterations)));
     if (any(ended)) {

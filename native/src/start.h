@@ -23,12 +23,14 @@ class Start : private S {
     const M usable = definite & finite(most);
     for (int i = 0; i < nodes_ * nz; i++) q.z[i] = select(lanes, p.z[i] + keep(usable, d.z[i]), q.z[i]);
     for (int i = 0; i < nodes_ * nx; i++) q.pi[i] = select(lanes, keep(usable, d.pi[i]), q.pi[i]);
+    if (!shape_.free_initial_state)
+      for (int i = 0; i < nx; i++) q.z[nu + i] = select(lanes, w_.x0[i], q.z[nu + i]);
     V slope{};
     for (int k = 0; k < nodes_; k++) {
       gradient(k);
       for (int i = 0; i < nz; i++) raise(slope, w_.gradient[i]);
     }
-    const V relative = settings_.relative_tau * larger(slope, splat(kSmallest));
+    const V relative = settings_.relative_tau * larger(slope, 1e-3 * *w_.unit);
     const V tau = settings_.tau >= 0 ? splat(settings_.tau) : relative;
     M inside = usable;
     for (int k = 0; k < nodes_; k++) {
@@ -40,7 +42,7 @@ class Start : private S {
     const M outside = lanes & ~inside, warm = w_.guessed ? take_guess(outside) : none();
     if (any(outside & ~warm)) {
       roll_out(outside & ~warm);
-      mu = select(outside, larger(mean_slope(), kSmallest * larger(slope, splat(1.0))), mu);
+      mu = select(outside, larger(mean_slope(), kSmallest * larger(slope, *w_.unit)), mu);
     }
     if (any(warm)) mu = select(warm, larger(kWarm * mismatch(), tau), mu);
     place_rows(lanes, inside, warm, mu);
@@ -51,7 +53,7 @@ class Start : private S {
   using S::nu;
   using S::nx;
   using S::nz;
-  static constexpr double kMargin = 0.1, kSmallest = 1e-3, kWarm = 0.1;
+  static constexpr double kMargin = 0.1, kSmallest = 1e-3, kWarm = 0.1, kNarrow = 1e-6;
 
   // The guess into w.next, in those of `lanes` where it is finite and says that some row is active.
   M take_guess(M lanes) {
@@ -179,7 +181,8 @@ class Start : private S {
     const Side& side = pattern_.sides[e];
     V size = larger(splat(1.0), magnitude(w_.bound[e]));
     if (side.opposite >= 0)
-      size = select(w_.exists[side.opposite], smaller(size, -(w_.bound[e] + w_.bound[side.opposite])), size);
+      size = select(w_.exists[side.opposite],
+                    smaller(size, larger(-(w_.bound[e] + w_.bound[side.opposite]), splat(kNarrow))), size);
     return kMargin * size;
   }
 

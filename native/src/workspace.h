@@ -31,6 +31,7 @@ template <class E>
 struct Workspace {
   E *H, *F, *G;
   V *g, *c, *x0;
+  V* unit;  // what counts as one unit of cost: cost_unit in src/planahead/qp/start.py
   V *bound, *linear, *quadratic;  // one entry a side
   M *exists, *soft;
   Iterate point, next, step;
@@ -85,7 +86,7 @@ class Memory {
       for (V** a : {&p.t, &p.lam, &p.s, &p.lam_s}) take(*a, sides);
     };
     take_matrix(w.H, nodes * nz * nz), take_matrix(w.F, N * nx * nz), take_matrix(w.G, nodes * ng * nz);
-    take(w.g, nodes * nz), take(w.c, N * nx), take(w.x0, nx);
+    take(w.g, nodes * nz), take(w.c, N * nx), take(w.x0, nx), take(w.unit, 1);
     for (V** a : {&w.bound, &w.linear, &w.quadratic}) take(*a, sides);
     take_mask(w.exists, sides), take_mask(w.soft, sides);
     take_point(w.point), take_point(w.next), take_point(w.step), take_point(w.total);

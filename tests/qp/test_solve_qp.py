@@ -7,10 +7,20 @@ import numpy as np
 import pytest
 
 import planahead as pa
-from planahead.qp import native
+from planahead.qp import backend, native
+from planahead.qp.types import QPGuess
 from tests.qp.random_qps import WEAK, dense_residual, lane, random_qp, stack, with_state
 
 pytestmark = pytest.mark.usefixtures("x64")
+
+
+every_backend = pytest.mark.parametrize(
+    "which",
+    [
+        pytest.param("native", marks=pytest.mark.skipif(not native.available(), reason=native.description())),
+        "portable",
+    ],
+)
 
 
 def names(statuses) -> list[str]:
@@ -166,12 +176,10 @@ def test_absent_bounds_are_no_arrays_of_an_earlier_import():
         np.testing.assert_array_equal(solve(jnp.ones((4, 3))), solve(jnp.ones((4, 3))))
 
 
-@pytest.mark.parametrize("which", ["native", "portable"])
+@every_backend
 @pytest.mark.parametrize(("states", "horizon"), [(2, 20), (8, 40)])
 def test_saturated_controls_of_unstable_dynamics_are_found(which, states, horizon):
     """Costates grow to 1e4 there, and with them the multipliers of the control box, far above the cost's gradient."""
-    if which == "native" and not native.available():
-        pytest.skip(native.description())
     random, lanes, controls = np.random.default_rng(0), 64, states // 2
     A = np.eye(states) + 0.2 / np.sqrt(states) * random.normal(size=(lanes, states, states))
     B = random.normal(size=(lanes, states, controls)) / np.sqrt(states)
@@ -194,3 +202,102 @@ def test_saturated_controls_of_unstable_dynamics_are_found(which, states, horizo
     solution = jax.jit(jax.vmap(solve))(A, B, x0)
     assert (np.asarray(solution.status) == pa.Status.SOLVED).all()
     assert np.abs(np.asarray(solution.costates)).max() > 100 and np.asarray(solution.iterations).max() < 40
+
+
+def integrator(scale=1.0, Q=1.0, R=1.0, lower=-0.5, upper=jnp.inf, state=2.0):
+    """x⁺ = x + u over three intervals."""
+
+    def stages(count, value):
+        return jnp.full((count, 1, 1), float(value))
+
+    return pa.QP(
+        A=stages(3, 1),
+        B=stages(3, 1),
+        Q=stages(4, scale * Q),
+        R=stages(3, scale * R),
+        initial_state=jnp.array([state]),
+        control_bounds=pa.StageBounds(lower, upper),
+    )
+
+
+@every_backend
+@pytest.mark.parametrize("scale", [1e-12, 1e-8, 1e-3, 1e8])
+def test_a_cost_may_be_multiplied_by_any_number(which, scale):
+    solution = pa.solve_qp(integrator(scale), backend=which)
+    assert names([solution.status]) == ["SOLVED"]
+    np.testing.assert_allclose(solution.controls.ravel(), pa.solve_qp(integrator()).controls.ravel(), atol=2e-5)
+
+
+@every_backend
+@pytest.mark.parametrize("fixed", [0.0, 0.3])
+def test_a_control_may_be_fixed_by_its_bounds(which, fixed):
+    solution = pa.solve_qp(integrator(lower=fixed, upper=fixed), backend=which)
+    assert names([solution.status]) == ["SOLVED"]
+    np.testing.assert_allclose(solution.controls.ravel(), fixed, atol=1e-8)
+
+
+@every_backend
+def test_a_saddle_is_no_solution(which):
+    solution = pa.solve_qp(integrator(Q=-1.0, R=-1.0, lower=-jnp.inf, state=0.0), backend=which)
+    assert names([solution.status]) == ["STALLED"] and not solution.gradient_valid
+
+
+@every_backend
+def test_bounds_may_make_a_solution_of_what_has_none_without_them(which):
+    """The initial state stays where it is, although the step without rows means nothing."""
+    solution = pa.solve_qp(integrator(Q=0.1, R=-0.3, lower=-0.5, upper=0.4), backend=which)
+    assert names([solution.status]) == ["SOLVED"] and solution.states[0, 0] == 2.0
+    np.testing.assert_allclose(solution.controls.ravel(), -0.5, atol=1e-6)
+
+
+@every_backend
+def test_a_row_that_does_not_exist_has_no_price(which):
+    limits = {"absent": (-jnp.inf, jnp.inf, 1.0, 1.0), "soft": (-3.0, 3.0, 1.0, 1.0)}
+    rows = [pa.StageBounds(*(jnp.full((4, 1), number) for number in numbers)) for numbers in limits.values()]
+    rows[0] = eqx.tree_at(lambda bounds: bounds.linear, rows[0], jnp.full((4, 1), jnp.nan))
+    both = stack([eqx.tree_at(lambda qp: qp.state_bounds, integrator(), bounds) for bounds in rows])
+    solution = jax.vmap(lambda qp: pa.solve_qp(qp, backend=which))(both)
+    assert names(solution.status) == ["SOLVED"] * 2
+
+
+@every_backend
+def test_only_the_symmetric_part_of_a_cost_counts(which):
+    plain = random_qp(3)
+    skew = plain.Q + jnp.triu(jnp.ones_like(plain.Q), 1) - jnp.tril(jnp.ones_like(plain.Q), -1)
+    found = pa.solve_qp(eqx.tree_at(lambda qp: qp.Q, plain, skew), backend=which)
+    np.testing.assert_allclose(found.controls, pa.solve_qp(plain).controls, atol=1e-9)
+
+
+def test_shapes_are_checked_after_surgery_too():
+    with pytest.raises(ValueError, match=r"QP.initial_state has shape \(0,\); with B of shape .* it must be \(1,\)"):
+        pa.solve_qp(with_state(integrator(), jnp.zeros(0)))
+
+
+def test_a_float32_state_joins_float64_matrices():
+    solution = pa.solve_qp(with_state(integrator(), jnp.array([2.0], jnp.float32)))
+    assert names([solution.status]) == ["SOLVED"] and solution.controls.dtype == jnp.float64
+    with pytest.raises(TypeError, match="QP has arrays of float16; float32 or float64 is expected"):
+        pa.solve_qp(jax.tree.map(lambda leaf: leaf.astype(jnp.float16), integrator()))
+
+
+@every_backend
+def test_a_guess_saves_iterations_and_a_bad_one_is_left_alone(which):
+    """At the solution itself half of them at least; one that is no number, or knows of no active row, changes
+    nothing."""
+    packed = jax.vmap(lambda qp: qp.pack())(stack([random_qp(seed) for seed in range(16)]))
+    qp = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, -1), packed)
+    settings, active = pa.InteriorPoint(backend=which), jnp.ones(16, bool)
+
+    @jax.jit
+    def solve(guess=None):
+        return backend.solve(qp, backend.everywhere(qp), settings, active, guess=guess)
+
+    cold = solve()
+    point = cold.point
+    warm = solve(QPGuess(point.z, point.pi, point.lam))
+    assert (np.asarray(cold.status) == 0).all() and (np.asarray(warm.status) == 0).all()
+    assert warm.iterations.sum() <= 0.5 * cold.iterations.sum()
+    np.testing.assert_allclose(warm.point.z, point.z, atol=1e-6)
+    for bad in (QPGuess(jnp.nan * point.z, point.pi, point.lam), QPGuess(point.z, point.pi, 0 * point.lam)):
+        for one, other in zip(jax.tree.leaves(solve(bad).point), jax.tree.leaves(point), strict=True):
+            np.testing.assert_array_equal(one, other)

@@ -27,7 +27,7 @@ from jaxtyping import Array, Bool, Float, Int
 from planahead.qp import newton
 from planahead.qp.lanes import along, choose, largest, matvec_transposed
 from planahead.qp.newton import Residuals, Rows
-from planahead.qp.start import start
+from planahead.qp.start import cost_unit, start
 from planahead.qp.status import Status
 from planahead.qp.types import LaneQP, Point, QPGuess
 
@@ -86,10 +86,11 @@ class InteriorPoint(eqx.Module):
     def resolved_tolerance(self, dtype) -> float:
         return self.tolerance if self.tolerance is not None else (1e-9 if dtype == jnp.float64 else 2e-5)
 
-    def resolved_tau(self, magnitude: Float[Array, " B"]) -> Float[Array, " B"]:
+    def resolved_tau(self, magnitude: Float[Array, " B"], unit: Float[Array, " B"]) -> Float[Array, " B"]:
+        """τ for a gradient of the cost of this `magnitude` and a `cost_unit`."""
         if self.tau is not None:
             return jnp.full_like(magnitude, self.tau)
-        return self.relative_tau(magnitude.dtype) * jnp.maximum(magnitude, 1e-3)
+        return self.relative_tau(magnitude.dtype) * jnp.maximum(magnitude, 1e-3 * unit)
 
     def relative_tau(self, dtype) -> float:
         """The default τ as a multiple of the gradient's magnitude."""
@@ -109,9 +110,7 @@ class Outcome(eqx.Module):
     respected."""
 
 
-def solve(
-    qp: LaneQP, settings: InteriorPoint, active: Bool[Array, " B"], guess: QPGuess | None = None
-) -> Outcome:
+def solve(qp: LaneQP, settings: InteriorPoint, active: Bool[Array, " B"], guess: QPGuess | None = None) -> Outcome:
     """Solve all lanes of `qp` in which `active` holds; the others come back as they start, with status
     `INVALID_INPUT`."""
     is_valid = valid(qp)
@@ -120,7 +119,7 @@ def solve(
     rows = Rows(qp)
     dtype = qp.H.dtype
     tolerance = settings.resolved_tolerance(dtype)
-    first_point, tau, gain = start(qp, rows, settings.resolved_tau, guess)
+    first_point, tau, gain, definite = start(qp, rows, settings.resolved_tau, guess)
     count = jnp.sum(rows.exists, (0, 1, 2)) + jnp.sum(rows.soft, (0, 1, 2))
     count = jnp.maximum(count, 1).astype(dtype)
 
@@ -177,7 +176,7 @@ def solve(
 
     first = newton.residuals(qp, rows, first_point, tau)
     error = relative_error(qp, rows, first_point, first, tau)
-    done = error <= tolerance
+    done = (error <= tolerance) & definite
     status = jnp.where(done, Status.SOLVED, Status.ITERATION_LIMIT)
     status = jnp.where(active, status, Status.INVALID_INPUT)
     zeros = jnp.zeros(active.shape, int)
@@ -243,8 +242,10 @@ def _move(point: Point, direction: Point, alpha: Float[Array, " B"]) -> Point:
 def relative_error(
     qp: LaneQP, rows: Rows, point: Point, residual: Residuals, tau: Float[Array, " B"]
 ) -> Float[Array, " B"]:
-    """The largest residual, each relative to the magnitude of the terms it is the difference of."""
-    dual_scale = 1.0 + largest(qp.g) + largest(point.pi) + largest(point.lam)
+    """The largest residual, each relative to the magnitude of the terms it is the difference of, or to one unit of
+    cost or of z where these vanish."""
+    unit = cost_unit(qp)
+    dual_scale = unit + largest(qp.g) + largest(point.pi) + largest(point.lam)
     primal_scale = 1.0 + largest(point.z) + largest(qp.c)
     dual = jnp.maximum(largest(residual.stationarity), largest(residual.price)) / dual_scale
     primal = (
@@ -254,7 +255,7 @@ def relative_error(
     # λt must meet τ itself, or the solution is not the smoothed one whose derivative is taken: to the tolerance, and to
     # a ten-thousandth of τ.
     miss = jnp.maximum(largest(residual.complementarity), largest(residual.violation))
-    return jnp.maximum(jnp.maximum(dual, primal), jnp.where(miss <= 1e-4 * tau, miss / dual_scale, miss))
+    return jnp.maximum(jnp.maximum(dual, primal), jnp.where(miss <= 1e-4 * tau, miss / dual_scale, miss / unit))
 
 
 def valid(qp: LaneQP) -> Bool[Array, " B"]:
@@ -262,7 +263,9 @@ def valid(qp: LaneQP) -> Bool[Array, " B"]:
     numbers = [qp.H, qp.g, qp.F, qp.c, qp.G] + ([] if qp.initial_state is None else [qp.initial_state])
     finite = jnp.isfinite(sum(largest(data) for data in numbers))
     nan = jnp.isinf(largest(jnp.where(jnp.isinf(qp.bound), 0.0, qp.bound)))
-    nan |= jnp.any(jnp.isnan(qp.linear) | jnp.isnan(qp.quadratic), (0, 1)) | jnp.any(qp.bound == jnp.inf, (0, 1, 2))
+    priced = jnp.any(jnp.isfinite(qp.bound), 1)  # prices of rows that do not exist mean nothing
+    nan |= jnp.any(priced & (jnp.isnan(qp.linear) | jnp.isnan(qp.quadratic)), (0, 1))
+    nan |= jnp.any(qp.bound == jnp.inf, (0, 1, 2))
     crossed = jnp.any(qp.bound[:, 0] > -qp.bound[:, 1], (0, 1))
     return finite & ~nan & ~crossed
 

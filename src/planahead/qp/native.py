@@ -84,8 +84,8 @@ def solve(
 ) -> Outcome:
     """Solve all lanes in which `active` holds; the others come back with status `INVALID_INPUT`.
 
-    `in_lanes` says which arrays of `qp` carry lanes; those of `guess` all do. What only some callers need costs as much to write as the rest:
-    without `rows`, `t` and `lam_s` of the point are zero; without `gain`, the gain is.
+    `in_lanes` says which arrays of `qp` carry lanes; those of `guess` all do. What only some callers need costs as much
+    to write as the rest: without `rows`, `t` and `lam_s` of the point are zero; without `gain`, the gain is.
     """
     lanes, (arrays, shared, sizes) = active.shape[0], _problem(qp, in_lanes, active.shape[0], guess)
     N, nx, nu = qp.F.shape[0], qp.state_size, qp.control_size

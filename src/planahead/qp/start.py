@@ -39,31 +39,45 @@ _SMALLEST = 1e-3
 _WARM = 0.1
 """Of μ₀ relative to the residual of stationarity at a guess."""
 
+_NARROW = 1e-6
+"""Boxes narrower than this, of fixed controls for instance, start as if they had this width."""
+
 
 class Start(NamedTuple):
-    """A first iterate, τ in the units of the cost, and the feedback without rows."""
+    """A first iterate, τ in the units of the cost, and the feedback without rows, with the lanes in which that exists:
+    where the Hessian is positive definite without rows."""
 
     point: Point
     tau: Float[Array, " B"]
     gain: Float[Array, "N nu nx B"]
+    definite: Bool[Array, " B"]
+
+
+def cost_unit(qp: LaneQP) -> Float[Array, " B"]:
+    """What counts as one unit of cost: 1, or the largest curvature where that is smaller, so that a cost may be
+    multiplied by any number. The dummy control of stage N has no say."""
+    nu = qp.control_size
+    curvature = jnp.maximum(largest(qp.H[:-1]), largest(qp.H[-1:, nu:, nu:]))
+    return jnp.where(curvature > 0, jnp.minimum(curvature, 1.0), 1.0)
 
 
 def start(
     qp: LaneQP,
     rows: Rows,
-    resolve_tau: Callable[[Float[Array, " B"]], Float[Array, " B"]],
+    resolve_tau: Callable[[Float[Array, " B"], Float[Array, " B"]], Float[Array, " B"]],
     guess: QPGuess | None = None,
 ) -> Start:
-    """The start of all lanes; `resolve_tau` turns the magnitude of the cost's gradient into τ."""
+    """The start of all lanes; `resolve_tau` turns the magnitude of the cost's gradient and its unit into τ."""
     free, gain, usable = _without_rows(qp, rows)
     magnitude = largest(_cost_gradient(qp, free.z))
-    tau = resolve_tau(magnitude)
+    unit = cost_unit(qp)
+    tau = resolve_tau(magnitude, unit)
     distance = newton.sides(newton.row_values(qp, free.z)) - rows.bound
     inside = jnp.all((distance > 0) | ~rows.exists, (0, 1, 2)) & usable
     width = jnp.where(rows.exists.all(1), -(rows.bound[:, 0] + rows.bound[:, 1]), jnp.inf)[:, None]
-    margin = _MARGIN * jnp.minimum(jnp.maximum(1.0, jnp.abs(rows.bound)), width)
+    margin = _MARGIN * jnp.minimum(jnp.maximum(1.0, jnp.abs(rows.bound)), jnp.maximum(width, _NARROW))
     z = choose(inside, free.z, _roll_out(qp, rows, free.z, gain, margin))
-    mu = jnp.maximum(_mean_slope(qp, z), _SMALLEST * jnp.maximum(magnitude, 1.0))
+    mu = jnp.maximum(_mean_slope(qp, z), _SMALLEST * jnp.maximum(magnitude, unit))
     pi, warm, given = free.pi, jnp.zeros_like(inside), jnp.zeros_like(rows.bound)
     if guess is not None:
         given = jnp.where(rows.exists, guess.lam, 0.0)
@@ -73,7 +87,7 @@ def start(
         mu = jnp.where(warm, jnp.maximum(_WARM * _mismatch(qp, z, pi, given), tau), mu)
         given = jnp.where(along(warm, given), jnp.maximum(given, 0.0), 0.0)
     point = _place_rows(qp, rows, z, pi, inside, warm, given, jnp.where(inside, tau, mu), margin)
-    return Start(point, tau, gain)
+    return Start(point, tau, gain, usable)
 
 
 def _mismatch(

@@ -10,6 +10,7 @@ Bounds are two-sided, absent where infinite, and hard unless priced: a violation
 `linear · s + ½ quadratic · s²`.
 """
 
+import dataclasses
 from typing import Any, TypeGuard
 
 import equinox as eqx
@@ -110,8 +111,12 @@ class QP(eqx.Module):
     def pack(self) -> "LaneQP":
         """The same QP in the kernels' layout, one lane, without a lane axis. Linear in all data, so its derivative is
         exact."""
+        self.__check_init__()  # of one lane, which vmap and tree surgery did not let it see
         N, nx, nu = self.B.shape
-        dtype = jnp.result_type(self.A, self.B, self.Q, self.R)
+        given_arrays = [getattr(self, field.name) for field in dataclasses.fields(self)]
+        dtype = jnp.result_type(*(value.dtype for value in given_arrays if _is_data(value)))
+        if dtype not in (jnp.float32, jnp.float64):
+            raise TypeError(f"QP has arrays of {dtype}; float32 or float64 is expected.")
 
         def given(value, shape):
             return jnp.zeros(shape, dtype) if value is None else jnp.asarray(value, dtype)
@@ -137,16 +142,17 @@ class QP(eqx.Module):
                 x = jnp.concatenate([jnp.full((1, nx), absent, dtype), x[1:]])
             u = jnp.concatenate([u, jnp.full((1, nu), absent, dtype)])
             bounds[name] = jnp.concatenate([u, x, h], 1)
+        H = jnp.concatenate([stages, last[None]]).astype(dtype)
         return LaneQP(
-            H=jnp.concatenate([stages, last[None]]),
+            H=0.5 * (H + jnp.swapaxes(H, 1, 2)),  # z'Hz knows no more of H
             g=jnp.concatenate([jnp.concatenate([r, jnp.zeros((1, nu), dtype)]), q], 1),
-            F=jnp.concatenate([self.B, self.A], 2),
+            F=jnp.concatenate([self.B, self.A], 2).astype(dtype),
             c=given(self.c, (N, nx)),
             G=jnp.concatenate([jnp.concatenate([D, jnp.zeros((1, ng, nu), dtype)]), C], 2),
             bound=jnp.stack([bounds["lower"], -bounds["upper"]], 1),
             linear=bounds["linear"],
             quadratic=bounds["quadratic"],
-            initial_state=self.initial_state,
+            initial_state=None if self.initial_state is None else jnp.asarray(self.initial_state, dtype),
         )
 
 
