@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 compiler=${CXX:-g++}
-command -v "$compiler" >/dev/null || { echo "no C++ compiler ($compiler): nothing to sanitize"; exit 0; }
+command -v "$compiler" >/dev/null || { echo "no C++ compiler ($compiler): set CXX to one" >&2; exit 1; }
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 flags=(-std=c++17 -O1 -g -fno-omit-frame-pointer -fno-math-errno -fno-trapping-math -ffp-contract=fast -Wno-psabi -pthread)
@@ -14,14 +14,16 @@ if [[ $(uname -m) == x86_64 ]]; then
 fi
 for sanitizer in address,undefined thread; do
   objects=()
+  compilations=()
   for kernel in "${kernels[@]}"; do
     read -r name width options <<<"$kernel"
     # shellcheck disable=SC2086
     "$compiler" "${flags[@]}" $options -fsanitize=$sanitizer -fno-sanitize-recover=all \
       -DPLANAHEAD_ISA="$name" -DPLANAHEAD_WIDTH="$width" -c ../src/kernel.cpp -o "$folder/$name.o" &
+    compilations+=($!)
     objects+=("$folder/$name.o")
   done
-  wait
+  for compilation in "${compilations[@]}"; do wait "$compilation"; done
   "$compiler" "${flags[@]}" -fsanitize=$sanitizer -fno-sanitize-recover=all stress.cpp "${objects[@]}" -o "$folder/stress"
   echo "== $sanitizer"
   "$folder/stress"

@@ -1,7 +1,5 @@
 """Large batches are worked through in blocks, and nobody sees it."""
 
-import os
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,12 +7,13 @@ import pytest
 
 import planahead as pa
 from planahead.planning import implicit
+from planahead.qp import batching
 from planahead.qp.batching import in_blocks, over_lanes, spread
 
 
 @pytest.mark.parametrize("lanes", [1, 7, 8, 9, 40, 41])
 def test_blocks_give_what_the_whole_batch_gives(lanes, monkeypatch):
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(batching, "_cores", lambda: 1)
     sizes = []
 
     def kernel(lanes, in_lanes, shared, pair):
@@ -32,7 +31,7 @@ def test_blocks_give_what_the_whole_batch_gives(lanes, monkeypatch):
 
 
 def test_blocks_inside_vmap_and_jit(monkeypatch):
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(batching, "_cores", lambda: 1)
 
     def kernel(lanes, in_lanes, scale, x):
         return scale * spread(lanes, in_lanes[1], x)
@@ -55,7 +54,7 @@ def test_plans_and_their_derivatives_are_those_of_one_block(monkeypatch):
         jax.clear_caches()
         return jax.value_and_grad(first_controls, has_aux=True)(problem)
 
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(batching, "_cores", lambda: 1)
     (_, whole), slope = study()
     monkeypatch.setattr(implicit, "_CACHE", 1.0)
     (_, blocks), slope_of_blocks = study()

@@ -86,7 +86,7 @@ def in_blocks(kernel: Callable, lanes_in_cache: int) -> Callable:
     """
 
     def run(lanes: int, in_lanes: Any, *arguments: Any) -> Any:
-        largest = max(lanes_in_cache, _LANES_PER_CORE * (os.cpu_count() or 1))
+        largest = max(lanes_in_cache, _LANES_PER_CORE * _cores())
         if lanes <= largest or jax.default_backend() != "cpu":
             return kernel(lanes, in_lanes, *arguments)
         blocks = -(-lanes // largest)
@@ -104,6 +104,11 @@ def in_blocks(kernel: Callable, lanes_in_cache: int) -> Callable:
         return jax.tree.map(lambda leaf: _joined(leaf)[..., :lanes], result)
 
     return run
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _in_blocks(leaf: Array, blocks: int, size: int) -> Array:

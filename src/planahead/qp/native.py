@@ -25,6 +25,9 @@ _NAME = "libplanahead_qp.so"
 SWITCH = "PLANAHEAD_NATIVE"
 """An environment variable; 0 leaves the kernel out, so that the portable solver computes everything."""
 
+INSTRUCTIONS = "PLANAHEAD_ISA"
+"""An environment variable that chooses the kernel's instruction set: `avx512`, `avx2` or `generic`."""
+
 
 class _Library:
     """The loaded library, or why there is none."""
@@ -39,7 +42,7 @@ class _Library:
         places = [pathlib.Path(folder) / "qp" / _NAME for folder in planahead.__path__]
         found = [place for place in places if place.exists()]
         if not found:
-            self.error = "not built: no C++ compiler was found when planahead was installed"
+            self.error = "not built: no working C++ compiler was found when planahead was installed"
             return
         try:
             library = ctypes.CDLL(str(found[0]))
@@ -48,6 +51,9 @@ class _Library:
                 jax.ffi.register_ffi_target(f"planahead_{entry}", jax.ffi.pycapsule(handler), platform="cpu")
             library.planahead_kernel.restype = ctypes.c_char_p
             self.kernel = library.planahead_kernel().decode()
+            wanted = os.environ.get(INSTRUCTIONS, self.kernel)
+            if wanted != self.kernel:
+                self.error = f"{INSTRUCTIONS}={wanted} is not known or not supported by this processor"
         except (OSError, AttributeError) as error:
             self.error = f"{found[0]} cannot be loaded: {error}"
 

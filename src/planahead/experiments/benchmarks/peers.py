@@ -4,7 +4,8 @@ state.
     minimise  Σ_k xᵀx + uᵀu + x_NᵀQ x_N    s.t.  x⁺ = A x + B u + b,  |u| <= u_max,  x_0 given
 
 as one sparse quadratic program over (x_0, u_0, x_1, …, x_N), the order in which solvers find stages. Tolerances are
-1e-8, the magnitude of planahead's. Installed by the extra `bench`. CasADi's plug-in for fatrop is left out: in 3.8.2 it
+1e-8, the magnitude of planahead's, but for those that come with CasADi, which keep their own. Every call starts cold.
+Installed by the extra `bench`. CasADi's plug-in for fatrop is left out: in 3.8.2 it
 drops the objective and prints its matrices.
 """
 
@@ -81,6 +82,13 @@ def sparse(A: np.ndarray, B: np.ndarray, b: np.ndarray, umax: float, N: int) -> 
     return Sparse(P, E, np.concatenate([np.zeros(nx), np.tile(b, N)]), -high, high, N, nx, nu)
 
 
+def _boxed(qp: Sparse) -> Any:
+    """The rows of the identity that pick what has bounds: the controls."""
+    import scipy.sparse as sp  # pyright: ignore[reportMissingImports]
+
+    return sp.eye(qp.P.shape[0], format="csr")[np.isfinite(qp.high)].tocsc()
+
+
 def piqp_with(backend: str):
     """PIQP with a sparse or a stage-structured factorisation."""
 
@@ -110,23 +118,24 @@ def osqp(*problem: Any) -> Solve:
 
     qp = sparse(*problem)
     n = qp.P.shape[0]
-    solver = osqp.OSQP()
+    solver, bounded = osqp.OSQP(), np.isfinite(qp.high)
     e = qp.rhs(np.zeros(qp.states))
     solver.setup(
         P=qp.P,
         q=np.zeros(n),
-        A=sp.vstack([qp.E, sp.eye(n)], format="csc"),
-        l=np.concatenate([e, qp.low]),
-        u=np.concatenate([e, qp.high]),
+        A=sp.vstack([qp.E, _boxed(qp)], format="csc"),
+        l=np.concatenate([e, qp.low[bounded]]),
+        u=np.concatenate([e, qp.high[bounded]]),
         eps_abs=TOLERANCE,
         eps_rel=TOLERANCE,
         max_iter=ITERATIONS,
+        warm_starting=False,
         verbose=False,
     )
 
     def solve(x0: np.ndarray) -> Answer:
         e = qp.rhs(x0)
-        solver.update(l=np.concatenate([e, qp.low]), u=np.concatenate([e, qp.high]))
+        solver.update(l=np.concatenate([e, qp.low[bounded]]), u=np.concatenate([e, qp.high[bounded]]))
         result = solver.solve()
         return qp.answer(result.x, result.info.status == "solved")
 
@@ -135,15 +144,15 @@ def osqp(*problem: Any) -> Solve:
 
 def proxqp(*problem: Any) -> Solve:
     import proxsuite  # pyright: ignore[reportMissingImports]
-    import scipy.sparse as sp  # pyright: ignore[reportMissingImports]
 
     qp = sparse(*problem)
     n = qp.P.shape[0]
-    solver = proxsuite.proxqp.sparse.QP(n, qp.E.shape[0], n)
+    bounded = np.isfinite(qp.high)
+    solver = proxsuite.proxqp.sparse.QP(n, qp.E.shape[0], int(bounded.sum()))
     solver.settings.eps_abs, solver.settings.eps_rel = TOLERANCE, 0.0
-    low, high = np.maximum(qp.low, -1e20), np.minimum(qp.high, 1e20)
-    eye = sp.eye(n, format="csc")
-    solver.init(qp.P, np.zeros(n), qp.E, qp.rhs(np.zeros(qp.states)), eye, low, high)
+    solver.settings.initial_guess = proxsuite.proxqp.NO_INITIAL_GUESS
+    e = qp.rhs(np.zeros(qp.states))
+    solver.init(qp.P, np.zeros(n), qp.E, e, _boxed(qp), qp.low[bounded], qp.high[bounded])
 
     def solve(x0: np.ndarray) -> Answer:
         solver.update(b=qp.rhs(x0))

@@ -66,19 +66,24 @@ def measure(call: Callable[[], Any], repeats: int) -> Timing:
     return Timing(tuple(times))
 
 
-def restrict_threads(threads: int) -> None:
-    """Give this process `threads` processors, before JAX makes its pool of that size.
+def restrict_threads(threads: int | None) -> int:
+    """Give this process `threads` processors, before JAX makes its pool of that size; by default one, or all where the
+    system cannot restrict a process. Returns how many it has.
 
     **Raises:** `UserError` where the machine has fewer, and where JAX has been imported already.
     """
     if not hasattr(os, "sched_setaffinity"):
-        raise UserError("--threads: this system cannot restrict a process to some processors; leave it out.")
+        if threads is not None:
+            raise UserError("--threads: this system cannot restrict a process to some processors; leave it out.")
+        return os.cpu_count() or 1
+    threads = 1 if threads is None else threads
     processors = sorted(os.sched_getaffinity(0))
     if threads > len(processors):
         raise UserError(f"--threads {threads}: this process may use {len(processors)} processors.")
     if "jax" in sys.modules and threads != len(processors):
         raise UserError(f"--threads {threads}: JAX has its threads already; start a new process.")
     os.sched_setaffinity(0, processors[-threads:])
+    return threads
 
 
 def attempt(case: str, solver: str, what: str, problems: int, run: Callable[[], Row]) -> Row:
@@ -94,6 +99,6 @@ def attempt(case: str, solver: str, what: str, problems: int, run: Callable[[], 
 
 
 def fastest(rows: Sequence[Row]) -> Row | None:
-    """The fastest row that solved everything and rightly."""
-    good = [row for row in rows if row.median is not None and not row.failed and not row.wrong]
+    """The fastest row that solved everything, and rightly as far as is known."""
+    good = [row for row in rows if row.median is not None and row.failed == 0 and not row.wrong]
     return min(good, key=lambda row: row.median or 0.0, default=None)

@@ -24,8 +24,8 @@ class BenchSolver(Command):
 
     repeats: int = 20
     """Timed calls per row, after a warm-up."""
-    threads: int = 1
-    """Processors that the process may use."""
+    threads: int | None = None
+    """Processors that the process may use; one unless given, or all where the system cannot restrict a process."""
     peers: Annotated[bool, tyro.conf.FlagConversionOff] = True
     """Whether to time peers too."""
     out: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="FILE")] = None
@@ -44,26 +44,25 @@ class BenchSolver(Command):
         from planahead.experiments.files import require_writable
 
         at_least("--repeats", self.repeats, 1)
-        at_least("--threads", self.threads, 1)
+        if self.threads is not None:
+            at_least("--threads", self.threads, 1)
         benchmark = self.name.removeprefix("bench ")
         out = self.out or pathlib.Path(f"bench-{benchmark}.csv")
         require_writable(out, "--out")
-        restrict_threads(self.threads)
+        threads = restrict_threads(self.threads)
         console.print(f"{benchmark}: compiling and timing …", style="dim")
         rows = self.rows()
 
         from planahead.experiments.benchmarks.results import summaries, table, write_csv
         from planahead.experiments.versions import versions
 
-        title = (
-            f"{benchmark}: medians of {self.repeats} calls, {self.threads} thread{'s' * (self.threads > 1)}, float64"
-        )
+        title = f"{benchmark}: medians, {threads} thread{'s' * (threads > 1)}, float64"
         console.print(table(rows, title))
         write_csv(out, rows)
         console.print(f"{out}", highlight=False, soft_wrap=True)
         return {
             "benchmark": benchmark,
-            "threads": self.threads,
+            "threads": threads,
             "repeats": self.repeats,
             "rows": summaries(rows),
             "versions": versions(),
