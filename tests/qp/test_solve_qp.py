@@ -301,3 +301,24 @@ def test_a_guess_saves_iterations_and_a_bad_one_is_left_alone(which):
     for bad in (QPGuess(jnp.nan * point.z, point.pi, point.lam), QPGuess(point.z, point.pi, 0 * point.lam)):
         for one, other in zip(jax.tree.leaves(solve(bad).point), jax.tree.leaves(point), strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+def test_a_solution_is_a_guess_for_its_neighbour():
+    """Fewer iterations to the same answer, with the same derivative; sizes that do not fit are refused."""
+    near = stack([random_qp(seed) for seed in range(8)])
+    moved = eqx.tree_at(lambda qp: qp.initial_state, near, near.initial_state * 1.01)
+    guess = jax.vmap(pa.solve_qp)(near)
+
+    def total(qp, guess):
+        solution = jax.vmap(lambda qp, guess: pa.solve_qp(qp, guess=guess), (0, None if guess is None else 0))(
+            qp, guess
+        )
+        return solution.controls.sum(), solution
+
+    (_, cold), cold_slope = jax.value_and_grad(total, has_aux=True)(moved, None)
+    (_, warm), warm_slope = jax.value_and_grad(total, has_aux=True)(moved, guess)
+    assert names(warm.status) == ["SOLVED"] * 8 and warm.iterations.sum() < 0.8 * cold.iterations.sum()
+    np.testing.assert_allclose(warm.controls, cold.controls, atol=1e-6)
+    np.testing.assert_allclose(warm_slope.initial_state, cold_slope.initial_state, rtol=1e-3, atol=1e-3)
+    with pytest.raises(ValueError, match="the guess must come from a QP of the same sizes"):
+        pa.solve_qp(random_qp(0, horizon=5), guess=lane(guess, 0))

@@ -17,7 +17,7 @@ from planahead.qp.interior_point import Backend, InteriorPoint
 from planahead.qp.newton import Residuals
 from planahead.qp.sensitivity import data_residuals
 from planahead.qp.status import Status
-from planahead.qp.types import QP, LaneQP, Point, QPSolution, price_of_violations
+from planahead.qp.types import QP, LaneQP, Point, QPGuess, QPSolution, price_of_violations
 
 
 class _Answer(eqx.Module):
@@ -28,7 +28,13 @@ class _Answer(eqx.Module):
 
 
 @eqx.filter_jit
-def solve_qp(qp: QP, *, solver: InteriorPoint = InteriorPoint(), backend: Backend | None = None) -> QPSolution:
+def solve_qp(
+    qp: QP,
+    *,
+    solver: InteriorPoint = InteriorPoint(),
+    backend: Backend | None = None,
+    guess: QPSolution | None = None,
+) -> QPSolution:
     """Solve one stage-structured QP; `jax.vmap` solves a batch at once.
 
     Differentiable in all data of `qp` (`jax.grad`, `jax.vjp`; reverse mode, once). The derivative is that of the
@@ -36,7 +42,9 @@ def solve_qp(qp: QP, *, solver: InteriorPoint = InteriorPoint(), backend: Backen
     (`gradient_valid` is false).
 
     **Arguments:** `qp` as described in `QP`; `solver` the settings of the interior-point method; `backend` replaces
-    that of the settings: "native" (the C++ kernel), "portable" (JAX) or "auto" (the kernel wherever it can).
+    that of the settings: "native" (the C++ kernel), "portable" (JAX) or "auto" (the kernel wherever it can); `guess`
+    the solution of a similar QP, for a warm start: close by it saves half of the iterations, and one that is no number
+    or knows of no active row is not used. It carries no gradient.
 
     **Raises:** `RuntimeError` where the native kernel was asked for and is not there (`planahead doctor` says why).
 
@@ -59,7 +67,8 @@ def solve_qp(qp: QP, *, solver: InteriorPoint = InteriorPoint(), backend: Backen
     if backend is not None:
         solver = dataclasses.replace(solver, backend=backend)
     packed = qp.pack()
-    answer: _Answer = _solve(solver, packed)  # pyright: ignore[reportAssignmentType]
+    near = None if guess is None else jax.lax.stop_gradient(_guess(packed, guess))
+    answer: _Answer = _solve(solver, packed, near)  # pyright: ignore[reportAssignmentType]
     nu, z = packed.control_size, answer.point.z
     data = where_valid(answer.status == Status.SOLVED, packed)
     prices = price_of_violations(data.linear, data.quadratic, answer.point.s)
@@ -77,14 +86,27 @@ def solve_qp(qp: QP, *, solver: InteriorPoint = InteriorPoint(), backend: Backen
     )
 
 
+def _guess(qp: LaneQP, guess: QPSolution) -> QPGuess:
+    controls = jnp.concatenate([guess.controls, jnp.zeros_like(guess.controls[:1])])
+    found = QPGuess(jnp.concatenate([controls, guess.states], 1), guess.costates, guess.multipliers)
+    for name, value, like in (("states", found.z, qp.g), ("multipliers", found.lam, qp.bound)):
+        if value.shape != like.shape:
+            raise ValueError(
+                f"solve_qp(guess=...): {name} make an array of shape {value.shape}, and this QP's has {like.shape}; "
+                "the guess must come from a QP of the same sizes."
+            )
+    return jax.tree.map(lambda leaf: leaf.astype(qp.g.dtype), found)
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _solve(solver: InteriorPoint, qp: LaneQP) -> _Answer:
-    return _solver(solver, rows=False)(qp)
+def _solve(solver: InteriorPoint, qp: LaneQP, guess: QPGuess | None) -> _Answer:
+    return _solver(solver, rows=False)(qp, guess)
 
 
 def _solver(solver: InteriorPoint, *, rows: bool):
-    def kernel(lanes, in_lanes, qp: LaneQP) -> _Answer:
-        outcome = solvers.solve(qp, in_lanes[0], solver, jnp.ones(lanes, bool), rows=rows, gain=False)
+    def kernel(lanes, in_lanes, qp: LaneQP, guess: QPGuess | None) -> _Answer:
+        near = spread(lanes, in_lanes[1], guess)
+        outcome = solvers.solve(qp, in_lanes[0], solver, jnp.ones(lanes, bool), rows=rows, gain=False, guess=near)
         return _Answer(outcome.point, outcome.status, outcome.iterations, outcome.residual)
 
     return over_lanes(kernel)
@@ -98,20 +120,21 @@ def _adjoint(solver: InteriorPoint):
     return over_lanes(kernel)
 
 
-def _forward(solver: InteriorPoint, qp: Any) -> tuple[_Answer, tuple[LaneQP, _Answer]]:
-    qp = first_order(jax.tree.map(lambda leaf: leaf.value, qp, is_leaf=lambda leaf: isinstance(leaf, CustomVJPPrimal)))
-    answer = _solver(solver, rows=True)(qp)
+def _forward(solver: InteriorPoint, qp: Any, guess: Any) -> tuple[_Answer, tuple[LaneQP, _Answer]]:
+    given = jax.tree.map(lambda leaf: leaf.value, (qp, guess), is_leaf=lambda leaf: isinstance(leaf, CustomVJPPrimal))
+    qp, guess = first_order(given)
+    answer = _solver(solver, rows=True)(qp, guess)
     return answer, (qp, answer)
 
 
-def _backward(solver: InteriorPoint, kept: tuple[LaneQP, _Answer], cotangent: Any) -> tuple[LaneQP]:
+def _backward(solver: InteriorPoint, kept: tuple[LaneQP, _Answer], cotangent: Any) -> tuple[LaneQP, None]:
     qp, answer = kept
     refuse("QPSolution.residual", cotangent.residual)
     cotangent = numbers(cotangent)
     valid = answer.status == Status.SOLVED
     weights = _adjoint(solver)(qp, answer.point, cotangent.point, valid)
     _, pull = jax.vjp(lambda data: data_residuals(data, answer.point), qp)
-    return (zero_unless(valid, pull(weights)[0]),)
+    return zero_unless(valid, pull(weights)[0]), None
 
 
 _solve.defvjp(_forward, _backward, symbolic_zeros=True)
