@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -308,5 +309,5 @@ def test_a_stopped_benchmark_saves_and_goes_on(tmp_path: pathlib.Path):
         assert "going on at step" in (tmp_path / "runs" / f"{table.parent.name}.log").read_text()
 
 
-def cell_name(settings: list[str], seed: int) -> str:
+def cell_name(settings: Sequence[str], seed: int) -> str:
     return Cell("mass-spring-damper", Entry.parse("+".join(["sac", *settings])), "global", seed).name

@@ -5,7 +5,9 @@ import dataclasses
 import html.parser
 import io
 import json
+import pathlib
 import re
+import subprocess
 
 import jax
 import numpy as np
@@ -24,7 +26,7 @@ from planahead.experiments.report import report_html, write_report
 from planahead.experiments.run_directory import RunDirectory
 from planahead.experiments.training import train
 from planahead.experiments.trajectory import Trajectory
-from planahead.experiments.versions import versions
+from planahead.experiments.versions import commit, versions
 from planahead.policies import ActionBox, DirectPolicy
 from planahead.tasks import make_task, task_names
 from tests.experiments.stubs import stub_experiment
@@ -193,3 +195,16 @@ def test_versions_name_the_packages_and_the_command():
     assert {"planahead", "jax", "equinox"} <= set(found["packages"])
     assert found["command"] and found["machine"]["devices"]
     assert found["machine"]["qp_kernel"] == doctor.qp_backends()["native"]
+
+
+def test_the_commit_is_that_of_the_source(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)  # wherever the program is called from
+    folder = pathlib.Path(figures.__file__).parent
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        assert commit() is None
+    else:
+        found = commit()
+        assert found is not None and len(found.removesuffix("+")) == 10
+        assert done.stdout.startswith(found.removesuffix("+"))

@@ -241,7 +241,7 @@ def test_training_may_see_another_task_than_validation(monkeypatch: pytest.Monke
         return init(self, task, policy, key)
 
     monkeypatch.setattr(Raising, "init", watched)
-    options = {"task_options": ("start_spread=0.2",), "training_options": ("drift=0.5",)}
+    options: dict[str, Any] = {"task_options": ("start_spread=0.2",), "training_options": ("drift=0.5",)}
     experiment = Experiment.from_settings(TrainSettings("stub", "point", **options))
     experiment.first_state()
     (trained,) = seen

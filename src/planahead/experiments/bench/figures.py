@@ -52,8 +52,10 @@ def benchmark_figure(task: str, curves: Curves) -> Figure:
                 _line(axes, seeds, name, scale, *looks[key])
             axes.set(title=title, ylabel=label, xlabel="environment steps", xlim=(0, longest or None))
             axes.xaxis.set_major_formatter(thousands)
-            if name != "mean_return":
-                axes.set_ylim(-4, 104) if name == "success_rate" else axes.set_ylim(bottom=0)
+            if name == "success_rate":
+                axes.set_ylim(-4, 104)
+            elif name != "mean_return":
+                axes.set_ylim(bottom=-0.03 * max(axes.get_ylim()[1], 1e-3))  # a line at zero is seen whole
         panels[0].axhline(100 * GOAL, color=GREY, linewidth=0.9, linestyle=":", zorder=1)
         for (algorithm, interface), seeds in curves.items():
             colour, stroke = looks[algorithm, interface]

@@ -32,6 +32,8 @@ class Measure:
     show: Callable[[float], str]
     interval: bool = True
     """Whether the interval is shown; `summary.csv` has it anyway."""
+    brief: bool = False
+    """Whether a terminal, which has no room for all, shows it."""
 
 
 def _steps(steps: float) -> str:
@@ -39,18 +41,18 @@ def _steps(steps: float) -> str:
 
 
 MEASURES = (
-    Measure("steps_to_goal", f"steps to {percent(GOAL)}", _steps),
-    Measure("success_best", "success, best", percent),
-    Measure("success_last", "success, last", percent),
+    Measure("steps_to_goal", f"steps to {percent(GOAL)}", _steps, brief=True),
+    Measure("success_best", "success, best", percent, brief=True),
+    Measure("success_last", "success, last", percent, brief=True),
     Measure("success_area", "success, area", percent),
-    Measure("return_best", "return, best", lambda value: f"{value:.2f}"),
+    Measure("return_best", "return, best", lambda value: f"{value:.2f}", brief=True),
     Measure("return_last", "return, last", lambda value: f"{value:.2f}", interval=False),
     Measure("return_area", "return, area", lambda value: f"{value:.2f}", interval=False),
-    Measure("train_violations_per_step", "training violations, step", percent),
-    Measure("train_violations_per_episode", "training violations, episode", percent),
+    Measure("train_violations_per_step", "training violations, step", percent, brief=True),
+    Measure("train_violations_per_episode", "training violations, episode", percent, brief=True),
     Measure("violations_per_episode", "violations after it, episode", percent, interval=False),
     Measure("train_failed_solves", "training failed solves", percent, interval=False),
-    Measure("seconds", "wall time", clock, interval=False),
+    Measure("seconds", "wall time", clock, interval=False, brief=True),
 )
 
 
@@ -105,7 +107,8 @@ def _shown(measure: Measure, estimate: Estimate) -> str:
     value = measure.show(estimate.value)
     if not measure.interval or math.isnan(estimate.low) or estimate.low == estimate.high:
         return value
-    return f"{value} [{measure.show(estimate.low)}, {measure.show(estimate.high)}]"
+    low, high = (measure.show(end).removesuffix(" %") for end in (estimate.low, estimate.high))
+    return f"{value} [{low}, {high}]"
 
 
 def summarise(results: Sequence[Result]) -> list[Summary]:
@@ -136,13 +139,17 @@ def _summary(key: tuple[str, str, str], results: Sequence[Result]) -> Summary:
 
 
 def summary_table(summaries: Sequence[Summary], title: str) -> Table:
-    """The lines of one task."""
+    """The lines of one task, of the measures that a terminal has room for; intervals in a line of their own."""
+    brief = {measure.heading for measure in MEASURES if measure.brief} | {"algorithm", "seeds", "steps"}
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
     for heading in headings():
-        left = heading == "algorithm"
-        table.add_column(heading.replace(", ", "\n"), justify="left" if left else "right", no_wrap=left)
+        if heading in brief:
+            justify = "left" if heading == "algorithm" else "right"
+            lines = heading.replace("training ", "training\n").replace("steps to", "steps\nto").replace(", ", "\n")
+            table.add_column(lines, justify=justify, no_wrap=True)
     for summary in summaries:
-        table.add_row(*(cell.replace(" [", "\n[") for cell in summary.cells()))
+        row = zip(headings(), summary.cells(), strict=True)
+        table.add_row(*(cell.replace(" [", "\n[") for heading, cell in row if heading in brief))
     return table
 
 
