@@ -86,7 +86,9 @@ def _boxed(qp: Sparse) -> Any:
     """The rows of the identity that pick what has bounds: the controls."""
     import scipy.sparse as sp  # pyright: ignore[reportMissingImports]
 
-    return sp.eye(qp.P.shape[0], format="csr")[np.isfinite(qp.high)].tocsc()
+    bounded = np.flatnonzero(np.isfinite(qp.high))
+    shape = bounded.size, qp.P.shape[0]
+    return sp.csc_matrix((np.ones(bounded.size), (np.arange(bounded.size), bounded)), shape)
 
 
 def piqp_with(backend: str):
