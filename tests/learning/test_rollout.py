@@ -54,6 +54,7 @@ def test_what_is_counted():
     _, _, tallies = run(environment, [0.5, 1.0], steps=5, failed=True)
     metrics = jax.tree.map(lambda leaf: leaf.sum(), tallies).metrics()
     assert {name: float(value) for name, value in metrics.items()} == {
+        "episodes": 2.0,
         "return": pytest.approx((3 * 0.0 + 3 * -3.0) / 2),
         "episode_length": 3.0,
         "success_rate": 1.0,

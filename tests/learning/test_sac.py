@@ -86,6 +86,7 @@ def test_repetitions_train_side_by_side():
 def test_metrics_say_what_happened():
     state, metrics = go_on(start(0), range(1))
     assert set(metrics) == {
+        "episodes",
         *("return", "episode_length", "success_rate", "violations_per_step", "violations_per_episode", "failed_solves"),
         *("critic_loss", "actor_loss", "temperature", "entropy", "failed_updates", "steps"),
     }

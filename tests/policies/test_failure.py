@@ -61,5 +61,5 @@ def test_the_fixed_planner_says_what_decides_it():
     assert (settings["planner"], settings["planner_gradient_tolerance"], settings["planner_iterations"]) == (
         "SQP",
         1e-2,
-        100,
+        CONTENT.iterations,
     )
