@@ -44,7 +44,7 @@ class Start : private S {
       roll_out(outside & ~warm);
       mu = select(outside, larger(mean_slope(), kSmallest * larger(slope, *w_.unit)), mu);
     }
-    if (any(warm)) mu = select(warm, larger(kWarm * mismatch(), tau), mu);
+    if (any(warm)) mu = select(warm, larger(larger(kWarm * mismatch(), kHot * larger(slope, *w_.unit)), tau), mu);
     place_rows(lanes, inside, warm, mu);
     return tau;
   }
@@ -53,7 +53,7 @@ class Start : private S {
   using S::nu;
   using S::nx;
   using S::nz;
-  static constexpr double kMargin = 0.1, kSmallest = 1e-3, kWarm = 0.1, kNarrow = 1e-6;
+  static constexpr double kMargin = 0.1, kSmallest = 1e-3, kWarm = 0.1, kNarrow = 1e-6, kHot = 1e-5;
 
   // The guess into w.next, in those of `lanes` where it is finite and says that some row is active.
   M take_guess(M lanes) {

@@ -39,6 +39,9 @@ _SMALLEST = 1e-3
 _WARM = 0.1
 """Of μ₀ relative to the residual of stationarity at a guess."""
 
+_HOT = 1e-5
+"""The smallest μ₀ from a guess, relative to the cost's gradient at z*: hotter starts get stuck at rows whose activity
+changes."""
 _NARROW = 1e-6
 """Boxes narrower than this, of fixed controls for instance, start as if they had this width."""
 
@@ -84,7 +87,8 @@ def start(
         finite = jnp.isfinite(largest(guess.z) + largest(guess.pi) + largest(given))
         warm = ~inside & finite & (largest(given) > 0)
         z, pi = choose(warm, (guess.z, guess.pi), (z, pi))
-        mu = jnp.where(warm, jnp.maximum(_WARM * _mismatch(qp, z, pi, given), tau), mu)
+        least = jnp.maximum(_HOT * jnp.maximum(magnitude, unit), tau)
+        mu = jnp.where(warm, jnp.maximum(_WARM * _mismatch(qp, z, pi, given), least), mu)
         given = jnp.where(along(warm, given), jnp.maximum(given, 0.0), 0.0)
     point = _place_rows(qp, rows, z, pi, inside, warm, given, jnp.where(inside, tau, mu), margin)
     return Start(point, tau, gain, usable)
