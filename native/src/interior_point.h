@@ -26,8 +26,8 @@ template <class E, class S>
 class InteriorPoint : private S {
  public:
   InteriorPoint(const Shape& shape, const Pattern& pattern, const Settings& settings, Workspace<E>& w, Tasks& tasks)
-      : S(shape), shape_(shape), pattern_(pattern), settings_(settings), w_(w), tasks_(tasks), newton_(shape, pattern, w), start_(shape, pattern, settings, w, newton_),
-        sides_(pattern.sides.size()), nodes_(shape.nodes()) {}
+      : S(shape), shape_(shape), pattern_(pattern), settings_(settings), w_(w), tasks_(tasks), newton_(shape, pattern, w),
+        start_(shape, pattern, settings, w, newton_), sides_(pattern.sides.size()), nodes_(shape.nodes()) {}
 
   // Solve problems until there are none left.
   void run() {

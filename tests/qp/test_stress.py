@@ -9,12 +9,11 @@ import planahead as pa
 from planahead.qp import backend, native
 from tests.qp import stress
 
-pytestmark = [
-    pytest.mark.usefixtures("x64"),
-    pytest.mark.skipif(not native.available(), reason=native.description()),
-]
+pytestmark = pytest.mark.usefixtures("x64")
+needs_native = pytest.mark.skipif(not native.available(), reason=native.description())
 
 
+@needs_native
 def test_thousands_of_random_problems_say_what_they_are():
     random = np.random.default_rng(1)
     for size in stress.sizes(random, 3_000):
@@ -28,6 +27,7 @@ def test_the_portable_solver_says_so_too():
     stress.judge(qp, kind, stress.solve(qp, "portable"))
 
 
+@needs_native
 @pytest.mark.slow
 def test_a_hundred_thousand():
     random = np.random.default_rng(0)
@@ -36,6 +36,7 @@ def test_a_hundred_thousand():
         stress.judge(qp, kind, stress.solve(qp))
 
 
+@needs_native
 @pytest.mark.parametrize("lanes", [0, 1, 7, 8, 9, 1000])
 def test_the_same_bits_in_any_batch_and_order(lanes):
     random = np.random.default_rng(2)
@@ -47,6 +48,7 @@ def test_the_same_bits_in_any_batch_and_order(lanes):
         np.testing.assert_array_equal(one, all_[..., order])
 
 
+@needs_native
 def test_shared_matrices_and_copies_of_them_give_the_same_answers():
     """Matrices that all lanes share are kept as numbers, others as vectors: two programs, one answer."""
     random = np.random.default_rng(3)

@@ -99,7 +99,7 @@ def in_blocks(kernel: Callable, lanes_in_cache: int) -> Callable:
             chosen = [next(parts) if carries else leaf for leaf, carries in zip(leaves, flags, strict=True)]
             return kernel(size, in_lanes, *structure.unflatten(chosen))
 
-        carried = [_in_blocks(leaf, blocks, size) for leaf, carries in zip(leaves, flags, strict=True) if carries]
+        carried = [_split(leaf, blocks, size) for leaf, carries in zip(leaves, flags, strict=True) if carries]
         result = jax.lax.map(block, carried)
         return jax.tree.map(lambda leaf: _joined(leaf)[..., :lanes], result)
 
@@ -111,7 +111,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _in_blocks(leaf: Array, blocks: int, size: int) -> Array:
+def _split(leaf: Array, blocks: int, size: int) -> Array:
     """[…, lanes] as [blocks, …, size]."""
     missing = blocks * size - leaf.shape[-1]
     full = jnp.concatenate([leaf, jnp.repeat(leaf[..., -1:], missing, axis=-1)], -1)

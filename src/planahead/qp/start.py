@@ -5,13 +5,14 @@ answer, but for τ. Elsewhere the start is a rollout of that feedback with clipp
 
     u_k = clip(u*_k + K_k (x_k - x*_k)),     x_{k+1} = F_k (u_k, x_k) + c_k,
 
-which satisfies the dynamics and does not run away where they are unstable; distances are at least a tenth of their
-rows' width, and all products λ t are
+which satisfies the dynamics and does not run away where they are unstable. Distances t are at least a tenth of the
+bound's magnitude (of 1, if that is larger) or of the width of its box, whichever is smaller, and multipliers are
 
-    μ₀ = mean |∂J/∂u_k|
+    λ = μ₀,   μ₀ = mean |∂J/∂u_k|
 
-with J the cost along the dynamics, by a sweep of adjoints. Multipliers of the control box have to balance ∂J/∂u, so μ₀
-grows with the costates of unstable dynamics under saturated controls; a start that ignores them stalls there.
+with J the cost along the dynamics, by a sweep of adjoints (λ = τ / t where z* keeps all rows; at most half of the
+price in soft rows). Multipliers of the control box have to balance ∂J/∂u, so μ₀ grows with the costates of unstable
+dynamics under saturated controls; a start that ignores them stalls there.
 
 A guess (z, π, λ) replaces the rollout in lanes where it says that some row is active: μ₀ is then a tenth of the
 residual of stationarity at the guess, so the closer it is, the closer to the bounds the method starts, and pairs whose
@@ -88,22 +89,12 @@ def start(
         warm = ~inside & finite & (largest(given) > 0)
         z, pi = choose(warm, (guess.z, guess.pi), (z, pi))
         least = jnp.maximum(_HOT * jnp.maximum(magnitude, unit), tau)
-        mu = jnp.where(warm, jnp.maximum(_WARM * _mismatch(qp, z, pi, given), least), mu)
+        zeros = jnp.zeros_like(given)
+        residual = newton.residuals(qp, rows, Point(z, pi, zeros, given, zeros, zeros), tau)
+        mu = jnp.where(warm, jnp.maximum(_WARM * largest(residual.stationarity), least), mu)
         given = jnp.where(along(warm, given), jnp.maximum(given, 0.0), 0.0)
     point = _place_rows(qp, rows, z, pi, inside, warm, given, jnp.where(inside, tau, mu), margin)
     return Start(point, tau, gain, usable)
-
-
-def _mismatch(
-    qp: LaneQP,
-    z: Float[Array, "nodes nz B"],
-    pi: Float[Array, "nodes nx B"],
-    lam: Float[Array, "nodes 2 m B"],
-) -> Float[Array, " B"]:
-    """The largest residual of stationarity."""
-    costates = jnp.concatenate([jnp.zeros_like(z[:, : qp.control_size]), pi], 1)
-    pulled = jnp.concatenate([jax.vmap(matvec_transposed)(qp.F, pi[1:]), jnp.zeros_like(z[:1])])
-    return largest(_cost_gradient(qp, z) + pulled - costates - newton.row_pull(qp, newton.net(lam)))
 
 
 def _without_rows(qp: LaneQP, rows: Rows) -> tuple[Point, Float[Array, "N nu nx B"], Bool[Array, " B"]]:
