@@ -85,12 +85,13 @@ class Adjoint {
       r.price[e] = -keep(soft, r.price[e]);
       r.complementarity[e] = r.violation[e] = V{};
       w_.next.t[e] = select(exists, larger(w_.point.t[e], w_.point.lam[e] * smallest), w_.point.t[e]);
-      w_.next.lam[e] = w_.point.lam[e];
-      w_.next.s[e] = select(soft, larger(w_.point.s[e], w_.point.lam_s[e] * smallest), w_.point.s[e]);
-      w_.next.lam_s[e] = w_.point.lam_s[e];
+      w_.next.lam[e] = keep(exists, w_.point.lam[e]);
+      w_.next.s[e] = keep(soft, larger(w_.point.s[e], w_.point.lam_s[e] * smallest));
+      w_.next.lam_s[e] = keep(soft, w_.point.lam_s[e]);
     }
-    if (outputs_.stationarity == nullptr) return newton_.factorise(w_.next, none());  // no more was asked for
-    const M definite = newton_.factorise_and_step(w_.next, r, none(), true);
+    if (outputs_.stationarity == nullptr) return newton_.factorise(w_.next);  // no more was asked for
+    Reach reach;
+    const M definite = newton_.factorise_and_step(w_.next, r, Given{r}, true, reach);
     Iterate &d = w_.step, &total = w_.total;
     auto add = [&](bool first) {
       for (int i = 0; i < nodes * nz; i++) total.z[i] = first ? d.z[i] : total.z[i] + d.z[i];
@@ -103,7 +104,7 @@ class Adjoint {
     };
     add(true);
     add_reached();
-    newton_.step(w_.next, r, false);
+    newton_.step(w_.next, r, Given{r}, false);
     add(false);
     return definite;
   }

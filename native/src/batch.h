@@ -13,7 +13,7 @@ namespace PLANAHEAD_ISA {
 // Entry `index` of lanes lane .. lane + W - 1.
 template <typename T>
 static inline V neighbours(const Array<const T>& array, int64_t index, int64_t lane) {
-  return array.shared() ? splat(double(array.data[index])) : read(array.data + index * array.step + lane);
+  return array.shared() ? splat(Real(array.data[index])) : read(array.data + index * array.step + lane);
 }
 
 // Copies arrays into lanes: of one problem into the lane `slot`, or of W neighbours at once (slot < 0). Entries are vectors, or numbers
@@ -46,9 +46,9 @@ class Loader {
     if (slot_ < 0)
       set(to, neighbours(from, index, lane_));
     else
-      set(of_slot(to), double(from.at(index, lane_)));
+      set(of_slot(to), Real(from.at(index, lane_)));
   }
-  void put(double& to, const Array<const T>& from, int64_t index) { set(to, double(from.at(index, lane_))); }
+  void put(Real& to, const Array<const T>& from, int64_t index) { set(to, Real(from.at(index, lane_))); }
 
   bool shared() const { return shared_; }
 
@@ -65,19 +65,19 @@ class Loader {
     else
       mean(of_slot(to), from, a, b);
   }
-  void mean(double& to, const Array<const T>& from, int64_t a, int64_t b) {
-    set(to, 0.5 * double(from.at(a, lane_)) + 0.5 * double(from.at(b, lane_)));
+  void mean(Real& to, const Array<const T>& from, int64_t a, int64_t b) {
+    set(to, Real(0.5) * Real(from.at(a, lane_)) + Real(0.5) * Real(from.at(b, lane_)));
   }
 
   void set(V& to, V numbers) {
     to = numbers;
     good_ &= finite(numbers);
   }
-  void set(double& to, double number) {
+  void set(Real& to, Real number) {
     to = number;
     good_one_ &= std::abs(number) < kInfinity;
   }
-  double& of_slot(V& to) const { return reinterpret_cast<double*>(&to)[slot_]; }
+  Real& of_slot(V& to) const { return reinterpret_cast<Real*>(&to)[slot_]; }
 
   const int64_t lane_;
   const int slot_;
@@ -104,17 +104,17 @@ static void load_numbers(const Shape& shape, const Problem<T>& problem, Workspac
 }
 
 // What counts as one unit of cost, from the numbers in w of the lane `slot`, or of all lanes.
-static inline double& of_lane(V& entry, int slot) { return reinterpret_cast<double*>(&entry)[slot]; }
-static inline double& of_lane(double& entry, int) { return entry; }
+static inline Real& of_lane(V& entry, int slot) { return reinterpret_cast<Real*>(&entry)[slot]; }
+static inline Real& of_lane(Real& entry, int) { return entry; }
 template <class E>
 static void find_unit(const Shape& shape, Workspace<E>& w, int slot) {
   const int nodes = shape.nodes(), nz = shape.nz(), nu = shape.nu;
   for (int i = slot < 0 ? 0 : slot; i < (slot < 0 ? W : slot + 1); i++) {
-    double curvature = 0;
+    Real curvature = 0;
     for (int k = 0; k < nodes; k++)
       for (int r = k + 1 < nodes ? 0 : nu; r < nz; r++)  // the dummy control of the last stage has no say
         for (int c = 0; c <= r; c++) curvature = std::max(curvature, std::abs(of_lane(w.H[(k * nz + r) * nz + c], i)));
-    of_lane(*w.unit, i) = curvature > 0 ? std::min(curvature, 1.0) : 1.0;
+    of_lane(*w.unit, i) = curvature > 0 ? std::min(curvature, Real(1)) : Real(1);
   }
 }
 
@@ -162,7 +162,7 @@ static M load_problem(const Shape& shape, const Pattern& pattern, const Problem<
   const M loaded = slot < 0 ? ~none() : lane_mask(slot);
   M valid = load.good();
   auto number = [&](const Array<const T>& array, int64_t index) {
-    return slot < 0 ? neighbours(array, index, lane) : splat(double(array.at(index, lane)));
+    return slot < 0 ? neighbours(array, index, lane) : splat(Real(array.at(index, lane)));
   };
   for (int k = 0; k < nodes; k++)
     for (int e = pattern.begin[k]; e < pattern.begin[k + 1]; e++) {
@@ -219,7 +219,7 @@ class Batch : public Tasks {
     return filled;
   }
 
-  void store(int slot, int64_t lane, const Iterate& p, int32_t status, int32_t iterations, double residual, double tau) override {
+  void store(int slot, int64_t lane, const Iterate& p, int32_t status, int32_t iterations, Real residual, Real tau) override {
     const int64_t lanes = shape_.lanes, nodes = shape_.nodes(), nz = shape_.nz(), nx = shape_.nx;
     auto scatter = [&](T* to, const V* from, int64_t count) {
       if (to == nullptr) return;
@@ -272,7 +272,7 @@ class Batch : public Tasks {
 
   void refuse(int64_t lane) { outcome(lane, kInvalidInput, 0, kInfinity, 0); }
 
-  void outcome(int64_t lane, int32_t status, int32_t iterations, double residual, double tau) {
+  void outcome(int64_t lane, int32_t status, int32_t iterations, Real residual, Real tau) {
     solution_.status[lane] = status;
     solution_.iterations[lane] = iterations;
     solution_.residual[lane] = T(residual);
@@ -282,13 +282,13 @@ class Batch : public Tasks {
   // K = -L^-T Y of the last factorisation; zero where that failed.
   void store_gain(int slot, int64_t lane) {
     const int N = shape_.N, nx = shape_.nx, nu = shape_.nu;
-    std::vector<double>& column = column_;
+    std::vector<Real>& column = column_;
     column.resize(nu);
     for (int k = 0; k < N; k++) {
       const V *L = w_.riccati.L + k * nu * nu, *Y = w_.riccati.Y + k * nu * nx;
       for (int c = 0; c < nx; c++)
         for (int i = nu - 1; i >= 0; i--) {
-          double sum = -Y[i * nx + c][slot];
+          Real sum = -Y[i * nx + c][slot];
           for (int m = i + 1; m < nu; m++) sum -= L[m * nu + i][slot] * column[m];
           column[i] = sum * L[i * nu + i][slot];
           solution_.gain[((int64_t(k) * nu + i) * nx + c) * shape_.lanes + lane] = std::isfinite(column[i]) ? T(column[i]) : T(0);
@@ -308,7 +308,7 @@ class Batch : public Tasks {
   int64_t staged_place_ = 0;
   int staged_next_ = 0, staged_count_ = 0;
   bool staged_in_place_ = false;  // `staged_` is the caller's memory
-  std::vector<double> column_;
+  std::vector<Real> column_;
 };
 
 }  // namespace PLANAHEAD_ISA

@@ -67,7 +67,7 @@ PLANAHEAD_INLINE void times(const E* A, int lda, const V* x, const V* d, V* y, i
 }
 
 template <int J, class E>
-PLANAHEAD_INLINE void add_columns(const E* A, int lda, const V* x, V* y, int rows, double sign) {
+PLANAHEAD_INLINE void add_columns(const E* A, int lda, const V* x, V* y, int rows, Real sign) {
   V sum[J]{};
   for (int i = 0; i < rows; i++) {
     V v = x[i];
@@ -78,7 +78,7 @@ PLANAHEAD_INLINE void add_columns(const E* A, int lda, const V* x, V* y, int row
 
 // y += sign A' x with A [rows, columns].
 template <class E>
-PLANAHEAD_INLINE void add_transposed(const E* A, int lda, const V* x, V* y, int rows, int columns, double sign = 1.0) {
+PLANAHEAD_INLINE void add_transposed(const E* A, int lda, const V* x, V* y, int rows, int columns, Real sign = 1.0) {
   int j = 0;
   for (; j + 4 <= columns; j += 4) add_columns<4>(A + j, lda, x, y + j, rows, sign);
   for (; j < columns; j++) add_columns<1>(A + j, lda, x, y + j, rows, sign);

@@ -15,9 +15,12 @@ namespace ffi = xla::ffi;
 
 namespace planahead {
 
-#define PLANAHEAD_DECLARE(isa) \
-  namespace isa {              \
-  extern const Kernel kernel;  \
+#define PLANAHEAD_DECLARE(isa)           \
+  namespace isa {                        \
+  extern const Kernel kernel;            \
+  }                                      \
+  namespace isa##_single {               \
+  extern const SolveSingle solve_single; \
   }
 PLANAHEAD_DECLARE(generic)
 #ifdef PLANAHEAD_X86
@@ -25,16 +28,17 @@ PLANAHEAD_DECLARE(avx2)
 PLANAHEAD_DECLARE(avx512)
 #endif
 
-const Kernel& best_kernel() {
-  static const Kernel& chosen = []() -> const Kernel& {
+const Kernels& best_kernels() {
+  static const Kernels chosen = []() -> Kernels {
     const char* wanted = std::getenv("PLANAHEAD_ISA");
     auto allowed = [&](const Kernel& k) { return wanted == nullptr || std::strcmp(wanted, k.name) == 0; };
 #ifdef PLANAHEAD_X86
     __builtin_cpu_init();
-    if (allowed(avx512::kernel) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")) return avx512::kernel;
-    if (allowed(avx2::kernel) && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return avx2::kernel;
+    const bool has_avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    if (allowed(avx512::kernel) && has_avx512) return {avx512::kernel, avx512_single::solve_single};
+    if (allowed(avx2::kernel) && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return {avx2::kernel, avx2_single::solve_single};
 #endif
-    return generic::kernel;
+    return {generic::kernel, generic_single::solve_single};
   }();
   return chosen;
 }
@@ -192,7 +196,7 @@ Shape shape_of(int64_t lanes, int64_t horizon, int64_t states, int64_t controls,
 template <typename T>
 ffi::Error solve(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets, int64_t lanes, int64_t horizon,
                  int64_t states, int64_t controls, int64_t rows, bool free_initial_state, int64_t shared, double tolerance, double tau,
-                 double relative_tau, int64_t iterations) {
+                 double relative_tau, int64_t iterations, bool single) {
   Call<T> call{shape_of(lanes, horizon, states, controls, rows, free_initial_state), {}, {}, {}};
   if (ffi::Error error = call.read(args, shared); error.failure()) return error;
   Solution<T> solution;
@@ -211,10 +215,10 @@ ffi::Error solve(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRe
   fill(rets, 7, int32_t(0));
   for (size_t i = 8; i < 11; i++) fill(rets, i, T(0));
   const Settings settings{tolerance, tau, relative_tau, int(iterations)};
-  const Kernel& kernel = best_kernel();
-  call.run(pool, [&]() {
+  const auto& [kernel, solve_single] = best_kernels();
+  call.run(pool, [&kernel = kernel, &solve_single = solve_single, &call, &settings, &solution, single]() {
     if constexpr (sizeof(T) == 4)
-      kernel.solve32(call.shape, call.pattern, call.problem, settings, solution, call.queue);
+      (single ? solve_single : kernel.solve32)(call.shape, call.pattern, call.problem, settings, solution, call.queue);
     else
       kernel.solve64(call.shape, call.pattern, call.problem, settings, solution, call.queue);
   });
@@ -242,7 +246,7 @@ ffi::Error adjoint(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::Remaining
   }
   outputs.definite = output<uint8_t>(rets, index);
   fill(rets, index, uint8_t(0));
-  const Kernel& kernel = best_kernel();
+  const Kernel& kernel = best_kernels().kernel;
   call.run(pool, [&]() {
     if constexpr (sizeof(T) == 4)
       kernel.adjoint32(call.shape, call.pattern, call.problem, inputs, outputs, call.queue);
@@ -267,7 +271,7 @@ auto sizes() {
 }
 
 auto settings() {
-  return sizes().Attr<double>("tolerance").Attr<double>("tau").Attr<double>("relative_tau").Attr<int64_t>("iterations");
+  return sizes().Attr<double>("tolerance").Attr<double>("tau").Attr<double>("relative_tau").Attr<int64_t>("iterations").Attr<bool>("single");
 }
 
 }  // namespace
@@ -279,5 +283,5 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(planahead_solve_f64, planahead::solve<double>, pla
 XLA_FFI_DEFINE_HANDLER_SYMBOL(planahead_adjoint_f32, planahead::adjoint<float>, planahead::sizes());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(planahead_adjoint_f64, planahead::adjoint<double>, planahead::sizes());
 
-extern "C" const char* planahead_kernel() { return planahead::best_kernel().name; }
+extern "C" const char* planahead_kernel() { return planahead::best_kernels().kernel.name; }
 #pragma GCC visibility pop

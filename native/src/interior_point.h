@@ -18,7 +18,7 @@ struct Tasks {
   virtual int64_t load(int slot) = 0;
   // Try to fill all lanes with neighbouring problems at once; the mask of those filled.
   virtual M load_all(int64_t* problems) = 0;
-  virtual void store(int slot, int64_t problem, const Iterate& p, int32_t status, int32_t iterations, double residual, double tau) = 0;
+  virtual void store(int slot, int64_t problem, const Iterate& p, int32_t status, int32_t iterations, Real residual, Real tau) = 0;
   virtual ~Tasks() = default;
 };
 
@@ -48,7 +48,8 @@ class InteriorPoint : private S {
   using S::nu;
   using S::nx;
   using S::nz;
-  static constexpr double kRecentre = 0.1, kShort = 0.99, kLong = 0.9999999, kRaise = 10.0, kWeary = 5.0, kPatience = 30.0;
+  static constexpr Real kRecentre = 0.1, kShort = 0.99, kLong = 0.9999999, kRaise = 10.0, kWeary = 5.0, kPatience = 30.0;
+  static constexpr Real kTiny = 0.1, kMiddling = 0.3, kProgress = 0.9;  // step lengths; an error that has come down
 
   // Put lanes at zero, from where one full step leads to the solution without rows.
   void begin(M lanes) {
@@ -77,9 +78,7 @@ class InteriorPoint : private S {
       p.s[e] = select(lanes, keep(w_.soft[e], splat(1.0)), p.s[e]);
       p.lam_s[e] = select(lanes, keep(w_.soft[e], splat(1.0)), p.lam_s[e]);
       r.row[e] = keep(~lanes, r.row[e]);
-      r.complementarity[e] = keep(~lanes, r.complementarity[e]);
       r.price[e] = keep(~lanes, r.price[e]);
-      r.violation[e] = keep(~lanes, r.violation[e]);
       count += keep(w_.exists[e], splat(1.0)) + keep(w_.soft[e], splat(1.0));
     }
     largest_g_ = select(lanes, data, largest_g_);
@@ -94,83 +93,52 @@ class InteriorPoint : private S {
   void iterate() {
     const M starting = starting_, moving = active_ & ~starting_;
     // A predictor's costates are not read; the first step of a problem has no corrector.
-    M definite = newton_.factorise_and_step(w_.point, w_.residual, starting, any(starting));
+    Reach reach;
+    M definite = newton_.factorise_and_step(w_.point, w_.residual, Predicted{w_.point, tau_}, any(starting), reach);
     if (any(starting)) tau_ = select(starting, start_.place(starting, definite), tau_);
-    V alpha = splat(1.0);
+    V alpha = splat(1.0), least{};
     if (any(moving)) {
-      correct();
-      alpha = longest();
+      reach = correct(reach);
+      alpha = reach.longest();
       // Short steps keep a hundredth of their distance to the nearest row, long ones next to nothing.
       alpha = select(alpha < 1.0, alpha * ((1.0 - alpha) * kShort + alpha * kLong), alpha);
-      move(moving, alpha);
+      // Pairs far below the mean are raised, those of a short step more; neither factor by more than the root.
+      least = select(alpha < kMiddling, splat(kRecentre), splat(Real(1e-3) * kRecentre)) * reach.products(alpha) / count_;
     }
-    keep_idle();
-    Largest most = newton_.residuals(w_.next, tau_);
+    const V bottom = root(least);
+    Largest most = newton_.residuals(w_.next, tau_, [&](int k) {
+      if (any(moving)) move(k, moving, alpha, least, bottom);
+    });
     V error = relative_error(most);
     conclude(starting, moving, definite, alpha, error);
   }
 
   // From the predictor in w.step to the corrector.
-  void correct() {
-    const Iterate &p = w_.point, &d = w_.step;
-    const V alpha = longest();
-    V now{}, affine{};
-    for (int e = 0; e < sides_; e++) {
-      now += keep(w_.exists[e], p.lam[e] * p.t[e]);
-      affine += keep(w_.exists[e], (p.lam[e] + alpha * d.lam[e]) * (p.t[e] + alpha * d.t[e]));
-      if (!pattern_.sides[e].soft) continue;
-      now += p.s[e] * p.lam_s[e];
-      affine += (p.s[e] + alpha * d.s[e]) * (p.lam_s[e] + alpha * d.lam_s[e]);
-    }
-    const V ratio = smaller(larger(affine / now, V{}), splat(1.0)), mu = now / count_;
+  Reach correct(const Reach& predicted) {
+    const V affine = predicted.products(predicted.longest());
+    const V ratio = smaller(larger(affine / predicted.now, V{}), splat(1.0)), mu = predicted.now / count_;
     const V square = ratio * ratio, target = larger(mu * larger(square * square, boost_), tau_);
     const V second = select(boost_ > 0, V{}, splat(1.0));
-    for (int e = 0; e < sides_; e++) {
-      V product = p.lam[e] * p.t[e] + second * d.lam[e] * d.t[e] - target;
-      w_.corrected.complementarity[e] = keep(w_.exists[e], product);
-      if (!pattern_.sides[e].soft) continue;
-      w_.corrected.violation[e] = keep(w_.soft[e], p.s[e] * p.lam_s[e] + second * d.s[e] * d.lam_s[e] - target);
-    }
-    newton_.step(p, w_.corrected, true);
+    return newton_.step(w_.point, w_.residual, Corrected{w_.point, w_.step, target, second}, true);
   }
 
-  // The longest step up to 1 at which no distance, multiplier or violation becomes negative.
-  V longest() const {
-    const Iterate &p = w_.point, &d = w_.step;
-    V most = splat(1.0);  // of -change / value
-    for (int e = 0; e < sides_; e++) {
-      most = larger(-d.t[e] * w_.inverse_t[e], most);
-      most = larger(keep(w_.exists[e], -d.lam[e] / p.lam[e]), most);
-      if (!pattern_.sides[e].soft) continue;
-      most = larger(-d.s[e] * w_.inverse_s[e], most);
-      most = larger(keep(w_.soft[e], -d.lam_s[e] / p.lam_s[e]), most);
-    }
-    return splat(1.0) / most;
-  }
-
-  void move(M lanes, V alpha) {
+  // Stage k of `lanes` into w.next.
+  void move(int k, M lanes, V alpha, V least, V bottom) {
     const Iterate &p = w_.point, &d = w_.step;
     Iterate& q = w_.next;
-    for (int i = 0; i < nodes_ * nz; i++) q.z[i] = select(lanes, p.z[i] + alpha * d.z[i], q.z[i]);
-    for (int i = 0; i < nodes_ * nx; i++) q.pi[i] = select(lanes, p.pi[i] + alpha * d.pi[i], q.pi[i]);
-    V mu{};
-    for (int e = 0; e < sides_; e++) {
-      V t = p.t[e] + alpha * d.t[e], lam = p.lam[e] + alpha * d.lam[e];
-      q.t[e] = select(lanes, t, q.t[e]);
-      q.lam[e] = select(lanes, lam, q.lam[e]);
-      mu += keep(w_.exists[e], t * lam);
+    for (int i = k * nz; i < (k + 1) * nz; i++) q.z[i] = select(lanes, p.z[i] + alpha * d.z[i], q.z[i]);
+    for (int i = k * nx; i < (k + 1) * nx; i++) q.pi[i] = select(lanes, p.pi[i] + alpha * d.pi[i], q.pi[i]);
+    for (int e = pattern_.begin[k]; e < pattern_.begin[k + 1]; e++) {
+      move(q.t[e], q.lam[e], p.t[e] + alpha * d.t[e], p.lam[e] + alpha * d.lam[e], lanes, w_.exists[e], least, bottom);
       if (!pattern_.sides[e].soft) continue;
-      V s = p.s[e] + alpha * d.s[e], lam_s = p.lam_s[e] + alpha * d.lam_s[e];
-      q.s[e] = select(lanes, s, q.s[e]);
-      q.lam_s[e] = select(lanes, lam_s, q.lam_s[e]);
-      mu += keep(w_.soft[e], s * lam_s);
+      move(q.s[e], q.lam_s[e], p.s[e] + alpha * d.s[e], p.lam_s[e] + alpha * d.lam_s[e], lanes, w_.soft[e], least, bottom);
     }
-    // Pairs far below the mean are raised, those of a short step more; neither factor by more than the root.
-    const V least = select(alpha < 0.3, splat(kRecentre), splat(1e-3 * kRecentre)) * mu / count_, bottom = root(least);
-    for (int e = 0; e < sides_; e++) {
-      recentre(q.t[e], q.lam[e], lanes & w_.exists[e], least, bottom);
-      if (pattern_.sides[e].soft) recentre(q.s[e], q.lam_s[e], lanes & w_.soft[e], least, bottom);
-    }
+  }
+
+  static void move(V& a, V& b, V new_a, V new_b, M lanes, M counts, V least, V bottom) {
+    recentre(new_a, new_b, lanes & counts, least, bottom);
+    a = select(lanes, new_a, a);
+    b = select(lanes, new_b, b);
   }
 
   static void recentre(V& a, V& b, M where, V least, V bottom) {
@@ -179,12 +147,7 @@ class InteriorPoint : private S {
     b = select(where, larger(b, least / larger(a, bottom)), b);
   }
 
-  // Lanes without a problem stay where they are.
-  void keep_idle() {
-    if (!any(~active_)) return;
-    copy(~active_);
-  }
-
+  // Take the step back.
   void copy(M lanes) {
     const Iterate& p = w_.point;
     Iterate& q = w_.next;
@@ -204,7 +167,7 @@ class InteriorPoint : private S {
     raise(error, most.stationarity / dual_scale);
     raise(error, most.price / dual_scale);
     raise(error, most.primal / primal_scale);
-    raise(error, select(most.miss <= 1e-4 * tau_, most.miss / dual_scale, most.miss / unit));
+    raise(error, select(most.miss <= Real(1e-4) * tau_, most.miss / dual_scale, most.miss / unit));
     return error;
   }
 
@@ -212,18 +175,18 @@ class InteriorPoint : private S {
     const M sound = finite(error), accepted = (moving & sound & definite) | (starting & sound);
     const M refused = active_ & ~accepted;
     if (any(refused)) copy(refused);
-    const M progress = error < 0.9 * error_;
-    stuck_ = select(moving, select(accepted & (progress | (alpha > 0.1)), V{}, stuck_ + 1.0), stuck_);
-    idle_ = select(moving, select(error < 0.9 * best_, V{}, idle_ + 1.0), idle_);
+    const M progress = error < kProgress * error_;
+    stuck_ = select(moving, select(accepted & (progress | (alpha > kTiny)), V{}, stuck_ + 1.0), stuck_);
+    idle_ = select(moving, select(error < kProgress * best_, V{}, idle_ + 1.0), idle_);
     best_ = select(starting, splat(kInfinity), smaller(best_, error));
     const M weary = idle_ >= kWeary;
     idle_ = keep(~weary, idle_);
-    boost_ = select(moving, select((alpha < 0.1) | weary, splat(kRaise), select(alpha < 0.3, splat(0.3), V{})), boost_);
+    boost_ = select(moving, select((alpha < kTiny) | weary, splat(kRaise), select(alpha < kMiddling, splat(kMiddling), V{})), boost_);
     error_ = select(accepted, error, select(starting, splat(kInfinity), error_));
     iterations_ += keep(moving, splat(1.0));
-    const M solved = accepted & definite & (error_ <= settings_.tolerance);
+    const M solved = accepted & definite & (error_ <= Real(settings_.tolerance));
     const M stalled = active_ & ~solved & (refused | (stuck_ >= kPatience));
-    const M ended = solved | stalled | (active_ & (iterations_ >= double(settings_.iterations)));
+    const M ended = solved | stalled | (active_ & (iterations_ >= Real(settings_.iterations)));
     if (any(ended)) {
       const M failed = ended & ~solved;
       const M contradiction = any(failed) ? infeasible(w_.next) : none();
@@ -255,7 +218,7 @@ class InteriorPoint : private S {
           const M hard = w_.exists[e] & ~w_.soft[e];
           if (pattern_.sides[e].row >= nu) other |= hard;
           V lam = keep(hard, p.lam[e]);
-          sums[pattern_.sides[e].row] -= double(pattern_.sides[e].sign) * lam;
+          sums[pattern_.sides[e].row] -= Real(pattern_.sides[e].sign) * lam;
           gap += lam * w_.bound[e];
         }
         newton_.pull(k, sums, pulled);
@@ -266,7 +229,7 @@ class InteriorPoint : private S {
     }
     if (!shape_.free_initial_state)
       for (int i = 0; i < nx; i++) gap += p.pi[i] * w_.x0[i];
-    return other & (gap > 0) & (mismatch <= 1e-6 * gap);
+    return other & (gap > 0) & (mismatch <= Real(1e-6) * gap);
   }
 
   const Shape& shape_;

@@ -1,7 +1,11 @@
-// Compiled once per instruction set, with PLANAHEAD_ISA and PLANAHEAD_WIDTH.
+// Compiled twice per instruction set: for arithmetic in double precision, and (PLANAHEAD_SINGLE) for solving in single precision.
 #include "kernel.h"
 
+#ifdef PLANAHEAD_SINGLE
+#include "batch.h"
+#else
 #include "adjoint.h"
+#endif
 
 namespace planahead {
 namespace PLANAHEAD_ISA {
@@ -39,11 +43,12 @@ template <typename T>
 static void run_solve(const Shape& shape, const Pattern& pattern, const Problem<T>& problem, const Settings& settings,
                       const Solution<T>& solution, Queue& queue) {
   if (shares_matrices(shape, problem))
-    solve_as<double>(shape, pattern, problem, settings, solution, queue);
+    solve_as<Real>(shape, pattern, problem, settings, solution, queue);
   else
     solve_as<V>(shape, pattern, problem, settings, solution, queue);
 }
 
+#ifndef PLANAHEAD_SINGLE
 template <class E, typename T>
 static void adjoint_as(const Shape& shape, const Pattern& pattern, const Problem<T>& problem, const AdjointInputs<T>& inputs,
                        const AdjointOutputs<T>& outputs, Queue& queue) {
@@ -60,10 +65,17 @@ static void run_adjoint(const Shape& shape, const Pattern& pattern, const Proble
     adjoint_as<V>(shape, pattern, problem, inputs, outputs, queue);
 }
 
+#endif
+
+#ifdef PLANAHEAD_SINGLE
+extern const SolveSingle solve_single;
+const SolveSingle solve_single = run_solve<float>;
+#else
 #define PLANAHEAD_TEXT_(x) #x
 #define PLANAHEAD_TEXT(x) PLANAHEAD_TEXT_(x)
 extern const Kernel kernel;
 const Kernel kernel = {PLANAHEAD_TEXT(PLANAHEAD_ISA), run_solve<float>, run_solve<double>, run_adjoint<float>, run_adjoint<double>};
+#endif
 
 }  // namespace PLANAHEAD_ISA
 }  // namespace planahead

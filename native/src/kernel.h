@@ -8,6 +8,10 @@ namespace planahead {
 struct Pattern;
 struct Queue;
 
+// Solves float32 problems in float32.
+typedef void (*SolveSingle)(const Shape&, const Pattern&, const Problem<float>&, const Settings&, const Solution<float>&, Queue&);
+
+// Computes in float64, whatever the format of the data.
 struct Kernel {
   const char* name;
   void (*solve32)(const Shape&, const Pattern&, const Problem<float>&, const Settings&, const Solution<float>&, Queue&);
@@ -17,7 +21,12 @@ struct Kernel {
                     Queue&);
 };
 
-// The best kernel for this processor; PLANAHEAD_ISA in the environment overrides it by name.
-const Kernel& best_kernel();
+struct Kernels {
+  const Kernel& kernel;
+  const SolveSingle& solve_single;
+};
+
+// The best ones for this processor; PLANAHEAD_ISA in the environment overrides them by name.
+const Kernels& best_kernels();
 
 }  // namespace planahead

@@ -1,11 +1,15 @@
 // One vector holds the same number of W problems ("lanes"). Lanes never mix, so an answer does not depend on its neighbours.
-// Compiled once per instruction set: PLANAHEAD_ISA names the namespace, PLANAHEAD_WIDTH the number of doubles in a vector.
+// Compiled per instruction set and precision: PLANAHEAD_ISA names the namespace, PLANAHEAD_BYTES is the size of a vector, and
+// PLANAHEAD_SINGLE says that numbers are floats.
 #pragma once
 
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#if defined(__AVX__)
+#include <immintrin.h>
+#endif
 
 // Small pieces that the compiler must put into their caller, where sizes may be known.
 #define PLANAHEAD_INLINE static inline __attribute__((always_inline))
@@ -13,33 +17,36 @@
 namespace planahead {
 namespace PLANAHEAD_ISA {
 
-constexpr int W = PLANAHEAD_WIDTH;
-typedef double V __attribute__((vector_size(W * sizeof(double))));
+#ifdef PLANAHEAD_SINGLE
+typedef float Real;
+typedef int32_t Bits;
+#else
+typedef double Real;
+typedef int64_t Bits;
+#endif
+constexpr int W = PLANAHEAD_BYTES / sizeof(Real);
+typedef Real V __attribute__((vector_size(PLANAHEAD_BYTES)));
 typedef decltype(V{} < V{}) M;  // all bits of a lane set, or none
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr Real kInfinity = std::numeric_limits<Real>::infinity();
 
-static inline V splat(double a) { return a - V{}; }  // one broadcast; entry by entry, compilers insert one after the other
+static inline V splat(Real a) { return a - V{}; }  // one broadcast; entry by entry, compilers insert one after the other
 // An entry of a matrix that lanes have of their own (V) or share (double): both multiply a vector.
 static inline V spread(V a) { return a; }
-static inline V spread(double a) { return splat(a); }
+static inline V spread(Real a) { return splat(a); }
 // W neighbours in memory.
-static inline V read(const double* from) {
-  V v;
-  std::memcpy(&v, from, sizeof(V));
-  return v;
-}
-static inline V read(const float* from) {
-  typedef float Half __attribute__((vector_size(W * sizeof(float))));
-  Half v;
-  std::memcpy(&v, from, sizeof(Half));
+template <typename T>
+static inline V read(const T* from) {
+  typedef T Vector __attribute__((vector_size(W * sizeof(T))));
+  Vector v;
+  std::memcpy(&v, from, sizeof(Vector));
   return __builtin_convertvector(v, V);
 }
 static inline V select(M where, V a, V b) { return where ? a : b; }
 static inline V keep(M where, V a) { return where ? a : V{}; }
 static inline V smaller(V a, V b) { return a < b ? a : b; }
 static inline V larger(V a, V b) { return a > b ? a : b; }
-static inline V magnitude(V a) { return V(M(a) & std::numeric_limits<int64_t>::max()); }  // all bits but the sign's
+static inline V magnitude(V a) { return V(M(a) & std::numeric_limits<Bits>::max()); }  // all bits but the sign's
 static inline V root(V a) {
   V v;
   for (int i = 0; i < W; i++) v[i] = std::sqrt(a[i]);
@@ -53,9 +60,16 @@ static inline void raise(V& most, V a) {
   most = V(bits > M(most) ? bits : M(most));
 }
 static inline bool any(M where) {
-  int64_t bits = 0;
+#if defined(__AVX512DQ__)
+  if constexpr (sizeof(Real) == 8) return _mm512_movepi64_mask(__m512i(where)) != 0;
+  return _mm512_movepi32_mask(__m512i(where)) != 0;
+#elif defined(__AVX__)
+  return _mm256_movemask_ps(__m256(where)) != 0;
+#else
+  Bits bits = 0;
   for (int i = 0; i < W; i++) bits |= where[i];
   return bits != 0;
+#endif
 }
 static inline M none() { return M{}; }
 static inline M lane_mask(int lane) {

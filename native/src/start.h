@@ -30,7 +30,7 @@ class Start : private S {
       gradient(k);
       for (int i = 0; i < nz; i++) raise(slope, w_.gradient[i]);
     }
-    const V relative = settings_.relative_tau * larger(slope, 1e-3 * *w_.unit);
+    const V relative = Real(settings_.relative_tau) * larger(slope, Real(1e-3) * *w_.unit);
     const V tau = settings_.tau >= 0 ? splat(settings_.tau) : relative;
     M inside = usable;
     for (int k = 0; k < nodes_; k++) {
@@ -53,7 +53,7 @@ class Start : private S {
   using S::nu;
   using S::nx;
   using S::nz;
-  static constexpr double kMargin = 0.1, kSmallest = 1e-3, kWarm = 0.1, kNarrow = 1e-6, kHot = 1e-5;
+  static constexpr Real kMargin = 0.1, kSmallest = 1e-3, kWarm = 0.1, kNarrow = 1e-6, kHot = 1e-5;
 
   // The guess into w.next, in those of `lanes` where it is finite and says that some row is active.
   M take_guess(M lanes) {
@@ -79,7 +79,7 @@ class Start : private S {
       if (newton_.has_sides(k)) {
         V* sums = newton_.row_sums(w_.gradient);
         for (int e = pattern_.begin[k]; e < pattern_.begin[k + 1]; e++)
-          sums[pattern_.sides[e].row] -= double(pattern_.sides[e].sign) * keep(w_.exists[e], guess.lam[e]);
+          sums[pattern_.sides[e].row] -= Real(pattern_.sides[e].sign) * keep(w_.exists[e], guess.lam[e]);
         newton_.pull(k, sums, w_.gradient);
       }
       for (int i = 0; i < nz; i++) raise(most, w_.gradient[i]);
@@ -120,7 +120,7 @@ class Start : private S {
     for (int e = pattern_.begin[k]; e < pattern_.begin[k + 1]; e++) {
       const Side& side = pattern_.sides[e];
       if (side.row >= nu) return;  // rows are listed in order
-      const V edge = double(side.sign) * (w_.bound[e] + margin(e)), now = u[side.row];
+      const V edge = Real(side.sign) * (w_.bound[e] + margin(e)), now = u[side.row];
       u[side.row] = select(w_.exists[e], side.sign > 0 ? larger(now, edge) : smaller(now, edge), now);
     }
   }
@@ -136,7 +136,7 @@ class Start : private S {
       }
       for (int i = 0; i < nx; i++) costate[i] = w_.gradient[nu + i];
     }
-    return select(finite(sum), sum / double(shape_.N * nu), V{});
+    return select(finite(sum), sum / Real(shape_.N * nu), V{});
   }
 
   // Of the cost of stage k at w.next.z, into w.gradient.
@@ -174,7 +174,7 @@ class Start : private S {
 
   V distance(int e, const V* values) const {
     const Side& side = pattern_.sides[e];
-    return double(side.sign) * values[side.row] - w_.bound[e];
+    return Real(side.sign) * values[side.row] - w_.bound[e];
   }
 
   V margin(int e) const {

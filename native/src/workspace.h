@@ -35,9 +35,10 @@ struct Workspace {
   V *bound, *linear, *quadratic;  // one entry a side
   M *exists, *soft;
   Iterate point, next, step;
-  Residual residual, corrected;
-  V *inverse_t, *inverse_s, *barrier, *share, *w, *toward, *rho;  // one entry a side; `toward`: toward_price + toward_row
-  V *gradient, *values, *net;                                     // of one stage: [nz], [m], [m]
+  Residual residual;
+  V *inverse_t, *inverse_lam, *inverse_s, *inverse_lam_s;  // one entry a side
+  V *share, *w, *toward, *rho;                             // the same; `toward`: toward_price + toward_row
+  V *gradient, *values, *net;                              // of one stage: [nz], [m], [m]
   Riccati riccati;
   Iterate total;  // of the adjoint's refinement; of the start's rollout
   Guess guess;
@@ -93,9 +94,7 @@ class Memory {
     Residual& r = w.residual;
     take(r.stationarity, nodes * nz), take(r.dynamics, N * nx), take(r.initial, nx);
     for (V** a : {&r.row, &r.complementarity, &r.price, &r.violation}) take(*a, sides);
-    w.corrected = r;
-    take(w.corrected.complementarity, sides), take(w.corrected.violation, sides);
-    for (V** a : {&w.inverse_t, &w.inverse_s, &w.barrier, &w.share, &w.w, &w.toward, &w.rho}) take(*a, sides);
+    for (V** a : {&w.inverse_t, &w.inverse_lam, &w.inverse_s, &w.inverse_lam_s, &w.share, &w.w, &w.toward, &w.rho}) take(*a, sides);
     take(w.gradient, nz), take(w.values, nz + ng), take(w.net, nz + ng);
     take(w.guess.z, nodes * nz), take(w.guess.pi, nodes * nx), take(w.guess.lam, sides);
     Riccati& f = w.riccati;

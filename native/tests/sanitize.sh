@@ -7,21 +7,24 @@ command -v "$compiler" >/dev/null || { echo "no C++ compiler ($compiler): set CX
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 flags=(-std=c++17 -O1 -g -fno-omit-frame-pointer -fno-math-errno -fno-trapping-math -ffp-contract=fast -Wno-psabi -pthread)
-kernels=("generic 2")
+kernels=("generic 16")
 if [[ $(uname -m) == x86_64 ]]; then
   flags+=(-DPLANAHEAD_X86)
-  kernels+=("avx2 4 -mavx2 -mfma" "avx512 8 -mavx512f -mavx512dq -mavx512vl -mfma")
+  kernels+=("avx2 32 -mavx2 -mfma" "avx512 64 -mavx512f -mavx512dq -mavx512vl -mfma")
 fi
 for sanitizer in address,undefined thread; do
   objects=()
   compilations=()
   for kernel in "${kernels[@]}"; do
-    read -r name width options <<<"$kernel"
-    # shellcheck disable=SC2086
-    "$compiler" "${flags[@]}" $options -fsanitize=$sanitizer -fno-sanitize-recover=all \
-      -DPLANAHEAD_ISA="$name" -DPLANAHEAD_WIDTH="$width" -c ../src/kernel.cpp -o "$folder/$name.o" &
-    compilations+=($!)
-    objects+=("$folder/$name.o")
+    read -r name bytes options <<<"$kernel"
+    for precision in "$name" "${name}_single -DPLANAHEAD_SINGLE"; do
+      read -r isa single <<<"$precision"
+      # shellcheck disable=SC2086
+      "$compiler" "${flags[@]}" $options $single -fsanitize=$sanitizer -fno-sanitize-recover=all \
+        -DPLANAHEAD_ISA="$isa" -DPLANAHEAD_BYTES="$bytes" -c ../src/kernel.cpp -o "$folder/$isa.o" &
+      compilations+=($!)
+      objects+=("$folder/$isa.o")
+    done
   done
   for compilation in "${compilations[@]}"; do wait "$compilation"; done
   "$compiler" "${flags[@]}" -fsanitize=$sanitizer -fno-sanitize-recover=all stress.cpp "${objects[@]}" -o "$folder/stress"

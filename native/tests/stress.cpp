@@ -12,9 +12,12 @@
 #include "../src/queue.h"
 
 namespace planahead {
-#define PLANAHEAD_DECLARE(isa) \
-  namespace isa {              \
-  extern const Kernel kernel;  \
+#define PLANAHEAD_DECLARE(isa)           \
+  namespace isa {                        \
+  extern const Kernel kernel;            \
+  }                                      \
+  namespace isa##_single {               \
+  extern const SolveSingle solve_single; \
   }
 PLANAHEAD_DECLARE(generic)
 #ifdef PLANAHEAD_X86
@@ -24,12 +27,20 @@ PLANAHEAD_DECLARE(avx512)
 
 namespace {
 
-std::vector<const Kernel*> kernels() {
-  std::vector<const Kernel*> found{&generic::kernel};
+// All that run here, each also with float32 problems solved in float32.
+std::vector<Kernel> kernels() {
+  std::vector<Kernel> found;
+  auto add = [&](Kernel kernel, SolveSingle solve_single) {
+    found.push_back(kernel);
+    kernel.solve32 = solve_single;
+    found.push_back(kernel);
+  };
+  add(generic::kernel, generic_single::solve_single);
 #ifdef PLANAHEAD_X86
   __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back(&avx2::kernel);
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")) found.push_back(&avx512::kernel);
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) add(avx2::kernel, avx2_single::solve_single);
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+    add(avx512::kernel, avx512_single::solve_single);
 #endif
   return found;
 }
@@ -148,14 +159,14 @@ int differing(std::mt19937& random, const Kernel& kernel, bool shared) {
 int main() {
   using namespace planahead;
   int wrong = 0, count = 0;
-  for (const Kernel* kernel : kernels()) {
+  for (const Kernel& kernel : kernels()) {
     std::mt19937 random(0);
     for (int round = 0; round < 40; round++)
       for (bool shared : {false, true}) {
-        wrong += differing<float>(random, *kernel, shared) + differing<double>(random, *kernel, shared);
+        wrong += differing<float>(random, kernel, shared) + differing<double>(random, kernel, shared);
         count += 2;
       }
-    std::printf("%-8s %d batches so far, %d depend on the number of threads\n", kernel->name, count, wrong);
+    std::printf("%-8s %d batches so far, %d depend on the number of threads\n", kernel.name, count, wrong);
   }
   return wrong != 0;
 }

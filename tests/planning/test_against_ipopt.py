@@ -4,6 +4,8 @@ IPOPT solves a transcription that shares no code with the package (`ipopt.py`). 
 best plan whose first control is given. In float32 the planner has to solve too; `float32_table.py` prints how far.
 """
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -54,9 +56,10 @@ def test_cost_gradients_are_the_multipliers_of_ipopt(reference: Reference):
     np.testing.assert_allclose(gradients["['control']"] / weight, expected.control_gradient, atol=1e-5 * scale)
 
 
+@pytest.mark.parametrize("arithmetic", ["float64", "float32"])
 @each_reference(heavy_is_slow=True)
-def test_float32_solves_what_float64_solves(reference: Reference):
-    problem, chosen = reference.build(), planner(reference)
+def test_float32_solves_what_float64_solves(reference: Reference, arithmetic):
+    problem, chosen = reference.build(), dataclasses.replace(planner(reference), arithmetic=arithmetic)
     plan = quick_jit(lambda state: pa.solve(problem, state, planner=chosen))(jnp.asarray(reference.state, float))
     assert plan.controls.dtype == np.float32
     assert_same(plan, optimum(reference, reference.state), cost=1e-3, controls=2e-2)

@@ -11,6 +11,7 @@ import pytest
 import planahead as pa
 from planahead.qp import backend, native
 from planahead.qp.types import LaneQP, Point
+from tests.qp import stress
 from tests.qp.random_qps import random_qp, with_state
 
 pytestmark = [
@@ -134,6 +135,43 @@ def test_float32_is_computed_in_float64():
     rounded = solve(single, "native", tau=1e-6, tolerance=1e-9)
     assert (rounded.status == pa.Status.SOLVED).all() and rounded.point.z.dtype == jnp.float32
     np.testing.assert_allclose(rounded.point.z, exact.point.z, atol=2e-5)
+
+
+def test_float32_arithmetic_solves_to_float32s_precision():
+    qps = [random_qp(seed) for seed in range(24)]
+    exact = solve(batch(qps), "native")
+    single = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), batch(qps))
+    rounded = solve(single, "native", arithmetic="float32")
+    assert (rounded.status == pa.Status.SOLVED).all()
+    np.testing.assert_allclose(rounded.point.z, exact.point.z, atol=2e-3)
+    assert (rounded.residual > 1e-9).any(), "it was computed in float64"
+
+
+def test_float32_arithmetic_never_says_solved_where_it_is_not():
+    random = np.random.default_rng(4)
+    given_up = count = 0
+    for size in stress.sizes(random, 1_000):
+        qp, kind = stress.batch(random, size)
+        qp = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), qp)
+        outcome = solve(qp, "native", arithmetic="float32")
+        solved = np.asarray(outcome.status) == pa.Status.SOLVED
+        assert not solved[np.isin(kind, (3, 5))].any()
+        # The conditions are met to the tolerance as far as float32 can tell: their terms are rounded.
+        assert (stress.worst_residual(qp, outcome)[solved] <= 1e-3).all()
+        ordinary = kind == 0
+        given_up, count = given_up + (ordinary & ~solved).sum(), count + ordinary.sum()
+    assert given_up <= 0.01 * count
+
+
+def test_float32_arithmetic_does_not_look_at_the_neighbours():
+    qps = [random_qp(seed) for seed in range(19)]
+    single = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), batch(qps))
+    everyone = solve(single, "native", arithmetic="float32")
+    for lane in range(19):
+        alone = solve(
+            jax.tree.map(lambda leaf, at=lane: leaf[..., at : at + 1], single), "native", arithmetic="float32"
+        )
+        assert_equal(pick(everyone, lane), pick(alone, 0))
 
 
 def test_solve_qp_takes_the_backend_by_name():

@@ -27,7 +27,14 @@ from planahead.planning.line_search import LineSearch
 from planahead.planning.linearisation import Exact, GaussNewton, Hessian
 from planahead.planning.problem_batch import ProblemBatch
 from planahead.qp import InteriorPoint, Status, backend, interior_point, newton
-from planahead.qp.interior_point import Backend, check_backend, check_count, check_positive
+from planahead.qp.interior_point import (
+    Arithmetic,
+    Backend,
+    check_arithmetic,
+    check_backend,
+    check_count,
+    check_positive,
+)
 from planahead.qp.lanes import along, choose, largest
 from planahead.qp.newton import Rows, net
 from planahead.qp.types import LaneQP, Point, QPGuess
@@ -51,10 +58,14 @@ class SQP(eqx.Module):
 
     backend: Backend = eqx.field(static=True, default="auto")
     """Who solves the QPs; see `InteriorPoint`."""
+    arithmetic: Arithmetic = eqx.field(static=True, default="float64")
+    """What the native kernel solves the QPs of float32 problems in; see `InteriorPoint`. Derivatives are computed in
+    float64 all the same, and the residual that makes a plan a solution does not depend on it."""
 
     def __check_init__(self):
         check_count("SQP(iterations=", self.iterations)
         check_backend("SQP(backend=", self.backend)
+        check_arithmetic("SQP(arithmetic=", self.arithmetic)
         for name in ("tau", "tolerance", "gradient_tolerance"):
             check_positive(f"SQP({name}=", getattr(self, name))
         if not isinstance(self.hessian, GaussNewton | Exact):
@@ -131,7 +142,9 @@ def solve(
         z = jnp.concatenate([jnp.concatenate([control[None], z[:1, nu:]], 1), z[1:]])
     data = problems.row_data(dtype, pinned)
     elastic = Elastic(data, nu)
-    inner = InteriorPoint(tau=settings.tau, tolerance=0.1 * tolerance, backend=settings.backend)
+    inner = InteriorPoint(
+        tau=settings.tau, tolerance=0.1 * tolerance, backend=settings.backend, arithmetic=settings.arithmetic
+    )
     blank = jnp.zeros_like(data.bound)
     nothing = Point(jnp.zeros_like(z), jnp.zeros((z.shape[0], *state.shape), dtype), blank + 1, blank, blank, blank)
 

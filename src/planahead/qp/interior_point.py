@@ -44,6 +44,7 @@ _PATIENCE = 30
 
 
 Backend = Literal["auto", "native", "portable"]
+Arithmetic = Literal["float64", "float32"]
 
 
 def check_positive(what: str, value: float | None) -> None:
@@ -60,8 +61,17 @@ def check_count(what: str, value: Any) -> None:
 
 def check_backend(what: str, value: Any) -> None:
     """Raise `ValueError` unless `value` is a `Backend`."""
-    if value not in get_args(Backend):
-        raise ValueError(f"{what}{value!r}); the known ones are {', '.join(map(repr, get_args(Backend)))}.")
+    _check_known(what, value, get_args(Backend))
+
+
+def check_arithmetic(what: str, value: Any) -> None:
+    """Raise `ValueError` unless `value` is an `Arithmetic`."""
+    _check_known(what, value, get_args(Arithmetic))
+
+
+def _check_known(what: str, value: Any, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"{what}{value!r}); the known ones are {', '.join(map(repr, known))}.")
 
 
 class InteriorPoint(eqx.Module):
@@ -76,10 +86,15 @@ class InteriorPoint(eqx.Module):
     iterations: int = eqx.field(static=True, default=60)
     backend: Backend = eqx.field(static=True, default="auto")
     """Who computes: the native kernel, this portable solver, or ("auto") the native one wherever it can."""
+    arithmetic: Arithmetic = eqx.field(static=True, default="float64")
+    """What the native kernel solves float32 problems in. In float32 twice as many problems share a vector, and rounding
+    ends some of them short of the tolerance, as their status says. The portable solver computes in the problem's
+    format, and float64 problems are always solved in float64."""
 
     def __check_init__(self):
         check_count("InteriorPoint(iterations=", self.iterations)
         check_backend("InteriorPoint(backend=", self.backend)
+        check_arithmetic("InteriorPoint(arithmetic=", self.arithmetic)
         for name in ("tolerance", "tau"):
             check_positive(f"InteriorPoint({name}=", getattr(self, name))
 

@@ -123,6 +123,7 @@ def solve(
         tau=np.float64(-1.0 if settings.tau is None else settings.tau),
         relative_tau=np.float64(settings.relative_tau(dtype)),
         iterations=np.int64(settings.iterations),
+        single=settings.arithmetic == "float32",
     )
     if not rows:
         t, lam_s = jnp.zeros_like(lam), jnp.zeros_like(lam)
