@@ -196,7 +196,7 @@ Shape shape_of(int64_t lanes, int64_t horizon, int64_t states, int64_t controls,
 template <typename T>
 ffi::Error solve(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets, int64_t lanes, int64_t horizon,
                  int64_t states, int64_t controls, int64_t rows, bool free_initial_state, int64_t shared, double tolerance, double tau,
-                 double relative_tau, int64_t iterations, bool single) {
+                 double relative_tau, int64_t iterations, bool single, bool square_root) {
   Call<T> call{shape_of(lanes, horizon, states, controls, rows, free_initial_state), {}, {}, {}};
   if (ffi::Error error = call.read(args, shared); error.failure()) return error;
   Solution<T> solution;
@@ -214,7 +214,7 @@ ffi::Error solve(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRe
   fill(rets, 6, int32_t(kInvalidInput));
   fill(rets, 7, int32_t(0));
   for (size_t i = 8; i < 11; i++) fill(rets, i, T(0));
-  const Settings settings{tolerance, tau, relative_tau, int(iterations)};
+  const Settings settings{tolerance, tau, relative_tau, int(iterations), square_root};
   const auto& [kernel, solve_single] = best_kernels();
   call.run(pool, [&kernel = kernel, &solve_single = solve_single, &call, &settings, &solution, single]() {
     if constexpr (sizeof(T) == 4)
@@ -271,7 +271,7 @@ auto sizes() {
 }
 
 auto settings() {
-  return sizes().Attr<double>("tolerance").Attr<double>("tau").Attr<double>("relative_tau").Attr<int64_t>("iterations").Attr<bool>("single");
+  return sizes().Attr<double>("tolerance").Attr<double>("tau").Attr<double>("relative_tau").Attr<int64_t>("iterations").Attr<bool>("single").Attr<bool>("square_root");
 }
 
 }  // namespace

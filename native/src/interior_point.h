@@ -84,6 +84,7 @@ class InteriorPoint : private S {
     largest_g_ = select(lanes, data, largest_g_);
     largest_c_ = select(lanes, offsets, largest_c_);
     count_ = larger(count, splat(1.0));
+    tau_ = keep(~lanes, tau_);
     iterations_ = keep(~lanes, iterations_);
     stuck_ = keep(~lanes, stuck_);
     idle_ = keep(~lanes, idle_);

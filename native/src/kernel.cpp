@@ -26,6 +26,7 @@ template <class E, typename T>
 static void solve_as(const Shape& shape, const Pattern& pattern, const Problem<T>& problem, const Settings& settings,
                      const Solution<T>& solution, Queue& queue) {
   Workspace<E> w = memory().template layout<E>(shape, pattern.sides.size());
+  w.riccati.square_root = settings.square_root;
   static thread_local Staging<T> staging;
   Batch<E, T> batch(shape, pattern, problem, solution, queue, w, staging);
   auto run = [&](auto sizes) { InteriorPoint<E, decltype(sizes)>(shape, pattern, settings, w, batch).run(); };

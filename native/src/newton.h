@@ -194,7 +194,7 @@ class Newton : private S {
     if (k < N)
       PLANAHEAD_ISA::factorise_stage(sizes(), riccati, k, definite);
     else
-      factorise_last(sizes(), riccati, N);
+      factorise_last(sizes(), riccati, N, definite);
   }
 
   void eliminate(const Iterate& p, int k, V* hessian) {

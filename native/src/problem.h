@@ -51,10 +51,11 @@ struct Problem {
 };
 
 struct Settings {
-  double tolerance;        // largest relative residual of a solved lane
-  double tau;              // smallest barrier, or
-  double relative_tau;     // where tau < 0: the smallest barrier as a multiple of the gradient's magnitude
+  double tolerance;     // largest relative residual of a solved lane
+  double tau;           // smallest barrier, or
+  double relative_tau;  // where tau < 0: the smallest barrier as a multiple of the gradient's magnitude
   int iterations;
+  bool square_root;  // the Riccati recursion in its square-root form
 };
 
 // Outputs that are not wanted are null.

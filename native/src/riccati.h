@@ -3,6 +3,8 @@
 //   M = H + F' P F,   L L' = M_uu,   Y = L^-1 M_ux,   P <- M_xx - Y' Y                                (factorise)
 //   h = g + F' (P e + p),   l = L^-1 h_u,   p <- h_x - Y' l;   du = -L^-T (l + Y dx),   pi = P dx + p      (solve)
 //
+// The square-root form carries S with P = S S', M = H + (S' F)' (S' F), so that no rounding makes P indefinite.
+//
 // Reference: Rawlings, Mayne, Diehl, Model Predictive Control, 2nd ed., section 8.8; in Python: src/planahead/qp/riccati.py.
 #pragma once
 
@@ -28,8 +30,9 @@ struct Sizes<0, 0> {
 // The factorisation of all stages, and scratch for the solves. Of P_k the lower triangle is kept, of P_{k+1} also the whole
 // matrix while stage k needs it.
 struct Riccati {
+  bool square_root = false;
   V *P, *L, *Y, *p, *l, *Pe, *first;  // [nodes, nx, nx], [N, nu, nu] with inverse pivots, [N, nu, nx], [nodes, nx], [N, nu], [N, nx], [nx, nx]
-  V *whole, *M, *PF, *h, *v;          // [nx, nx]; one stage: [nz, nz], [nx, nz], [nz], [nx]
+  V *whole, *root, *M, *PF, *h, *v;   // [nx, nx] each; one stage: [nz, nz], [nx, nz], [nz], [nx]
 };
 
 // Cholesky factor of the lower triangle of A [n, n] in place, inverse pivots on the diagonal. Lanes with a pivot that is not positive
@@ -72,22 +75,53 @@ PLANAHEAD_INLINE void mirror(const V* lower, V* whole, int n) {
     for (int j = 0; j <= i; j++) whole[i * n + j] = whole[j * n + i] = lower[i * n + j];
 }
 
+// The factor S of P = S S' for the lower triangle of P [n, n], which is positive semidefinite but for rounding; P becomes what S says.
+// A pivot that is not positive has a column of zeros; lanes in which that is more than rounding of the matrix that P was computed from,
+// `from` with rows of `ld`, leave `definite`.
+PLANAHEAD_INLINE void square_root(V* P, V* S, int n, const V* from, int ld, M& definite) {
+  const Real rounding = 10 * std::sqrt(std::numeric_limits<Real>::epsilon());
+  for (int j = 0; j < n; j++) {
+    V pivot = P[j * n + j];
+    for (int m = 0; m < j; m++) pivot -= S[j * n + m] * S[j * n + m];
+    definite &= pivot >= -rounding * magnitude(from[j * ld + j]);
+    const M positive = pivot > 0;
+    const V inverse = keep(positive, splat(1.0) / root(select(positive, pivot, splat(1.0))));
+    S[j * n + j] = pivot * inverse;
+    for (int i = j + 1; i < n; i++) {
+      V entry = P[i * n + j];
+      for (int m = 0; m < j; m++) entry -= S[i * n + m] * S[j * n + m];
+      S[i * n + j] = entry * inverse;
+      S[j * n + i] = V{};
+    }
+  }
+  for (int i = 0; i < n; i++)
+    for (int j = 0; j <= i; j++) {
+      V entry{};
+      for (int m = 0; m <= j; m++) entry += S[i * n + m] * S[j * n + m];
+      P[i * n + j] = entry;
+    }
+}
+
 // P_N from the Hessian in `r.M` (lower triangle).
 template <class S>
-PLANAHEAD_INLINE void factorise_last(const S& sizes, Riccati& r, int N) {
+PLANAHEAD_INLINE void factorise_last(const S& sizes, Riccati& r, int N, M& definite) {
   const int nx = sizes.nx, nu = sizes.nu, nz = sizes.nz;
   V* P = r.P + N * nx * nx;
   for (int i = 0; i < nx; i++)
     for (int j = 0; j <= i; j++) P[i * nx + j] = r.M[(nu + i) * nz + nu + j];
+  if (r.square_root) square_root(P, r.root, nx, r.M + nu * nz + nu, nz, definite);
   mirror(P, r.whole, nx);
 }
 
-// `r.M` = H + F' P_{k+1} F (lower triangles), with P_{k+1} in `r.whole`.
+// `r.M` = H + F' P_{k+1} F (lower triangles), with P_{k+1} in `r.whole`, or its factor in `r.root`.
 template <class S, class E>
 PLANAHEAD_INLINE void propagate(const S& sizes, Riccati& r, const E* H, const E* F) {
   const int nx = sizes.nx, nz = sizes.nz;
-  product(r.whole, nx, F, nz, static_cast<const V*>(nullptr), 0, r.PF, nz, nx, nz, nx);
-  product(F, nz, r.PF, nz, H, nz, r.M, nz, nz, nz, nx, true);
+  product(r.square_root ? r.root : r.whole, nx, F, nz, static_cast<const V*>(nullptr), 0, r.PF, nz, nx, nz, nx);
+  if (r.square_root)
+    product(r.PF, nz, r.PF, nz, H, nz, r.M, nz, nz, nz, nx, true);
+  else
+    product(F, nz, r.PF, nz, H, nz, r.M, nz, nz, nz, nx, true);
 }
 
 // Eliminate the control of stage k from `r.M`; P_k into `r.whole`.
@@ -106,6 +140,7 @@ PLANAHEAD_INLINE void factorise_stage(const S& sizes, Riccati& r, int k, M& defi
     }
   const V* M_xx = r.M + nu * nz + nu;
   product<-1>(Y, nx, Y, nx, M_xx, nz, P, nx, nx, nx, nu, true);
+  if (r.square_root) square_root(P, r.root, nx, M_xx, nz, definite);
   mirror(P, r.whole, nx);
 }
 

@@ -99,7 +99,7 @@ class Memory {
     take(w.guess.z, nodes * nz), take(w.guess.pi, nodes * nx), take(w.guess.lam, sides);
     Riccati& f = w.riccati;
     take(f.P, nodes * nx * nx), take(f.L, N * nu * nu), take(f.Y, N * nu * nx), take(f.p, nodes * nx), take(f.l, N * nu);
-    take(f.Pe, N * nx), take(f.first, nx * nx), take(f.whole, nx * nx), take(f.M, nz * nz), take(f.PF, nx * nz), take(f.h, nz), take(f.v, nx);
+    take(f.Pe, N * nx), take(f.first, nx * nx), take(f.whole, nx * nx), take(f.root, nx * nx), take(f.M, nz * nz), take(f.PF, nx * nz), take(f.h, nz), take(f.v, nx);
     return used;
   }
 

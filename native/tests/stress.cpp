@@ -118,7 +118,7 @@ std::vector<T> answers(const Kernel& kernel, const Data<T>& data, int threads) {
   std::vector<int32_t> status(B), iterations(B);
   Solution<T> solution{z.data(),   pi.data(),         t.data(),        lam.data(), viol.data(), lam_s.data(),
                        status.data(), iterations.data(), residual.data(), tau.data(), gain.data()};
-  const Settings settings{sizeof(T) == 4 ? 2e-5 : 1e-9, -1, sizeof(T) == 4 ? 1e-6 : 1e-11, 60};
+  const Settings settings{sizeof(T) == 4 ? 2e-5 : 1e-9, -1, sizeof(T) == 4 ? 1e-6 : 1e-11, 60, s.N % 2 == 0};
   Queue queue;
   in_threads(threads, queue, B, [&]() {
     if constexpr (sizeof(T) == 4)

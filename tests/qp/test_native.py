@@ -44,12 +44,13 @@ SHAPES = [{"horizon": 1, "nx": 2, "nu": 1, "ng": 0}, {"horizon": 9, "nx": 7, "nu
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("riccati", ["classic", "square-root"])
 @pytest.mark.parametrize("free_initial_state", [False, True])
-def test_iterates_are_those_of_the_portable_solver(shape, free_initial_state):
+def test_iterates_are_those_of_the_portable_solver(shape, free_initial_state, riccati):
     """Iterate by iterate: both stop after k iterations, at the same point, and end with the same iteration counts."""
     qps = batch([random_qp(seed, free_initial_state=free_initial_state, **shape) for seed in range(11)])
     for iterations in (1, 60):
-        ours, theirs = (solve(qps, which, iterations=iterations) for which in BACKENDS)
+        ours, theirs = (solve(qps, which, iterations=iterations, riccati=riccati) for which in BACKENDS)
         np.testing.assert_array_equal(ours.status, theirs.status)
         np.testing.assert_array_equal(ours.iterations, theirs.iterations)
         for left, right in zip(jax.tree.leaves(ours.point), jax.tree.leaves(theirs.point), strict=True):

@@ -23,6 +23,9 @@ every_backend = pytest.mark.parametrize(
 )
 
 
+RICCATI = ("classic", "square-root")
+
+
 def names(statuses) -> list[str]:
     return [pa.Status(int(status)).name for status in statuses]
 
@@ -240,6 +243,19 @@ def test_a_control_may_be_fixed_by_its_bounds(which, fixed):
 def test_a_saddle_is_no_solution(which):
     solution = pa.solve_qp(integrator(Q=-1.0, R=-1.0, lower=-jnp.inf, state=0.0), backend=which)
     assert names([solution.status]) == ["STALLED"] and not solution.gradient_valid
+
+
+@every_backend
+def test_the_square_root_form_needs_a_convex_cost_and_says_so(which):
+    """The classic form needs convexity along the dynamics only: x_{k+1} = u_k here, so a concave Q below R is one."""
+    qp = eqx.tree_at(lambda qp: qp.A, integrator(Q=-0.5, R=1.0, lower=-jnp.inf), jnp.zeros((3, 1, 1)))
+    forms = {form: pa.solve_qp(qp, solver=pa.InteriorPoint(riccati=form), backend=which) for form in RICCATI}
+    assert names([forms["classic"].status]) == ["SOLVED"] and names([forms["square-root"].status]) == ["STALLED"]
+    convex = {
+        form: pa.solve_qp(integrator(), solver=pa.InteriorPoint(riccati=form), backend=which).controls
+        for form in RICCATI
+    }
+    np.testing.assert_allclose(convex["classic"], convex["square-root"], atol=1e-8)
 
 
 @every_backend

@@ -93,7 +93,7 @@ def solution(planner: SQP, rebuild: Callable[[Any], Problem], inputs: Inputs, gu
         point, cotangent, valid = spread(lanes, in_lanes[1:], (point, cotangent, valid))
         return backend.adjoint(planner.backend, qp, in_lanes[0], point, cotangent, valid)
 
-    block = _lanes_in_cache(rebuild(inputs.leaves))
+    block = _lanes_in_cache(rebuild(inputs.leaves), inputs.state.dtype)
 
     @jax.custom_vjp
     def solve(inputs: Inputs, guess: Guess | None) -> Answer:
@@ -127,12 +127,12 @@ def solution(planner: SQP, rebuild: Callable[[Any], Problem], inputs: Inputs, gu
     return solve(inputs, guess)
 
 
-def _lanes_in_cache(problem: Problem) -> int:
+def _lanes_in_cache(problem: Problem, dtype: Any) -> int:
     """Lanes whose linearisations fit into the cache together: for 128 quadrotors, blocks of 24 lanes take a third less
     time than all at once."""
     nodes, nz = problem.horizon + 1, problem.state_size + problem.control_size
     rows = problem.state_size + transcription.general_size(problem)
-    return int(_CACHE / (8 * nodes * nz * (nz + rows)))
+    return int(_CACHE / (jnp.dtype(dtype).itemsize * nodes * nz * (nz + rows)))
 
 
 def _conditions(rebuild, inputs: Inputs, point: Point, weights: Residuals) -> Float[Array, ""]:

@@ -91,6 +91,18 @@ class SQP(eqx.Module):
         An elastic row keeps about τ/ρ, which is less."""
         return 1e-6 if dtype == jnp.float64 else 1e-3
 
+    def inner(self, tolerance: float) -> InteriorPoint:
+        """The solver of the QPs, for a `tolerance` of the plan. What float32 would round away keeps the square-root
+        form, where the Hessian is convex."""
+        convex = isinstance(self.hessian, GaussNewton) or self.hessian.convexify != "none"
+        return InteriorPoint(
+            tau=self.tau,
+            tolerance=0.1 * tolerance,
+            backend=self.backend,
+            arithmetic=self.arithmetic,
+            riccati="square-root" if convex and self.arithmetic == "float32" else "classic",
+        )
+
     def resolved_gradient_tolerance(self, dtype) -> float:
         return self.resolved_tolerance(dtype) if self.gradient_tolerance is None else self.gradient_tolerance
 
@@ -142,9 +154,7 @@ def solve(
         z = jnp.concatenate([jnp.concatenate([control[None], z[:1, nu:]], 1), z[1:]])
     data = problems.row_data(dtype, pinned)
     elastic = Elastic(data, nu)
-    inner = InteriorPoint(
-        tau=settings.tau, tolerance=0.1 * tolerance, backend=settings.backend, arithmetic=settings.arithmetic
-    )
+    inner = settings.inner(tolerance)
     blank = jnp.zeros_like(data.bound)
     nothing = Point(jnp.zeros_like(z), jnp.zeros((z.shape[0], *state.shape), dtype), blank + 1, blank, blank, blank)
 

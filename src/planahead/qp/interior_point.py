@@ -45,6 +45,7 @@ _PATIENCE = 30
 
 Backend = Literal["auto", "native", "portable"]
 Arithmetic = Literal["float64", "float32"]
+Riccati = Literal["classic", "square-root"]
 
 
 def check_positive(what: str, value: float | None) -> None:
@@ -91,10 +92,16 @@ class InteriorPoint(eqx.Module):
     ends some of them short of the tolerance, as their status says. The portable solver computes in the problem's
     format, and float64 problems are always solved in float64."""
 
+    riccati: Riccati = eqx.field(static=True, default="classic")
+    """The form of the recursion (see `riccati.py`). "square-root" keeps the value function convex whatever the
+    rounding, and calls lanes STALLED whose cost is not; "classic" needs convexity only along the dynamics, and is
+    faster."""
+
     def __check_init__(self):
         check_count("InteriorPoint(iterations=", self.iterations)
         check_backend("InteriorPoint(backend=", self.backend)
         check_arithmetic("InteriorPoint(arithmetic=", self.arithmetic)
+        _check_known("InteriorPoint(riccati=", self.riccati, get_args(Riccati))
         for name in ("tolerance", "tau"):
             check_positive(f"InteriorPoint({name}=", getattr(self, name))
 
@@ -144,7 +151,7 @@ def solve(qp: LaneQP, settings: InteriorPoint, active: Bool[Array, " B"], guess:
 
     def body(carry):
         point, residual, gain, active, status, iterations, error, best, stuck, idle, boost, k = carry
-        system = newton.factorise(qp, rows, point)
+        system = newton.factorise(qp, rows, point, square_root=settings.riccati == "square-root")
         predictor = newton.step(qp, rows, system, point, residual)
         alpha = _longest(rows, point, predictor)
         mu_now = mu(point)

@@ -70,6 +70,30 @@ def inverse_cholesky(M: Float[Array, "n n B"]) -> tuple[Float[Array, "n n B"], B
     return jnp.stack(flat).reshape(M.shape), definite
 
 
+def semidefinite_cholesky(
+    P: Float[Array, "n n B"], terms: Float[Array, "n B"]
+) -> tuple[Float[Array, "n n B"], Bool[Array, " B"]]:
+    """Λ, lower triangular, with P = Λ Λᵀ, and whether P was positive semidefinite but for rounding, which is taken
+    away: a pivot that is not positive has a column of zeros. Only the lower triangle of P is read; `terms` are the
+    magnitudes of what its diagonal was computed from."""
+    n = P.shape[0]
+    zeros = jnp.zeros(P.shape[2:], P.dtype)
+    rounding = 10 * jnp.sqrt(jnp.finfo(P.dtype).eps)
+    semidefinite = jnp.ones(P.shape[2:], bool)
+    columns: list[list[Array]] = []
+    for j in range(n):
+        pivot = P[j, j] - sum((column[j] * column[j] for column in columns), zeros)
+        semidefinite &= pivot >= -rounding * terms[j]
+        positive = pivot > 0
+        inverse = jnp.where(positive, jax.lax.rsqrt(jnp.where(positive, pivot, 1.0)), 0.0)
+        below = [
+            (P[i, j] - sum((column[i] * column[j] for column in columns), zeros)) * inverse for i in range(j + 1, n)
+        ]
+        columns.append([zeros] * j + [pivot * inverse, *below])
+    flat = [columns[j][i] for i in range(n) for j in range(n)]
+    return jnp.stack(flat).reshape(P.shape), semidefinite
+
+
 def along(values: Array, like: Array) -> Array:
     """`values [B]` with the rank of `like [..., B]`, so that it can be combined with it."""
     return jnp.reshape(values, (1,) * (like.ndim - 1) + values.shape)

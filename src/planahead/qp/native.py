@@ -124,6 +124,7 @@ def solve(
         relative_tau=np.float64(settings.relative_tau(dtype)),
         iterations=np.int64(settings.iterations),
         single=settings.arithmetic == "float32",
+        square_root=settings.riccati == "square-root",
     )
     if not rows:
         t, lam_s = jnp.zeros_like(lam), jnp.zeros_like(lam)

@@ -129,7 +129,7 @@ def conditioned(qp: LaneQP, rows: Rows, point: Point) -> Point:
     return Point(point.z, point.pi, t, point.lam, s, point.lam_s)
 
 
-def factorise(qp: LaneQP, rows: Rows, point: Point) -> System:
+def factorise(qp: LaneQP, rows: Rows, point: Point, *, square_root: bool = False) -> System:
     """Eliminate the row variables and factorise."""
     barrier = jnp.where(rows.exists, point.lam / point.t, 0.0)
     barrier_s = jnp.where(rows.soft, point.lam_s / jnp.where(rows.soft, point.s, 1.0), 0.0)
@@ -141,7 +141,7 @@ def factorise(qp: LaneQP, rows: Rows, point: Point) -> System:
     H = qp.H + jnp.eye(nz, dtype=qp.H.dtype)[None, :, :, None] * weight[:, :nz, None]
     if qp.G.shape[1]:
         H = H + jax.vmap(matmul_transposed)(qp.G, weight[:, nz:, None] * qp.G)
-    factor = riccati.factorise(H, qp.F, free_initial_state=qp.initial_state is None)
+    factor = riccati.factorise(H, qp.F, free_initial_state=qp.initial_state is None, square_root=square_root)
     return System(factor, barrier, share, w)
 
 

@@ -9,9 +9,11 @@ Backward, from P_N = H_N,xx:
     h = g_k + F_kᵀ (P_{k+1} e_k + p_{k+1}),   κ = -M_uu⁻¹ h_u,   p_k = h_x + Kᵀ h_u               (solve)
 
 and forward Δu = K Δx + κ, multipliers π_k = P_k Δx_k + p_k. This is the classic form: only the reduced Hessian M_uu
-must be positive definite, as needed for exact Hessians and sensitivities. Cost: N·O((nx + nu)³) to factorise, N·O((nx +
-nu)²) to solve. Reference: Rawlings, Mayne, Diehl, *Model Predictive Control*, 2nd ed., §8.8. Fails where M_uu is not
-positive definite; says so per lane.
+must be positive definite, as needed for exact Hessians and sensitivities. The square-root form carries Λ with P = Λ Λᵀ
+instead, M = H + (ΛᵀF)ᵀ(ΛᵀF), so that no rounding makes P indefinite; all H_k must be positive semidefinite for it.
+Cost: N·O((nx + nu)³) to factorise, N·O((nx + nu)²) to solve. References: Rawlings, Mayne, Diehl, *Model Predictive
+Control*, 2nd ed., §8.8; G. Frison, PhD thesis, DTU 2015, §3.2. Fails where M_uu is not positive definite, and the
+square-root form where P is not semidefinite; says so per lane.
 """
 
 import equinox as eqx
@@ -19,7 +21,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from planahead.qp.lanes import inverse_cholesky, matmul, matmul_transposed, matvec, matvec_transposed
+from planahead.qp.lanes import (
+    inverse_cholesky,
+    matmul,
+    matmul_transposed,
+    matvec,
+    matvec_transposed,
+    semidefinite_cholesky,
+)
 
 
 class Factor(eqx.Module):
@@ -33,24 +42,36 @@ class Factor(eqx.Module):
 
 
 def factorise(
-    H: Float[Array, "nodes nz nz B"], F: Float[Array, "N nx nz B"], *, free_initial_state: bool = False
+    H: Float[Array, "nodes nz nz B"],
+    F: Float[Array, "N nx nz B"],
+    *,
+    free_initial_state: bool = False,
+    square_root: bool = False,
 ) -> Factor:
     """Factorise for the Hessians `H` and the dynamics `F`."""
     nu = H.shape[1] - F.shape[1]
 
-    def backward(P, stage):
-        H_k, F_k = stage
-        M = H_k + matmul_transposed(F_k, matmul(P, F_k))
-        W, definite = inverse_cholesky(M[:nu, :nu])
-        half = matmul(W, M[:nu, nu:])
-        K = -matmul_transposed(W, half)
-        P_new = M[nu:, nu:] - matmul_transposed(half, half)
-        P_new = 0.5 * (P_new + jnp.swapaxes(P_new, 0, 1))
-        return P_new, (W, K, P_new, definite)
+    def halves(P, M_xx):
+        """(Λ, P, whether P is semidefinite); in the classic form Λ is P itself. P is what is left of M_xx."""
+        if not square_root:
+            return P, P, jnp.ones(P.shape[2:], bool)
+        root, semidefinite = semidefinite_cholesky(P, jnp.abs(jnp.einsum("iib->ib", M_xx)))
+        return root, matmul(root, jnp.swapaxes(root, 0, 1)), semidefinite
 
-    P_N = H[-1, nu:, nu:]
-    _, (W, K, P, definite) = jax.lax.scan(backward, P_N, (H[:-1], F), reverse=True)
-    definite = jnp.all(definite, 0)
+    def backward(half, stage):
+        H_k, F_k = stage
+        moved = matmul_transposed(half, F_k)  # P is symmetric
+        M = H_k + matmul_transposed(moved if square_root else F_k, moved)
+        W, definite = inverse_cholesky(M[:nu, :nu])
+        Y = matmul(W, M[:nu, nu:])
+        K = -matmul_transposed(W, Y)
+        P_new = M[nu:, nu:] - matmul_transposed(Y, Y)
+        half, P_new, semidefinite = halves(0.5 * (P_new + jnp.swapaxes(P_new, 0, 1)), M[nu:, nu:])
+        return half, (W, K, P_new, definite & semidefinite)
+
+    half_N, P_N, semidefinite_N = halves(H[-1, nu:, nu:], H[-1, nu:, nu:])
+    _, (W, K, P, definite) = jax.lax.scan(backward, half_N, (H[:-1], F), reverse=True)
+    definite = jnp.all(definite, 0) & semidefinite_N
     W_init = None
     if free_initial_state:
         W_init, definite_init = inverse_cholesky(P[0])
