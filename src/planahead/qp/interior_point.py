@@ -141,7 +141,8 @@ def solve(qp: LaneQP, settings: InteriorPoint, active: Bool[Array, " B"], guess:
     rows = Rows(qp)
     dtype = qp.H.dtype
     tolerance = settings.resolved_tolerance(dtype)
-    first_point, tau, gain, definite = start(qp, rows, settings.resolved_tau, guess)
+    square_root = settings.riccati == "square-root"
+    first_point, tau, gain, definite = start(qp, rows, settings.resolved_tau, guess, square_root=square_root)
     count = jnp.sum(rows.exists, (0, 1, 2)) + jnp.sum(rows.soft, (0, 1, 2))
     count = jnp.maximum(count, 1).astype(dtype)
 
@@ -151,7 +152,7 @@ def solve(qp: LaneQP, settings: InteriorPoint, active: Bool[Array, " B"], guess:
 
     def body(carry):
         point, residual, gain, active, status, iterations, error, best, stuck, idle, boost, k = carry
-        system = newton.factorise(qp, rows, point, square_root=settings.riccati == "square-root")
+        system = newton.factorise(qp, rows, point, square_root=square_root)
         predictor = newton.step(qp, rows, system, point, residual)
         alpha = _longest(rows, point, predictor)
         mu_now = mu(point)

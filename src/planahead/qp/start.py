@@ -70,9 +70,12 @@ def start(
     rows: Rows,
     resolve_tau: Callable[[Float[Array, " B"], Float[Array, " B"]], Float[Array, " B"]],
     guess: QPGuess | None = None,
+    *,
+    square_root: bool = False,
 ) -> Start:
-    """The start of all lanes; `resolve_tau` turns the magnitude of the cost's gradient and its unit into τ."""
-    free, gain, usable = _without_rows(qp, rows)
+    """The start of all lanes; `resolve_tau` turns the magnitude of the cost's gradient and its unit into τ, and
+    `square_root` is the form of the recursion."""
+    free, gain, usable = _without_rows(qp, rows, square_root)
     magnitude = largest(_cost_gradient(qp, free.z))
     unit = cost_unit(qp)
     tau = resolve_tau(magnitude, unit)
@@ -97,7 +100,9 @@ def start(
     return Start(point, tau, gain, usable)
 
 
-def _without_rows(qp: LaneQP, rows: Rows) -> tuple[Point, Float[Array, "N nu nx B"], Bool[Array, " B"]]:
+def _without_rows(
+    qp: LaneQP, rows: Rows, square_root: bool
+) -> tuple[Point, Float[Array, "N nu nx B"], Bool[Array, " B"]]:
     """The solution without rows, its feedback, and the lanes in which it is one; zero in the others."""
     nu, zeros = qp.control_size, jnp.zeros_like(rows.bound)
     z = jnp.zeros_like(qp.g)
@@ -107,7 +112,7 @@ def _without_rows(qp: LaneQP, rows: Rows) -> tuple[Point, Float[Array, "N nu nx 
     blank = Point(z, pi, zeros + 1, zeros, zeros, zeros)
     none = jnp.zeros_like(rows.exists)
     absent = eqx.tree_at(lambda rows: (rows.exists, rows.soft), rows, (none, none))
-    system = newton.factorise(qp, absent, blank)
+    system = newton.factorise(qp, absent, blank, square_root=square_root)
     residual = newton.residuals(qp, absent, blank, jnp.zeros(z.shape[-1], z.dtype))
     step = newton.step(qp, absent, system, blank, residual)
     free = eqx.tree_at(lambda point: (point.z, point.pi), blank, (blank.z + step.z, blank.pi + step.pi))
