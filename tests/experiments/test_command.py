@@ -98,7 +98,7 @@ MISTAKES = [
     ("bench swing-up --algorithms dqn", "there is no algorithm «dqn»; the known ones are «stub», «planner»."),
     ("bench swing-up --algorithms stub+speed=1", "--algorithms stub+speed=1: speed=1: a number was expected"),
     ("bench swing-up --algorithms stub+fast", "--algorithms got «fast»; name=value was expected, e.g. --algorithms"),
-    ("bench swing-up --algorithms planner+rate=1.0", "planner is the planner as it comes and has no settings"),
+    ("bench swing-up --algorithms planner+rate=1.0", "planner has no settings"),
     ("bench swing-up --tasks pendulum", "--tasks got «pendulum»; the known ones are «cartpole»,"),
     ("bench swing-up --interfaces local", "--interfaces got «local»; the known ones are «global», «stage»."),
     ("bench swing-up --jobs 0", "--jobs is 0; at least 1 was expected"),

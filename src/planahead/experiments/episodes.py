@@ -69,7 +69,7 @@ def run_episodes(
     batches = []
     for first in range(0, number, LANES):
         lanes = jnp.minimum(first + jnp.arange(LANES), number - 1)  # the last episode fills up the last batch
-        batches.append(jax.tree.map(np.asarray, _run_batch(task, policy, keys[lanes])))
+        batches.append(jax.tree.map(np.asarray, run_batch(task, policy, keys[lanes])))
     starts, steps = zip(*batches, strict=True)
     start = jax.tree.map(lambda *leaves: np.concatenate(leaves)[:number], *starts)
     steps = jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1)[:, :number], *steps)
@@ -94,7 +94,7 @@ def has_single_start(task: Task) -> bool:
 
 
 @eqx.filter_jit
-def _run_batch(task: Task, policy: Policy, keys: Key[Array, " lanes"]) -> tuple[Any, Step]:
+def run_batch(task: Task, policy: Policy, keys: Key[Array, " lanes"]) -> tuple[Any, Step]:
     """The states at the start [lanes], and every step [T, lanes]."""
     environment, fold_in = task.environment, jax.vmap(jax.random.fold_in, (0, None))
 

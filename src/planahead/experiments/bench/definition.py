@@ -15,6 +15,8 @@ from planahead.tasks.task import Interface
 
 PLANNER = "planner"
 """The entry of the planner as it comes, which is evaluated and not trained."""
+TUNED = "planner-tuned"
+"""The entry of the planner with constant parameters that evolution finds, see `tuned_planner.py`."""
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -33,11 +35,11 @@ class Entry:
         """
         algorithm, *parts = text.split("+")
         options = read_options("--algorithms", parts)
-        if algorithm == PLANNER:
+        if algorithm in (PLANNER, TUNED):
             if options:
-                raise UserError(f"--algorithms got «{text}»; {PLANNER} is the planner as it comes and has no settings.")
+                raise UserError(f"--algorithms got «{text}»; {algorithm} has no settings.")
             return cls(algorithm)
-        experiment.known_algorithm(algorithm, PLANNER)
+        experiment.known_algorithm(algorithm, PLANNER, TUNED)
         try:
             experiment.check_settings(algorithm, options)
         except ValueError as error:
@@ -48,6 +50,11 @@ class Entry:
     @property
     def trained(self) -> bool:
         return self.algorithm != PLANNER
+
+    @property
+    def tuned(self) -> bool:
+        """Whether what is trained is no policy but constants of the planner."""
+        return self.algorithm == TUNED
 
     def __str__(self) -> str:
         return "+".join((self.algorithm, *self.options))
@@ -143,7 +150,7 @@ BENCHMARKS: dict[str, Benchmark] = {
             "windmaze-hard": Conditions(training_options=("starts=anywhere",)),
             "chain": Conditions(),
         },
-        algorithms=("sac", "sac-zop", "sac-fop", "sac-foa", "td3", PLANNER),
+        algorithms=("sac", "sac-zop", "sac-fop", "sac-foa", "td3", TUNED, PLANNER),
         seeds=(0, 1, 2, 3, 4),
     ),
 }

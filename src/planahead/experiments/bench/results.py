@@ -125,21 +125,32 @@ def result_of_run(cell: Cell, evaluated: EvaluatedRun, curve: Rows) -> Result:
     """What a finished run says."""
     if evaluated.unreadable or evaluated.best_step is None:
         raise UserError(" ".join(evaluated.unreadable))
-    goal = first_step_at(curve, GOAL)
     starts = evaluated.headline().starts
+    judged = _judged(
+        evaluated.require_row("best", starts),
+        evaluated.require_row("last", starts),
+        evaluated.row("best", "single"),
+        evaluated.row("last", "single"),
+    )
+    return _result_of_curve(cell, curve, evaluated.best_step, judged)
+
+
+def result_of_tuning(cell: Cell, best: Sequence[Row], last: Sequence[Row], best_step: int, curve: Rows) -> Result:
+    """What the evaluations of two planners say: the one that validated best, and the last one."""
+    (own_best, single_best), (own_last, single_last) = _by_starts(best), _by_starts(last)
+    return _result_of_curve(cell, curve, best_step, _judged(own_best, own_last, single_best, single_last))
+
+
+def _result_of_curve(cell: Cell, curve: Rows, best_step: int, judged: Mapping[str, Any]) -> Result:
+    goal = first_step_at(curve, GOAL)
     return Result(
         **_identity(cell),
         steps=int(curve[-1]["step"]),
         steps_to_goal=goal,
         seconds_to_goal=None if goal is None else next(row["seconds"] for row in curve if row["step"] >= goal),
         seconds=curve[-1]["seconds"],
-        best_step=evaluated.best_step,
-        **_judged(
-            evaluated.require_row("best", starts),
-            evaluated.require_row("last", starts),
-            evaluated.row("best", "single"),
-            evaluated.row("last", "single"),
-        ),
+        best_step=best_step,
+        **judged,
         success_area=area(curve, "success_rate"),
         return_area=area(curve, "mean_return"),
         **_trained(curve),
@@ -148,11 +159,17 @@ def result_of_run(cell: Cell, evaluated: EvaluatedRun, curve: Rows) -> Result:
     )
 
 
-def result_of_planner(cell: Cell, rows: Sequence[Row], seconds: float, curve: Rows) -> Result:
-    """What the evaluation of the planner as it comes says: it is its own best and last checkpoint."""
+def _by_starts(rows: Sequence[Row]) -> tuple[Evaluation, Evaluation | None]:
+    """The evaluation from many starts, and from the single one where there is one."""
     found = {row.starts: row.evaluation for row in rows}
     single = found.pop("single", None)
     (evaluation,) = found.values()
+    return evaluation, single
+
+
+def result_of_planner(cell: Cell, rows: Sequence[Row], seconds: float, curve: Rows) -> Result:
+    """What the evaluation of the planner as it comes says: it is its own best and last checkpoint."""
+    evaluation, single = _by_starts(rows)
     return Result(
         **_identity(cell),
         steps=0,
@@ -169,8 +186,10 @@ def result_of_planner(cell: Cell, rows: Sequence[Row], seconds: float, curve: Ro
     )
 
 
-def planner_curve(evaluation: Evaluation) -> list[dict[str, float]]:
-    """A curve of one point."""
+def curve_row(
+    step: float, seconds: float, evaluation: Evaluation, training: Mapping[str, float] | None = None
+) -> dict[str, float]:
+    """A validation, and what is known of the training before it."""
     returns = evaluation.return_interval
     validated = {
         "success_rate": evaluation.success_rate,
@@ -181,7 +200,8 @@ def planner_curve(evaluation: Evaluation) -> list[dict[str, float]]:
         "violations_per_episode": evaluation.violations_per_episode,
         "failed_solves": evaluation.failed_solves,
     }
-    return [{name: math.nan for name in CURVE} | {"step": 0.0, "seconds": 0.0} | validated]
+    unknown = {name: math.nan for name in CURVE}
+    return unknown | {"step": float(step), "seconds": seconds} | validated | dict(training or {})
 
 
 def curve_of_run(run: RunDirectory) -> list[dict[str, float]]:

@@ -20,16 +20,18 @@ from planahead.experiments.bench.results import (
     Result,
     add_result,
     curve_of_run,
-    planner_curve,
+    curve_row,
     read_curve,
     read_results,
     result_of_planner,
     result_of_run,
+    result_of_tuning,
     told_settings,
     write_curve,
 )
+from planahead.experiments.bench.tuned_planner import tune_planner
 from planahead.experiments.errors import UserError
-from planahead.experiments.evaluated_run import evaluate_policy, evaluate_run, write_evaluation
+from planahead.experiments.evaluated_run import Row, evaluate_policy, evaluate_run, write_evaluation
 from planahead.experiments.experiment import Stream, make_known_task, stream_key
 from planahead.experiments.files import make_folder
 from planahead.experiments.fixed_planner import FixedPlanner
@@ -83,7 +85,8 @@ def run_cell(cell: Cell, out: pathlib.Path, console: Console) -> Result:
     with locked(out / "runs" / f"{cell.name}.lock", f"the cell «{cell.name}»"):
         result = finished_result(out, cell)
         if result is None:
-            result, curve = (_train_cell if cell.entry.trained else _judge_planner)(cell, out, console)
+            work = _tune_planner if cell.entry.tuned else _train_cell if cell.entry.trained else _judge_planner
+            result, curve = work(cell, out, console)
             publish(out, result, curve)
         return result
 
@@ -106,8 +109,20 @@ def _judge_planner(cell: Cell, out: pathlib.Path, console: Console) -> tuple[Res
     task, start = make_known_task(cell.task), time.perf_counter()
     key = stream_key(0, Stream.EVALUATION)  # the starts of all evaluations, see `evaluate_run`
     rows, _ = evaluate_policy(task, FixedPlanner(task), str(cell.entry), key, cell.conditions.episodes)
-    curve = planner_curve(rows[0].evaluation)
+    curve = [curve_row(0.0, 0.0, rows[0].evaluation)]
     return result_of_planner(cell, rows, time.perf_counter() - start, curve), curve
+
+
+def _tune_planner(cell: Cell, out: pathlib.Path, console: Console) -> tuple[Result, Rows]:
+    """It takes minutes, and starts anew where it was interrupted."""
+    del out
+    tuned = tune_planner(cell, console)
+    key = stream_key(0, Stream.EVALUATION)
+
+    def judged(planner: FixedPlanner) -> Sequence[Row]:
+        return evaluate_policy(planner.task, planner, str(cell.entry), key, cell.conditions.episodes)[0]
+
+    return result_of_tuning(cell, judged(tuned.best), judged(tuned.last), tuned.best_step, tuned.curve), tuned.curve
 
 
 def run_cells(cells: Sequence[Cell], out: pathlib.Path, console: Console) -> Outcome:
