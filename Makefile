@@ -54,12 +54,12 @@ test-slow: .venv/.installed-dev
 	@touch $@
 
 .venv/.installed: $(SOURCES) | .venv/.created
-	@echo "Installing planahead into .venv (once, about a minute)"
+	@echo "Installing planahead into .venv (once, two to four minutes)"
 	$(INSTALL) --editable .
 	@touch $@
 
 .venv/.installed-dev: $(SOURCES) | .venv/.created
-	@echo "Installing planahead and its test tools into .venv (once, about two minutes)"
+	@echo "Installing planahead and its test tools into .venv (once, three to five minutes)"
 	$(INSTALL) --editable '.[dev]' $(if $(NODE),'$(NODE)')
 	@touch .venv/.installed $@
 

@@ -282,8 +282,7 @@ class Batch : public Tasks {
   // K = -L^-T Y of the last factorisation; zero where that failed.
   void store_gain(int slot, int64_t lane) {
     const int N = shape_.N, nx = shape_.nx, nu = shape_.nu;
-    std::vector<Real>& column = column_;
-    column.resize(nu);
+    Real* column = reinterpret_cast<Real*>(w_.values);  // scratch
     for (int k = 0; k < N; k++) {
       const V *L = w_.riccati.L + k * nu * nu, *Y = w_.riccati.Y + k * nu * nx;
       for (int c = 0; c < nx; c++)
@@ -308,7 +307,6 @@ class Batch : public Tasks {
   int64_t staged_place_ = 0;
   int staged_next_ = 0, staged_count_ = 0;
   bool staged_in_place_ = false;  // `staged_` is the caller's memory
-  std::vector<Real> column_;
 };
 
 }  // namespace PLANAHEAD_ISA

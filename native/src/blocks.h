@@ -1,5 +1,5 @@
 // Small dense products, one entry of all lanes per vector, blocked so that sums stay in registers. Matrices of type E hold vectors,
-// or numbers that all lanes share: those cost an eighth of the memory traffic, which is what bounds these products.
+// or numbers that all lanes share: those cost a fraction 1/W of the memory traffic, which is what bounds these products.
 #pragma once
 
 #include "simd.h"
@@ -25,7 +25,7 @@ PLANAHEAD_INLINE void block(const EA* A, int lda, const EB* B, int ldb, const ED
     for (int j = 0; j < J; j++) C[i * ldc + j] = sum[i][j];
 }
 
-constexpr int kRows = 4, kColumns = W >= 8 ? 6 : 3;  // accumulators: 24 of 32 registers, or 12 of 16
+constexpr int kRows = 4, kColumns = PLANAHEAD_BYTES >= 64 ? 6 : 3;  // accumulators: 24 of 32 registers, or 12 of 16
 
 template <int I, int S, class EA, class EB, class ED>
 PLANAHEAD_INLINE void block_row(const EA* A, int lda, const EB* B, int ldb, const ED* D, int ldd, V* C, int ldc, int columns, int count) {

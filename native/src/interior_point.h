@@ -48,7 +48,7 @@ class InteriorPoint : private S {
   using S::nu;
   using S::nx;
   using S::nz;
-  static constexpr Real kRecentre = 0.1, kShort = 0.99, kLong = 0.9999999, kRaise = 10.0, kWeary = 5.0, kPatience = 30.0;
+  static constexpr Real kRecentre = 0.1, kShort = 0.99, kLong = sizeof(Real) == 8 ? 0.9999999 : 0.999999, kRaise = 10.0, kWeary = 5.0, kPatience = 30.0;
   static constexpr Real kTiny = 0.1, kMiddling = 0.3, kProgress = 0.9;  // step lengths; an error that has come down
 
   // Put lanes at zero, from where one full step leads to the solution without rows.
@@ -104,7 +104,7 @@ class InteriorPoint : private S {
       // Short steps keep a hundredth of their distance to the nearest row, long ones next to nothing.
       alpha = select(alpha < 1.0, alpha * ((1.0 - alpha) * kShort + alpha * kLong), alpha);
       // Pairs far below the mean are raised, those of a short step more; neither factor by more than the root.
-      least = select(alpha < kMiddling, splat(kRecentre), splat(Real(1e-3) * kRecentre)) * reach.products(alpha) / count_;
+      least = select(alpha < kMiddling, splat(kRecentre), splat(Real(1e-3) * kRecentre)) * products_after(alpha) / count_;
     }
     const V bottom = root(least);
     Largest most = newton_.residuals(w_.next, tau_, [&](int k) {
@@ -121,6 +121,18 @@ class InteriorPoint : private S {
     const V square = ratio * ratio, target = larger(mu * larger(square * square, boost_), tau_);
     const V second = select(boost_ > 0, V{}, splat(1.0));
     return newton_.step(w_.point, w_.residual, Corrected{w_.point, w_.step, target, second}, true);
+  }
+
+  // The products of all pairs after a step of length alpha, pair by pair: `Reach` knows them too, but where the step takes nearly all of
+  // them away, only to the rounding of what they were.
+  V products_after(V alpha) const {
+    const Iterate &p = w_.point, &d = w_.step;
+    V sum{};
+    for (int e = 0; e < sides_; e++) {
+      sum += keep(w_.exists[e], (p.t[e] + alpha * d.t[e]) * (p.lam[e] + alpha * d.lam[e]));
+      if (pattern_.sides[e].soft) sum += keep(w_.soft[e], (p.s[e] + alpha * d.s[e]) * (p.lam_s[e] + alpha * d.lam_s[e]));
+    }
+    return sum;
   }
 
   // Stage k of `lanes` into w.next.
@@ -143,9 +155,10 @@ class InteriorPoint : private S {
   }
 
   static void recentre(V& a, V& b, M where, V least, V bottom) {
-    if (!any(where & (a * b < least))) return;
-    a = select(where, larger(a, least / larger(b, bottom)), a);
-    b = select(where, larger(b, least / larger(a, bottom)), b);
+    const M low = where & (a * b < least);
+    if (!any(low)) return;
+    a = select(low, larger(a, least / larger(b, bottom)), a);
+    b = select(low, larger(b, least / larger(a, bottom)), b);
   }
 
   // Take the step back.

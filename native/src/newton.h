@@ -77,7 +77,7 @@ class Newton : private S {
     add_transposed(w_.G + k * ng * nz, nz, sums + nz, y, ng, nz);
   }
 
-  // Into w.residual, but for complementarity; tau [lane]. `prepare(k)` is called before stage k of `p` is read for the first time.
+  // Into w.residual, but for the products of pairs; tau [lane]. `prepare(k)` is called before stage k of `p` is read for the first time.
   template <class Prepare>
   Largest residuals(const Iterate& p, V tau, Prepare prepare) {
     Residual& r = w_.residual;
@@ -224,7 +224,7 @@ class Newton : private S {
       }
   }
 
-  // 1/a and 1/b by one division; where a or b is 0, b is, and so is 1/a.
+  // 1/a and 1/b by one division. Where there is no pair b is 0, and 1/a is taken as 0 too: it does not push.
   static void invert(V a, V b, V& inverse_a, V& inverse_b) {
     const V product = a * b, inverse = splat(1.0) / select(product > 0, product, splat(1.0));
     inverse_a = b * inverse;

@@ -75,21 +75,22 @@ PLANAHEAD_INLINE void mirror(const V* lower, V* whole, int n) {
     for (int j = 0; j <= i; j++) whole[i * n + j] = whole[j * n + i] = lower[i * n + j];
 }
 
-// The factor S of P = S S' for the lower triangle of P [n, n], which is positive semidefinite but for rounding; P becomes what S says.
-// A pivot that is not positive has a column of zeros; lanes in which that is more than rounding of the matrix that P was computed from,
-// `from` with rows of `ld`, leave `definite`.
+// The factor S of P = S S' for the lower triangle of P [n, n], which is positive semidefinite but for rounding; P becomes what S says. See
+// `semidefinite_cholesky` in src/planahead/qp/lanes.py; `from`, with rows of `ld`, is the matrix that P was computed from.
 PLANAHEAD_INLINE void square_root(V* P, V* S, int n, const V* from, int ld, M& definite) {
-  const Real rounding = 10 * std::sqrt(std::numeric_limits<Real>::epsilon());
+  const Real epsilon = std::numeric_limits<Real>::epsilon(), lost = 10 * std::sqrt(epsilon), noise = Real(n) * epsilon;
   for (int j = 0; j < n; j++) {
+    const V terms = magnitude(from[j * ld + j]);
     V pivot = P[j * n + j];
     for (int m = 0; m < j; m++) pivot -= S[j * n + m] * S[j * n + m];
-    definite &= pivot >= -rounding * magnitude(from[j * ld + j]);
-    const M positive = pivot > 0;
+    const M positive = pivot > noise * terms;
+    definite &= pivot >= -lost * terms;
     const V inverse = keep(positive, splat(1.0) / root(select(positive, pivot, splat(1.0))));
     S[j * n + j] = pivot * inverse;
     for (int i = j + 1; i < n; i++) {
       V entry = P[i * n + j];
       for (int m = 0; m < j; m++) entry -= S[i * n + m] * S[j * n + m];
+      definite &= positive | (entry * entry <= lost * lost * terms * magnitude(from[i * ld + i]));
       S[i * n + j] = entry * inverse;
       S[j * n + i] = V{};
     }

@@ -31,7 +31,7 @@ typedef decltype(V{} < V{}) M;  // all bits of a lane set, or none
 constexpr Real kInfinity = std::numeric_limits<Real>::infinity();
 
 static inline V splat(Real a) { return a - V{}; }  // one broadcast; entry by entry, compilers insert one after the other
-// An entry of a matrix that lanes have of their own (V) or share (double): both multiply a vector.
+// An entry of a matrix that lanes have of their own (V) or share (Real): both multiply a vector.
 static inline V spread(V a) { return a; }
 static inline V spread(Real a) { return splat(a); }
 // W neighbours in memory.
@@ -60,10 +60,12 @@ static inline void raise(V& most, V a) {
   most = V(bits > M(most) ? bits : M(most));
 }
 static inline bool any(M where) {
-#if defined(__AVX512DQ__)
-  if constexpr (sizeof(Real) == 8) return _mm512_movepi64_mask(__m512i(where)) != 0;
-  return _mm512_movepi32_mask(__m512i(where)) != 0;
-#elif defined(__AVX__)
+#if PLANAHEAD_BYTES == 64 && defined(__AVX512DQ__)
+  if constexpr (sizeof(Real) == 8)
+    return _mm512_movepi64_mask(__m512i(where)) != 0;
+  else
+    return _mm512_movepi32_mask(__m512i(where)) != 0;
+#elif PLANAHEAD_BYTES == 32 && defined(__AVX__)
   return _mm256_movemask_ps(__m256(where)) != 0;
 #else
   Bits bits = 0;

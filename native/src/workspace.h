@@ -26,7 +26,7 @@ struct Residual {
   V *stationarity, *dynamics, *initial, *row, *complementarity, *price, *violation;
 };
 
-// H, F and G hold vectors (E = V), or numbers where all lanes share them (E = double).
+// H, F and G hold vectors (E = V), or numbers where all lanes share them (E = Real).
 template <class E>
 struct Workspace {
   E *H, *F, *G;

@@ -323,7 +323,8 @@ class TestTunedPlanner:
         # What is kept validated best; the problem's own parameters are the first candidate.
         best = max((row["success_rate"], row["mean_return"]) for row in curve)
         assert best in [(r["success_rate"], r["mean_return"]) for r in curve if r["step"] == result.best_step]
-        assert result.train_episodes > 0 and result.train_violations_per_step is not None
+        lengths = [row["train_episode_length"] * row["train_episodes"] for row in curve if row["train_episodes"] > 0]
+        assert 0 < sum(lengths) <= CONDITIONS.steps and result.train_violations_per_step == 0.0
         assert running.run_cell(self.CELL, tmp_path, CONSOLE) == result  # looked up, not tuned again
 
     def test_the_seed_decides(self):

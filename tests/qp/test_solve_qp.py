@@ -259,6 +259,19 @@ def test_the_square_root_form_needs_a_convex_cost_and_says_so(which):
 
 
 @every_backend
+@pytest.mark.parametrize("terminal", [[[0.0, 1.0], [1.0, 0.0]], [[0.0, 1.0], [1.0, 1.0]], [[1.0, 1.0], [1.0, 0.0]]])
+def test_a_saddle_is_no_solution_in_either_form(which, terminal):
+    """x_1 = u_0: the cost is ½ uᵀ (Q_N + R) u, which is indefinite although no entry of its diagonal is negative."""
+    zeros, eye = jnp.zeros((1, 2, 2)), jnp.eye(2)[None]
+    qp = pa.QP(
+        A=zeros, B=eye, Q=jnp.stack([jnp.zeros((2, 2)), jnp.array(terminal)]), R=0.01 * eye, initial_state=jnp.zeros(2)
+    )
+    for form in RICCATI:
+        solution = pa.solve_qp(qp, solver=pa.InteriorPoint(riccati=form), backend=which)
+        assert names([solution.status]) == ["STALLED"] and not solution.gradient_valid
+
+
+@every_backend
 def test_bounds_may_make_a_solution_of_what_has_none_without_them(which):
     """The initial state stays where it is, although the step without rows means nothing."""
     solution = pa.solve_qp(integrator(Q=0.1, R=-0.3, lower=-0.5, upper=0.4), backend=which)

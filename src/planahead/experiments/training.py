@@ -156,7 +156,7 @@ def _validate(
     if best is not None or info.step == 0:  # where `best` went missing, the table has what it is to have
         run.append("validations", _row(info.step, result))
     found = dataclasses.replace(info, kind="policy", success_rate=result.success_rate, mean_return=result.mean_return)
-    better = best is None or _score(found) > _score(best)
+    better = best is None or score(found) > score(best)
     if better:
         save_checkpoint(run.best_checkpoint, policy, found)
     progress.say(
@@ -179,7 +179,7 @@ def _row(step: int, result: Evaluation) -> dict[str, Any]:
     }
 
 
-def _score(info: CheckpointInfo) -> tuple[float, float]:
+def score(info: CheckpointInfo | Evaluation) -> tuple[float, float]:
     """Success first, then return. A number that is not finite is the worst, and so is the `None` that a file makes of
     it."""
 

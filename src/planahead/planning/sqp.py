@@ -59,8 +59,9 @@ class SQP(eqx.Module):
     backend: Backend = eqx.field(static=True, default="auto")
     """Who solves the QPs; see `InteriorPoint`."""
     arithmetic: Arithmetic = eqx.field(static=True, default="float64")
-    """What the native kernel solves the QPs of float32 problems in; see `InteriorPoint`. Derivatives are computed in
-    float64 all the same, and the residual that makes a plan a solution does not depend on it."""
+    """What the native kernel solves the QPs of float32 problems in; see `InteriorPoint`. With "float32" they are solved
+    in the square-root form, where the Hessian is convex. Derivatives are computed in float64 all the same, and the
+    residual that makes a plan a solution does not depend on it."""
 
     def __check_init__(self):
         check_count("SQP(iterations=", self.iterations)
@@ -91,16 +92,17 @@ class SQP(eqx.Module):
         An elastic row keeps about τ/ρ, which is less."""
         return 1e-6 if dtype == jnp.float64 else 1e-3
 
-    def inner(self, tolerance: float) -> InteriorPoint:
-        """The solver of the QPs, for a `tolerance` of the plan. What float32 would round away keeps the square-root
-        form, where the Hessian is convex."""
+    def inner(self, dtype) -> InteriorPoint:
+        """The solver of the QPs. Where it computes in float32 and the Hessian is convex, it takes the square-root form:
+        the classic one loses definiteness to rounding."""
         convex = isinstance(self.hessian, GaussNewton) or self.hessian.convexify != "none"
+        single = dtype == jnp.float32 and self.arithmetic == "float32"
         return InteriorPoint(
             tau=self.tau,
-            tolerance=0.1 * tolerance,
+            tolerance=0.1 * self.resolved_tolerance(dtype),
             backend=self.backend,
             arithmetic=self.arithmetic,
-            riccati="square-root" if convex and self.arithmetic == "float32" else "classic",
+            riccati="square-root" if convex and single else "classic",
         )
 
     def resolved_gradient_tolerance(self, dtype) -> float:
@@ -154,7 +156,7 @@ def solve(
         z = jnp.concatenate([jnp.concatenate([control[None], z[:1, nu:]], 1), z[1:]])
     data = problems.row_data(dtype, pinned)
     elastic = Elastic(data, nu)
-    inner = settings.inner(tolerance)
+    inner = settings.inner(dtype)
     blank = jnp.zeros_like(data.bound)
     nothing = Point(jnp.zeros_like(z), jnp.zeros((z.shape[0], *state.shape), dtype), blank + 1, blank, blank, blank)
 

@@ -74,22 +74,26 @@ def semidefinite_cholesky(
     P: Float[Array, "n n B"], terms: Float[Array, "n B"]
 ) -> tuple[Float[Array, "n n B"], Bool[Array, " B"]]:
     """Λ, lower triangular, with P = Λ Λᵀ, and whether P was positive semidefinite but for rounding, which is taken
-    away: a pivot that is not positive has a column of zeros. Only the lower triangle of P is read; `terms` are the
-    magnitudes of what its diagonal was computed from."""
+    away. Only the lower triangle of P is read; `terms` are the magnitudes of what its diagonal was computed from.
+
+    A pivot that is not above the noise, n ε of its terms, has a column of zeros. Ill-conditioned eliminations lose more
+    than that: up to 10 √ε, P counts as semidefinite.
+    """
     n = P.shape[0]
     zeros = jnp.zeros(P.shape[2:], P.dtype)
-    rounding = 10 * jnp.sqrt(jnp.finfo(P.dtype).eps)
+    epsilon = float(jnp.finfo(P.dtype).eps)
+    lost, noise = 10 * epsilon**0.5, n * epsilon
     semidefinite = jnp.ones(P.shape[2:], bool)
     columns: list[list[Array]] = []
     for j in range(n):
         pivot = P[j, j] - sum((column[j] * column[j] for column in columns), zeros)
-        semidefinite &= pivot >= -rounding * terms[j]
-        positive = pivot > 0
+        positive = pivot > noise * terms[j]
+        semidefinite &= pivot >= -lost * terms[j]
         inverse = jnp.where(positive, jax.lax.rsqrt(jnp.where(positive, pivot, 1.0)), 0.0)
-        below = [
-            (P[i, j] - sum((column[i] * column[j] for column in columns), zeros)) * inverse for i in range(j + 1, n)
-        ]
-        columns.append([zeros] * j + [pivot * inverse, *below])
+        below = [P[i, j] - sum((column[i] * column[j] for column in columns), zeros) for i in range(j + 1, n)]
+        for i, entry in enumerate(below, start=j + 1):
+            semidefinite &= positive | (entry * entry <= lost**2 * terms[j] * terms[i])
+        columns.append([zeros] * j + [pivot * inverse, *(entry * inverse for entry in below)])
     flat = [columns[j][i] for i in range(n) for j in range(n)]
     return jnp.stack(flat).reshape(P.shape), semidefinite
 

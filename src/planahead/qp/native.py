@@ -2,8 +2,9 @@
 holds it).
 
 The library speaks to XLA alone, so it is loaded by `ctypes` and one build serves every Python version. It computes in
-float64 whatever comes in. Arrays carry lanes last, as in the portable solver; what all lanes share is passed once.
-Where it cannot be loaded the portable solver serves, and `description()` says why.
+float64 whatever comes in, unless `InteriorPoint(arithmetic="float32")` asks for less. Arrays carry lanes last, as in
+the portable solver; what all lanes share is passed once. Where it cannot be loaded the portable solver serves, and
+`description()` says why.
 """
 
 import ctypes

@@ -60,6 +60,9 @@ def solve_qp(
     >>> round(float(first_control(0.5)), 2), round(float(jax.grad(first_control)(0.5)), 2)
     (-0.5, -1.0)
     """
+    for name, value, kind in (("qp", qp, QP), ("solver", solver, InteriorPoint)):
+        if not isinstance(value, kind):
+            raise TypeError(f"{name} is of type {type(value).__name__}; a planahead.{kind.__name__} is expected.")
     if qp.B.ndim != 3:
         raise ValueError(
             f"solve_qp takes one QP, with B [N, nx, nu]; got B of shape {qp.B.shape}. Use jax.vmap for a batch."

@@ -80,7 +80,7 @@ class Conditions:
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One training, or one evaluation of the planner as it comes."""
+    """One training, one tuning of the planner's constants, or one evaluation of the planner as it comes."""
 
     task: str
     entry: Entry

@@ -32,8 +32,9 @@ from planahead.experiments.bench.results import (
 from planahead.experiments.bench.tuned_planner import tune_planner
 from planahead.experiments.errors import UserError
 from planahead.experiments.evaluated_run import Row, evaluate_policy, evaluate_run, write_evaluation
+from planahead.experiments.evaluation import evaluate
 from planahead.experiments.experiment import Stream, make_known_task, stream_key
-from planahead.experiments.files import make_folder
+from planahead.experiments.files import make_folder, write_json
 from planahead.experiments.fixed_planner import FixedPlanner
 from planahead.experiments.lock import InUse, locked
 from planahead.experiments.report import write_report
@@ -109,14 +110,16 @@ def _judge_planner(cell: Cell, out: pathlib.Path, console: Console) -> tuple[Res
     task, start = make_known_task(cell.task), time.perf_counter()
     key = stream_key(0, Stream.EVALUATION)  # the starts of all evaluations, see `evaluate_run`
     rows, _ = evaluate_policy(task, FixedPlanner(task), str(cell.entry), key, cell.conditions.episodes)
-    curve = [curve_row(0.0, 0.0, rows[0].evaluation)]
+    # Its curve is of validation episodes, as those beside it are.
+    c, key = cell.conditions, stream_key(0, Stream.VALIDATION)
+    curve = [curve_row(0.0, 0.0, evaluate(task, FixedPlanner(task), key, c.validation_episodes, c.start_spread))]
     return result_of_planner(cell, rows, time.perf_counter() - start, curve), curve
 
 
 def _tune_planner(cell: Cell, out: pathlib.Path, console: Console) -> tuple[Result, Rows]:
-    """It takes minutes, and starts anew where it was interrupted."""
-    del out
+    """It takes minutes, and starts anew where it was interrupted. What it finds is kept in OUT/runs/CELL.json."""
     tuned = tune_planner(cell, console)
+    write_json(run_path(out, cell).with_suffix(".json"), tuned.parameters())
     key = stream_key(0, Stream.EVALUATION)
 
     def judged(planner: FixedPlanner) -> Sequence[Row]:
@@ -148,7 +151,8 @@ def run_cells(cells: Sequence[Cell], out: pathlib.Path, console: Console) -> Out
             console.print(f"failed: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
             failed[cell.name] = str(error)
         except KeyboardInterrupt:
-            console.print("stopped; the same command goes on where this one left off")
+            then = "starts this cell anew" if cell.entry.tuned else "goes on where this one left off"
+            console.print(f"stopped; the same command {then}")
             raise
         jax.clear_caches()  # compiled programs of finished cells would only pile up
     return Outcome(tuple(finished), tuple(taken), failed)

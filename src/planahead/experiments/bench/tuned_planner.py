@@ -1,14 +1,15 @@
 """A planner with constant parameters, tuned by evolution: what a policy that chooses them from the state has to beat.
 
 CMA-ES draws candidates φ in the unit coordinates of the parameters' box, starting from the problem's own ones. All of a
-generation run the same few training episodes, and their mean returns are what it learns from, until the environment
-steps of all candidates together reach the budget that a learner would have. As often as a learner would be, the mean of
-the distribution is validated, and the best one is kept.
+generation run the same few training episodes, and their mean returns are what it learns from, as long as the next
+generation's environment steps, of all candidates together, fit into the budget that a learner would have. As often as a
+learner would be, the mean of the distribution is validated, and the best one is kept.
 
 Reference: N. Hansen, *The CMA Evolution Strategy: A Tutorial*, arXiv 1604.00772; the optimiser is the package `cmaes`.
 """
 
 import dataclasses
+import math
 import operator
 import time
 from typing import NamedTuple
@@ -28,12 +29,15 @@ from planahead.experiments.evaluation import Evaluation, evaluate
 from planahead.experiments.experiment import Stream, make_known_task, stream_key
 from planahead.experiments.fixed_planner import FixedPlanner
 from planahead.experiments.run_directory import Rows
+from planahead.experiments.training import score
 from planahead.planning import SQP
 from planahead.problem import ParameterSpace
 from planahead.tasks import Task
 
 EPISODES = 4  # of every candidate
+GENERATIONS = 20  # that the budget should suffice for, with fewer episodes if need be
 SPREAD = 0.3  # of the first generation: a standard deviation, in a box of length 2
+PLANNER = SQP(arithmetic="float32")  # as policies plan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +49,16 @@ class TunedPlanner:
     best_step: int
     last: FixedPlanner
     curve: Rows
+
+    def parameters(self) -> dict[str, dict[str, list[float]]]:
+        """By name, flat, as they were best and last."""
+        return {
+            which: {
+                name: np.ravel(ParameterSpace(planner.task.problem, name).flatten(planner.task.problem)).tolist()
+                for name in planner.task.learned_parameters
+            }
+            for which, planner in (("best", self.best), ("last", self.last))
+        }
 
 
 def tune_planner(cell: Cell, console: Console) -> TunedPlanner:
@@ -59,48 +73,54 @@ def tune_planner(cell: Cell, console: Console) -> TunedPlanner:
 
     def planner(unit: np.ndarray) -> FixedPlanner:
         problem = space.insert(task.problem, space.from_unit(jnp.asarray(unit, float)))
-        return FixedPlanner(eqx.tree_at(lambda task: task.problem, task, problem))
+        return FixedPlanner(eqx.tree_at(lambda task: task.problem, task, problem), PLANNER)
 
-    def validate(unit: np.ndarray) -> Evaluation:
-        key = stream_key(cell.seed, Stream.VALIDATION)
-        return evaluate(task, planner(unit), key, conditions.validation_episodes, conditions.start_spread)
+    began, step, generation, counted = time.perf_counter(), 0, 0, _Counted()
+    mean, best_unit, best_step = default, default, 0
+    curve: list[dict[str, float]] = []
+    best: Evaluation | None = None
 
-    began, step, generation = time.perf_counter(), 0, 0
-    found = validate(default)
-    best, best_unit, best_step = found, default, 0
-    curve = [curve_row(0.0, 0.0, found)]
-    counted = _Counted()
-    while step < conditions.steps:
-        candidates = np.stack([optimiser.ask() for _ in range(optimiser.population_size)])
-        keys = jax.random.split(stream_key(cell.seed, Stream.CHUNK, generation), EPISODES)
-        seen = _run(training_task, space, jnp.asarray(candidates, float), keys)
-        counted = counted.with_steps(seen)
-        returns = np.where(seen.alive, seen.reward, 0.0).sum(1, dtype=np.float64)  # of [candidate, step, episode]
-        optimiser.tell([(x, -score) for x, score in zip(candidates, returns.mean(1), strict=True)])
-        step, generation = step + int(np.sum(seen.alive)), generation + 1
-        due = _due(curve[-1]["step"], min(step, conditions.steps), conditions)
+    def validate(reached: float) -> None:
+        """Add what is due before `reached` to the curve: all of it was found by the generations before."""
+        nonlocal best, best_unit, best_step, counted
+        due = _due(curve[-1]["step"] if curve else -1.0, reached, conditions)
         if not due:
-            continue
-        found, seconds = validate(optimiser.mean), time.perf_counter() - began
-        # Where a generation is longer than the steps between validations, several are one.
-        curve += [curve_row(float(at), seconds, found, counted.means() if at == due[0] else None) for at in due]
+            return
+        key = stream_key(cell.seed, Stream.VALIDATION)
+        found = evaluate(task, planner(mean), key, conditions.validation_episodes, conditions.start_spread)
+        seconds, training = time.perf_counter() - began, counted.means()
+        curve.extend(curve_row(float(at), seconds, found, training if at == due[0] else None) for at in due)
         counted = _Counted()
-        if (found.success_rate, found.mean_return) > (best.success_rate, best.mean_return):
-            best, best_unit, best_step = found, optimiser.mean.copy(), due[0]
+        if best is None or score(found) > score(best):
+            best, best_unit, best_step = found, mean, due[0]
         console.print(
             f"{due[-1]:,} of {conditions.steps:,} steps · validation: success {found.success_rate:.0%}, return "
             f"{found.mean_return:.2f}",
             style="dim",
             highlight=False,
         )
-    return TunedPlanner(planner(best_unit), best_step, planner(optimiser.mean), curve)
+
+    # Few episodes where the budget is small, and no generation that might end beyond it.
+    longest = optimiser.population_size * task.environment.episode_steps
+    episodes = min(EPISODES, max(1, conditions.steps // (GENERATIONS * longest)))
+    while step + longest * episodes <= conditions.steps and not optimiser.should_stop():
+        candidates = np.stack([optimiser.ask() for _ in range(optimiser.population_size)])
+        keys = jax.random.split(stream_key(cell.seed, Stream.CHUNK, generation), episodes)
+        seen = _run(training_task, space, jnp.asarray(candidates, float), keys)
+        step, generation = step + int(np.sum(seen.alive)), generation + 1
+        validate(step)
+        counted = counted.with_steps(seen)
+        returns = np.where(seen.alive, seen.reward, 0.0).sum(1, dtype=np.float64)  # of [candidate, step, episode]
+        optimiser.tell([(x, -value) for x, value in zip(candidates, returns.mean(1), strict=True)])
+        mean = optimiser.mean.copy()
+    validate(math.inf)
+    return TunedPlanner(planner(best_unit), best_step, planner(mean), curve)
 
 
-def _due(before: float, step: int, conditions: Conditions) -> list[int]:
-    """The steps of the validations after `before` that `step` has reached, the same for all seeds."""
+def _due(after: float, before: float, conditions: Conditions) -> list[int]:
+    """The steps of the validations in between, the same for all seeds."""
     every = conditions.validate_every
-    steps = {*range(every, conditions.steps + 1, every), conditions.steps}
-    return sorted(at for at in steps if before < at <= step)
+    return [at for at in sorted({*range(0, conditions.steps + 1, every), conditions.steps}) if after < at < before]
 
 
 @eqx.filter_jit
@@ -112,7 +132,7 @@ def _run(
     def one(unit: Float[Array, " size"]) -> Step:
         problem = space.insert(task.problem, space.from_unit(unit))
         tuned = eqx.tree_at(lambda task: task.problem, task, problem)
-        return run_batch(tuned, FixedPlanner(tuned, SQP(arithmetic="float32")), keys)[1]
+        return run_batch(tuned, FixedPlanner(tuned, PLANNER), keys)[1]
 
     return jax.vmap(one)(candidates)
 
@@ -143,6 +163,8 @@ class _Counted(NamedTuple):
 
     def means(self) -> dict[str, float]:
         """As a learner's curve has them."""
+        if self.episodes == 0:
+            return {}
         return {
             "train_episodes": float(self.episodes),
             "train_return": self.rewards / self.episodes,

@@ -21,6 +21,7 @@ class Doctor(Command):
         from rich.table import Table
 
         from planahead.experiments.doctor import examine
+        from planahead.qp import native
 
         console.print("planning the cart-pole in a fresh process …", style="dim")
         found = examine()
@@ -52,5 +53,9 @@ class Doctor(Command):
         for problem in found["problems"]:
             console.print(f"[red]problem:[/] {problem}", highlight=False)
         if not found["problems"]:
-            console.print("[green]everything is in place[/]")
+            fast = native.available()
+            words = (
+                "[green]everything is in place[/]" if fast else "[yellow]everything works, without the fast kernel[/]"
+            )
+            console.print(words)
         return found
