@@ -10,7 +10,6 @@ Reference: N. Hansen, *The CMA Evolution Strategy: A Tutorial*, arXiv 1604.00772
 
 import dataclasses
 import math
-import operator
 import time
 from typing import NamedTuple
 
@@ -108,7 +107,7 @@ def tune_planner(cell: Cell, console: Console) -> TunedPlanner:
         keys = jax.random.split(stream_key(cell.seed, Stream.CHUNK, generation), episodes)
         seen = _run(training_task, space, jnp.asarray(candidates, float), keys)
         step, generation = step + int(np.sum(seen.alive)), generation + 1
-        validate(step)
+        validate(float(step))
         counted = counted.with_steps(seen)
         returns = np.where(seen.alive, seen.reward, 0.0).sum(1, dtype=np.float64)  # of [candidate, step, episode]
         optimiser.tell([(x, -value) for x, value in zip(candidates, returns.mean(1), strict=True)])
@@ -151,15 +150,14 @@ class _Counted(NamedTuple):
         """And those of `seen`, [candidate, step, episode]."""
         alive = np.asarray(seen.alive)
         violated = alive & np.asarray(seen.violation)
-        new = (
-            int(alive.sum()),
-            alive.shape[0] * alive.shape[2],
-            float(np.where(alive, seen.reward, 0.0).sum(dtype=np.float64)),
-            int(violated.sum()),
-            int(violated.any(1).sum()),
-            int((alive & np.asarray(seen.failed)).sum()),
+        return _Counted(
+            steps=self.steps + int(alive.sum()),
+            episodes=self.episodes + alive.shape[0] * alive.shape[2],
+            rewards=self.rewards + float(np.where(alive, seen.reward, 0.0).sum(dtype=np.float64)),
+            violated_steps=self.violated_steps + int(violated.sum()),
+            violated_episodes=self.violated_episodes + int(violated.any(1).sum()),
+            failed_solves=self.failed_solves + int((alive & np.asarray(seen.failed)).sum()),
         )
-        return _Counted(*map(operator.add, self, new))
 
     def means(self) -> dict[str, float]:
         """As a learner's curve has them."""
