@@ -15,19 +15,6 @@ namespace ffi = xla::ffi;
 
 namespace planahead {
 
-#define PLANAHEAD_DECLARE(isa)           \
-  namespace isa {                        \
-  extern const Kernel kernel;            \
-  }                                      \
-  namespace isa##_single {               \
-  extern const SolveSingle solve_single; \
-  }
-PLANAHEAD_DECLARE(generic)
-#ifdef PLANAHEAD_X86
-PLANAHEAD_DECLARE(avx2)
-PLANAHEAD_DECLARE(avx512)
-#endif
-
 const Kernels& best_kernels() {
   static const Kernels chosen = []() -> Kernels {
     const char* wanted = std::getenv("PLANAHEAD_ISA");

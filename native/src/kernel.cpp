@@ -32,9 +32,9 @@ static void solve_as(const Shape& shape, const Pattern& pattern, const Problem<T
   auto run = [&](auto sizes) { InteriorPoint<E, decltype(sizes)>(shape, pattern, settings, w, batch).run(); };
   if (shape.nx == 4 && shape.nu == 1)  // cart-poles
     run(Sizes<4, 1>(shape));
-#ifndef PLANAHEAD_FEW_SIZES  // for builds that are to be quick rather than fast
   else if (shape.nx == 8 && shape.nu == 4)  // the published benchmark
     run(Sizes<8, 4>(shape));
+#ifndef PLANAHEAD_FEW_SIZES  // for builds that are to be quick rather than fast
   else if (shape.nx == 13 && shape.nu == 4)  // rigid bodies with four rotors
     run(Sizes<13, 4>(shape));
 #endif

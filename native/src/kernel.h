@@ -8,18 +8,32 @@ namespace planahead {
 struct Pattern;
 struct Queue;
 
-// Solves float32 problems in float32.
+// Solves float32 problems.
 typedef void (*SolveSingle)(const Shape&, const Pattern&, const Problem<float>&, const Settings&, const Solution<float>&, Queue&);
 
 // Computes in float64, whatever the format of the data.
 struct Kernel {
   const char* name;
-  void (*solve32)(const Shape&, const Pattern&, const Problem<float>&, const Settings&, const Solution<float>&, Queue&);
+  SolveSingle solve32;
   void (*solve64)(const Shape&, const Pattern&, const Problem<double>&, const Settings&, const Solution<double>&, Queue&);
   void (*adjoint32)(const Shape&, const Pattern&, const Problem<float>&, const AdjointInputs<float>&, const AdjointOutputs<float>&, Queue&);
   void (*adjoint64)(const Shape&, const Pattern&, const Problem<double>&, const AdjointInputs<double>&, const AdjointOutputs<double>&,
                     Queue&);
 };
+
+// Those that are compiled in: per instruction set a kernel, and what solves float32 problems in float32.
+#define PLANAHEAD_DECLARE(isa)           \
+  namespace isa {                        \
+  extern const Kernel kernel;            \
+  }                                      \
+  namespace isa##_single {               \
+  extern const SolveSingle solve_single; \
+  }
+PLANAHEAD_DECLARE(generic)
+#ifdef PLANAHEAD_X86
+PLANAHEAD_DECLARE(avx2)
+PLANAHEAD_DECLARE(avx512)
+#endif
 
 struct Kernels {
   const Kernel& kernel;

@@ -12,19 +12,6 @@
 #include "../src/queue.h"
 
 namespace planahead {
-#define PLANAHEAD_DECLARE(isa)           \
-  namespace isa {                        \
-  extern const Kernel kernel;            \
-  }                                      \
-  namespace isa##_single {               \
-  extern const SolveSingle solve_single; \
-  }
-PLANAHEAD_DECLARE(generic)
-#ifdef PLANAHEAD_X86
-PLANAHEAD_DECLARE(avx2)
-PLANAHEAD_DECLARE(avx512)
-#endif
-
 namespace {
 
 // All that run here, each also with float32 problems solved in float32.
@@ -57,8 +44,8 @@ struct Data {
     std::normal_distribution<double> normal;
     auto whole = [&](int low, int high) { return std::uniform_int_distribution<int>(low, high)(random); };
     const bool common = whole(0, 2) == 0;  // sizes the compiler knows
-    shape.nx = common ? 4 : whole(1, 14);
-    shape.nu = common ? 1 : whole(1, 5);
+    shape.nx = common ? (whole(0, 1) ? 4 : 8) : whole(1, 14);
+    shape.nu = common ? (shape.nx == 4 ? 1 : 4) : whole(1, 5);
     shape.ng = whole(0, 3), shape.N = whole(1, 9), shape.lanes = whole(1, 40);
     shape.free_initial_state = whole(0, 4) == 0;
     const int64_t nodes = shape.nodes(), nz = shape.nz(), m = shape.m(), B = shape.lanes;

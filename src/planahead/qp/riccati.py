@@ -51,26 +51,27 @@ def factorise(
     """Factorise for the Hessians `H` and the dynamics `F`."""
     nu = H.shape[1] - F.shape[1]
 
-    def halves(P, M_xx):
-        """(Λ, P, whether P is semidefinite); in the classic form Λ is P itself. P is what is left of M_xx."""
+    def carried(P, M_xx):
+        """What goes to the next stage, Λ or in the classic form P; P itself; and whether P, which is what is left of
+        M_xx, is semidefinite."""
         if not square_root:
             return P, P, jnp.ones(P.shape[2:], bool)
         root, semidefinite = semidefinite_cholesky(P, jnp.abs(jnp.einsum("iib->ib", M_xx)))
         return root, matmul(root, jnp.swapaxes(root, 0, 1)), semidefinite
 
-    def backward(half, stage):
+    def backward(carry, stage):
         H_k, F_k = stage
-        moved = matmul_transposed(half, F_k)  # P is symmetric
+        moved = matmul_transposed(carry, F_k)  # P is symmetric
         M = H_k + matmul_transposed(moved if square_root else F_k, moved)
         W, definite = inverse_cholesky(M[:nu, :nu])
         Y = matmul(W, M[:nu, nu:])
         K = -matmul_transposed(W, Y)
         P_new = M[nu:, nu:] - matmul_transposed(Y, Y)
-        half, P_new, semidefinite = halves(0.5 * (P_new + jnp.swapaxes(P_new, 0, 1)), M[nu:, nu:])
-        return half, (W, K, P_new, definite & semidefinite)
+        carry, P_new, semidefinite = carried(0.5 * (P_new + jnp.swapaxes(P_new, 0, 1)), M[nu:, nu:])
+        return carry, (W, K, P_new, definite & semidefinite)
 
-    half_N, P_N, semidefinite_N = halves(H[-1, nu:, nu:], H[-1, nu:, nu:])
-    _, (W, K, P, definite) = jax.lax.scan(backward, half_N, (H[:-1], F), reverse=True)
+    carry_N, P_N, semidefinite_N = carried(H[-1, nu:, nu:], H[-1, nu:, nu:])
+    _, (W, K, P, definite) = jax.lax.scan(backward, carry_N, (H[:-1], F), reverse=True)
     definite = jnp.all(definite, 0) & semidefinite_N
     W_init = None
     if free_initial_state:

@@ -201,7 +201,7 @@ def curve_row(
         "failed_solves": evaluation.failed_solves,
     }
     unknown = {name: math.nan for name in CURVE}
-    return unknown | {"step": float(step), "seconds": seconds} | validated | dict(training or {})
+    return unknown | {"step": step, "seconds": seconds} | validated | dict(training or {})
 
 
 def curve_of_run(run: RunDirectory) -> list[dict[str, float]]:

@@ -71,8 +71,7 @@ def tune_planner(cell: Cell, console: Console) -> TunedPlanner:
     optimiser = CMA(np.clip(default, -0.9, 0.9), SPREAD, bounds=np.tile([-1.0, 1.0], (space.size, 1)), seed=cell.seed)
 
     def planner(unit: np.ndarray) -> FixedPlanner:
-        problem = space.insert(task.problem, space.from_unit(jnp.asarray(unit, float)))
-        return FixedPlanner(eqx.tree_at(lambda task: task.problem, task, problem), PLANNER)
+        return _planner(task, space, jnp.asarray(unit, float))
 
     began, step, generation, counted = time.perf_counter(), 0, 0, _Counted()
     mean, best_unit, best_step = default, default, 0
@@ -122,6 +121,12 @@ def _due(after: float, before: float, conditions: Conditions) -> list[int]:
     return [at for at in sorted({*range(0, conditions.steps + 1, every), conditions.steps}) if after < at < before]
 
 
+def _planner(task: Task, space: ParameterSpace, unit: Float[Array, " size"]) -> FixedPlanner:
+    """The planner of `task` with the parameters at `unit`."""
+    problem = space.insert(task.problem, space.from_unit(unit))
+    return FixedPlanner(eqx.tree_at(lambda task: task.problem, task, problem), PLANNER)
+
+
 @eqx.filter_jit
 def _run(
     task: Task, space: ParameterSpace, candidates: Float[Array, "candidates size"], keys: Key[Array, " episodes"]
@@ -129,9 +134,7 @@ def _run(
     """The episodes of all candidates, [candidate, step, episode]."""
 
     def one(unit: Float[Array, " size"]) -> Step:
-        problem = space.insert(task.problem, space.from_unit(unit))
-        tuned = eqx.tree_at(lambda task: task.problem, task, problem)
-        return run_batch(tuned, FixedPlanner(tuned, PLANNER), keys)[1]
+        return run_batch(task, _planner(task, space, unit), keys)[1]
 
     return jax.vmap(one)(candidates)
 
