@@ -151,7 +151,8 @@ static inline void keep_side(Workspace<E>& w, int e, V bound, V linear, V quadra
   w.soft[e] = (w.soft[e] & ~loaded) | (soft & loaded);
 }
 
-// The problem's own data into w: of `lane` into `slot`, or of W neighbours from `lane` (slot < 0); the loaded lanes that hold a valid problem.
+// The problem's own data into w: of `lane` into `slot`, or of W neighbours from `lane` (slot < 0); the loaded lanes that hold a valid
+// problem.
 template <class E, typename T>
 static M load_problem(const Shape& shape, const Pattern& pattern, const Problem<T>& problem, Workspace<E>& w, int64_t lane, int slot) {
   const int nodes = shape.nodes();

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <string>
 
 #include "kernel.h"
@@ -22,8 +23,9 @@ const Kernels& best_kernels() {
 #ifdef PLANAHEAD_X86
     __builtin_cpu_init();
     const bool has_avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     if (allowed(avx512::kernel) && has_avx512) return {avx512::kernel, avx512_single::solve_single};
-    if (allowed(avx2::kernel) && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return {avx2::kernel, avx2_single::solve_single};
+    if (allowed(avx2::kernel) && has_avx2) return {avx2::kernel, avx2_single::solve_single};
 #endif
     return {generic::kernel, generic_single::solve_single};
   }();
@@ -65,12 +67,12 @@ Pattern find_pattern(const Shape& shape, const Problem<T>& problem) {
   return pattern;
 }
 
-// Run `work` on this thread and on as many of the pool as help. A pool thread that comes too late finds the queue empty; this thread
-// waits only for those that have begun, so a busy pool cannot block it.
+// Run `work` on this thread and on as many of the pool as help; false where one of them ran out of memory. A pool thread that comes too
+// late finds the queue empty; this thread waits only for those that have begun, so a busy pool cannot block it.
 class Crew {
  public:
   template <typename Work>
-  static void run(ffi::ThreadPool& pool, int64_t helpers, Work work) {
+  static bool run(ffi::ThreadPool& pool, int64_t helpers, Work work) {
     auto state = std::make_shared<State>();
     for (int64_t i = 0; i < helpers; i++)
       pool.Schedule([state, work]() {
@@ -79,14 +81,16 @@ class Crew {
           if (state->closed) return;
           state->working++;
         }
-        work();
+        const bool done = finishes(work);
         std::lock_guard<std::mutex> lock(state->mutex);
+        state->failed |= !done;
         if (--state->working == 0) state->idle.notify_all();
       });
-    work();
+    const bool done = finishes(work);
     std::unique_lock<std::mutex> lock(state->mutex);
     state->closed = true;
     state->idle.wait(lock, [&] { return state->working == 0; });
+    return done && !state->failed;
   }
 
  private:
@@ -94,8 +98,19 @@ class Crew {
     std::mutex mutex;
     std::condition_variable idle;
     int working = 0;
-    bool closed = false;
+    bool closed = false, failed = false;
   };
+
+  // No exception may leave a thread of the pool.
+  template <typename Work>
+  static bool finishes(Work& work) {
+    try {
+      work();
+      return true;
+    } catch (const std::bad_alloc&) {
+      return false;
+    }
+  }
 };
 
 template <typename T>
@@ -164,12 +179,13 @@ struct Call {
     return sizes[index];
   }
 
-  // Let the pool work through the queue. Helpers pay where there is more than a vector of problems for each.
+  // Let the pool work through the queue. Helpers pay where there is more than a vector of problems, `lanes` of them, for each.
   template <typename Work>
-  void run(ffi::ThreadPool& pool, Work work) {
-    if (queue.problems.empty()) return;
-    const int64_t vectors = (int64_t(queue.problems.size()) + 7) / 8;
-    Crew::run(pool, std::min<int64_t>(pool.num_threads(), vectors) - 1, work);
+  ffi::Error run(ffi::ThreadPool& pool, int lanes, Work work) {
+    if (queue.problems.empty()) return ffi::Error::Success();
+    const int64_t vectors = (int64_t(queue.problems.size()) + lanes - 1) / lanes;
+    if (Crew::run(pool, std::min<int64_t>(pool.num_threads(), vectors) - 1, work)) return ffi::Error::Success();
+    return ffi::Error(ffi::ErrorCode::kResourceExhausted, "planahead: no memory to solve in");
   }
 };
 
@@ -203,13 +219,13 @@ ffi::Error solve(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRe
   for (size_t i = 8; i < 11; i++) fill(rets, i, T(0));
   const Settings settings{tolerance, tau, relative_tau, int(iterations), square_root};
   const auto& [kernel, solve_single] = best_kernels();
-  call.run(pool, [&kernel = kernel, &solve_single = solve_single, &call, &settings, &solution, single]() {
+  const int together = (sizeof(T) == 4 && single ? 2 : 1) * kernel.lanes;
+  return call.run(pool, together, [&kernel = kernel, &solve_single = solve_single, &call, &settings, &solution, single]() {
     if constexpr (sizeof(T) == 4)
       (single ? solve_single : kernel.solve32)(call.shape, call.pattern, call.problem, settings, solution, call.queue);
     else
       kernel.solve64(call.shape, call.pattern, call.problem, settings, solution, call.queue);
   });
-  return ffi::Error::Success();
 }
 
 template <typename T>
@@ -234,13 +250,12 @@ ffi::Error adjoint(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::Remaining
   outputs.definite = output<uint8_t>(rets, index);
   fill(rets, index, uint8_t(0));
   const Kernel& kernel = best_kernels().kernel;
-  call.run(pool, [&]() {
+  return call.run(pool, kernel.lanes, [&]() {
     if constexpr (sizeof(T) == 4)
       kernel.adjoint32(call.shape, call.pattern, call.problem, inputs, outputs, call.queue);
     else
       kernel.adjoint64(call.shape, call.pattern, call.problem, inputs, outputs, call.queue);
   });
-  return ffi::Error::Success();
 }
 
 auto sizes() {
@@ -258,7 +273,13 @@ auto sizes() {
 }
 
 auto settings() {
-  return sizes().Attr<double>("tolerance").Attr<double>("tau").Attr<double>("relative_tau").Attr<int64_t>("iterations").Attr<bool>("single").Attr<bool>("square_root");
+  return sizes()
+      .Attr<double>("tolerance")
+      .Attr<double>("tau")
+      .Attr<double>("relative_tau")
+      .Attr<int64_t>("iterations")
+      .Attr<bool>("single")
+      .Attr<bool>("square_root");
 }
 
 }  // namespace

@@ -48,7 +48,8 @@ class InteriorPoint : private S {
   using S::nu;
   using S::nx;
   using S::nz;
-  static constexpr Real kRecentre = 0.1, kShort = 0.99, kLong = sizeof(Real) == 8 ? 0.9999999 : 0.999999, kRaise = 10.0, kWeary = 5.0, kPatience = 30.0;
+  static constexpr Real kRecentre = 0.1, kShort = 0.99, kLong = sizeof(Real) == 8 ? 0.9999999 : 0.999999;
+  static constexpr Real kRaise = 10.0, kWeary = 5.0, kPatience = 30.0;
   static constexpr Real kTiny = 0.1, kMiddling = 0.3, kProgress = 0.9;  // step lengths; an error that has come down
 
   // Put lanes at zero, from where one full step leads to the solution without rows.

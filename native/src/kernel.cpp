@@ -77,7 +77,7 @@ const SolveSingle solve_single = run_solve<float>;
 #define PLANAHEAD_TEXT_(x) #x
 #define PLANAHEAD_TEXT(x) PLANAHEAD_TEXT_(x)
 extern const Kernel kernel;
-const Kernel kernel = {PLANAHEAD_TEXT(PLANAHEAD_ISA), run_solve<float>, run_solve<double>, run_adjoint<float>, run_adjoint<double>};
+const Kernel kernel = {PLANAHEAD_TEXT(PLANAHEAD_ISA), W, run_solve<float>, run_solve<double>, run_adjoint<float>, run_adjoint<double>};
 #endif
 
 }  // namespace PLANAHEAD_ISA

@@ -14,6 +14,7 @@ typedef void (*SolveSingle)(const Shape&, const Pattern&, const Problem<float>&,
 // Computes in float64, whatever the format of the data.
 struct Kernel {
   const char* name;
+  int lanes;  // problems that share a vector; twice as many where the arithmetic is in float32
   SolveSingle solve32;
   void (*solve64)(const Shape&, const Pattern&, const Problem<double>&, const Settings&, const Solution<double>&, Queue&);
   void (*adjoint32)(const Shape&, const Pattern&, const Problem<float>&, const AdjointInputs<float>&, const AdjointOutputs<float>&, Queue&);

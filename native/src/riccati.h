@@ -31,8 +31,10 @@ struct Sizes<0, 0> {
 // matrix while stage k needs it.
 struct Riccati {
   bool square_root = false;
-  V *P, *L, *Y, *p, *l, *Pe, *first;  // [nodes, nx, nx], [N, nu, nu] with inverse pivots, [N, nu, nx], [nodes, nx], [N, nu], [N, nx], [nx, nx]
-  V *whole, *root, *M, *PF, *h, *v;   // [nx, nx] each; one stage: [nz, nz], [nx, nz], [nz], [nx]
+  V *P, *L, *Y, *p, *l;     // [nodes, nx, nx], [N, nu, nu] with inverse pivots, [N, nu, nx], [nodes, nx], [N, nu]
+  V *Pe, *first;            // [N, nx], [nx, nx]
+  V *whole, *root;          // [nx, nx] each
+  V *M, *PF, *h, *v;        // one stage: [nz, nz], [nx, nz], [nz], [nx]
 };
 
 // Cholesky factor of the lower triangle of A [n, n] in place, inverse pivots on the diagonal. Lanes with a pivot that is not positive

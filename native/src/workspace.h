@@ -5,6 +5,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <new>
 
 #include "queue.h"
 #include "riccati.h"
@@ -56,8 +57,9 @@ class Memory {
     size_t count = place(w, shape, sides, nullptr);
     if (count > size_) {
       std::free(base_);
+      size_ = 0;
       base_ = static_cast<V*>(std::aligned_alloc(sizeof(V) > 64 ? sizeof(V) : 64, (count * sizeof(V) + 63) / 64 * 64));
-      if (base_ == nullptr) std::abort();
+      if (base_ == nullptr) throw std::bad_alloc();
       size_ = count;
       std::memset(static_cast<void*>(base_), 0, count * sizeof(V));  // later calls find numbers of earlier ones, which no lane in use reads
     }
@@ -99,7 +101,8 @@ class Memory {
     take(w.guess.z, nodes * nz), take(w.guess.pi, nodes * nx), take(w.guess.lam, sides);
     Riccati& f = w.riccati;
     take(f.P, nodes * nx * nx), take(f.L, N * nu * nu), take(f.Y, N * nu * nx), take(f.p, nodes * nx), take(f.l, N * nu);
-    take(f.Pe, N * nx), take(f.first, nx * nx), take(f.whole, nx * nx), take(f.root, nx * nx), take(f.M, nz * nz), take(f.PF, nx * nz), take(f.h, nz), take(f.v, nx);
+    take(f.Pe, N * nx), take(f.first, nx * nx), take(f.whole, nx * nx), take(f.root, nx * nx);
+    take(f.M, nz * nz), take(f.PF, nx * nz), take(f.h, nz), take(f.v, nx);
     return used;
   }
 

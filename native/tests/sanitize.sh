@@ -6,7 +6,8 @@ compiler=${CXX:-g++}
 command -v "$compiler" >/dev/null || { echo "no C++ compiler ($compiler): set CXX to one" >&2; exit 1; }
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-flags=(-std=c++17 -O1 -g -fno-omit-frame-pointer -fno-math-errno -fno-trapping-math -ffp-contract=fast -Wno-psabi -pthread -DPLANAHEAD_FEW_SIZES)
+flags=(-std=c++17 -O1 -g -fno-omit-frame-pointer -fno-math-errno -fno-trapping-math -ffp-contract=fast -Wno-psabi -pthread
+  -DPLANAHEAD_FEW_SIZES)
 kernels=("generic 16")
 if [[ $(uname -m) == x86_64 ]]; then
   flags+=(-DPLANAHEAD_X86)

@@ -71,15 +71,17 @@ struct Data {
         for (int64_t l = 0; l < lanes; l++) H[((k * nz + i) * nz + i) * lanes + l] += T(1);
       }
     for (T& number : bound) number = whole(0, 2) ? T(-0.5) : -std::numeric_limits<T>::infinity();
-    for (T& number : linear) number = whole(0, 1) ? T(3) : std::numeric_limits<T>::infinity();
     for (T& number : quadratic) number = T(2);
     if (whole(0, 2) == 0) g[whole(0, int(g.size()) - 1)] = std::nan("");
     for (int k = 0; k < nodes; k++) {
       pattern.begin.push_back(int(pattern.sides.size()));
       for (int row = 0; row < m; row++) {
+        const bool hard = whole(0, 2) == 0;  // in all lanes
+        for (int64_t l = 0; l < B; l++)
+          linear[(k * m + row) * B + l] = hard || whole(0, 1) ? std::numeric_limits<T>::infinity() : T(3);
         const int at = int(pattern.sides.size());
-        pattern.sides.push_back({row, 1, at + 1, true});
-        pattern.sides.push_back({row, -1, at, true});
+        pattern.sides.push_back({row, 1, at + 1, !hard});
+        pattern.sides.push_back({row, -1, at, !hard});
       }
     }
     pattern.begin.push_back(int(pattern.sides.size()));

@@ -74,7 +74,7 @@ def test_reach_of_two_controls_is_a_share_of_cells():
 
 
 def test_the_figure_has_three_panels(found: dict[float, Diagnosis]):
-    figure = diagnosis_figure(found[1.5], "probe", TASK.environment.action_names)
+    figure = diagnosis_figure(found[1.5], "probe", TASK.environment.action_names, "the policy's")
     assert [axes.get_title(loc="left") for axes in figure.axes] == [
         "Smallest singular value of ∂u₀/∂φ",
         "First actions",

@@ -5,6 +5,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -112,6 +113,16 @@ def test_a_plan_that_ran_out_of_iterations_is_judged_by_its_residual():
     assert (policy.planner.iterations, policy.planner.gradient_tolerance) == (10, 1e-2)
 
 
+@pytest.mark.parametrize("arithmetic, riccati", [("float32", "square-root"), ("float64", "classic")])
+def test_policies_plan_in_the_arithmetic_that_was_asked_for(arithmetic, riccati):
+    chosen = {} if arithmetic == "float32" else {"planner_arithmetic": arithmetic}
+    policy, _ = make_algorithm("sac-zop", make_task("windmaze-hard"), jax.random.key(0), hidden_units=8, **chosen)
+    assert isinstance(policy, PlannerPolicy)
+    inner = policy.planner.inner(jnp.float32)
+    assert (inner.arithmetic, inner.riccati) == (arithmetic, riccati)
+    assert policy.planner.inner(jnp.float64).riccati == "classic"
+
+
 @pytest.mark.parametrize(
     ("setting", "value", "expected"),
     [
@@ -129,6 +140,7 @@ def test_a_plan_that_ran_out_of_iterations_is_judged_by_its_residual():
         ("discount", "nan", "discount='nan': a finite number was expected, e.g. discount=0.99"),
         ("discount", float("nan"), "discount=nan: a finite number was expected, e.g. discount=0.99"),
         ("entropy", "both", "entropy='both': 'drawn' or 'action' was expected, e.g. entropy=drawn"),
+        ("planner_arithmetic", "half", "planner_arithmetic='half': 'float64' or 'float32' was expected, e.g. "),
         ("policy_delay", 2, "algorithm 'sac-zop' has no setting 'policy_delay'; the known ones are"),
         ("key", 3, "algorithm 'sac-zop' has no setting 'key'; the known ones are: action_noise_floor, batch_size,"),
         ("critic", "action", "algorithm 'sac-zop' has no setting 'critic'; the known ones are"),

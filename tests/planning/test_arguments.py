@@ -105,6 +105,10 @@ def test_what_a_problem_returns_is_checked(problem, message):
         (pa.LineSearch, {"full_steps": -1}, r"LineSearch\(full_steps=-1\): at least 0"),
         (pa.LineSearch, {"trials": 0}, r"LineSearch\(trials=0\): at least 1"),
         (pa.Exact, {"convexify": "flip"}, r"Exact\(convexify='flip'\): the known ones are 'mirror', 'project', 'none'"),
+        (pa.SQP, {"arithmetic": "half"}, r"SQP\(arithmetic='half'\); the known ones are 'float64', 'float32'"),
+        (pa.SQP, {"backend": "gpu"}, r"SQP\(backend='gpu'\); the known ones are 'auto', 'native', 'portable'"),
+        (pa.InteriorPoint, {"arithmetic": None}, r"InteriorPoint\(arithmetic=None\); the known ones are 'float64',"),
+        (pa.InteriorPoint, {"riccati": "root"}, r"InteriorPoint\(riccati='root'\); the known ones are 'classic',"),
         (pa.Exact, {"smallest": -1.0}, r"Exact\(smallest=-1.0\): .* must not be negative"),
     ],
 )

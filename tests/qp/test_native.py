@@ -118,13 +118,26 @@ def test_lanes_that_are_not_active_are_left_out():
         assert_equal(pick(everyone, lane), pick(some, lane))
 
 
-def test_what_all_lanes_share_is_passed_once_and_changes_no_bit():
-    qp = random_qp(5)
-    states = jnp.asarray(np.random.default_rng(1).normal(size=(13, 3)))
-    shared = jax.vmap(lambda state: pa.solve_qp(with_state(qp, state)))(states)
-    copied = jax.vmap(pa.solve_qp)(
+@pytest.mark.parametrize(
+    "dtype, settings",
+    [
+        (np.float64, {}),
+        (np.float64, {"riccati": "square-root"}),
+        (np.float32, {}),
+        (np.float32, {"arithmetic": "float32", "riccati": "square-root"}),
+    ],
+    ids=str,
+)
+def test_what_all_lanes_share_is_passed_once_and_changes_no_bit(dtype, settings):
+    qp = jax.tree.map(lambda leaf: leaf.astype(dtype), random_qp(5))
+    states = jnp.asarray(np.random.default_rng(1).normal(size=(37, 3)), dtype)
+    solver = pa.InteriorPoint(**settings)
+    shared = jax.vmap(lambda state: pa.solve_qp(with_state(qp, state), solver=solver))(states)
+    copied = jax.vmap(lambda qp: pa.solve_qp(qp, solver=solver))(
         jax.tree.map(lambda *leaves: jnp.stack(leaves), *[with_state(qp, state) for state in states])
     )
+    assert shared.controls.dtype == dtype
+    assert np.mean(np.asarray(shared.status) == pa.Status.SOLVED) > 0.9
     for part in ("states", "controls", "costates", "multipliers", "status", "iterations", "residual"):
         np.testing.assert_array_equal(getattr(shared, part), getattr(copied, part))
 

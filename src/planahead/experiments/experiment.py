@@ -23,6 +23,7 @@ from planahead.learning import Learner, algorithm_names, make_algorithm
 from planahead.learning.presets import PRESETS, check_settings
 from planahead.policies import Policy
 from planahead.tasks import Task, make_task, task_names
+from planahead.tasks.names import SENTENCES
 
 
 class Stream(enum.IntEnum):
@@ -157,8 +158,9 @@ def known_algorithm(name: str, *others: str) -> str:
 
 
 def task_sentences() -> dict[str, str]:
-    """What every task is, in a sentence."""
-    return {name: _first_sentence(type(make_task(name)).__doc__) for name in task_names()}
+    """What every task is, in a sentence or two."""
+    first = {name: _first_sentence(type(make_task(name)).__doc__) for name in task_names()}
+    return {name: f"{sentence} {SENTENCES.get(name, '')}".rstrip() for name, sentence in first.items()}
 
 
 def algorithm_sentences() -> dict[str, str]:

@@ -5,13 +5,14 @@ At a solution y = (v, π, λ, …) of the smoothed conditions R(y; data) = 0, a 
     (∂R/∂y)ᵀ w = ȳ,        cotangent of the data = -(∂R/∂data)ᵀ w
 
 The conditions are symmetric up to the signs of λ and s, so w is a Newton step whose right-hand sides are the
-cotangents, and the second product is one `vjp` of R with respect to the data. The system is factorised at a nearby
+cotangents, and the second product is `pull`. The system is factorised at a nearby
 point where it is well conditioned (`newton.conditioned`), which leaves an error of √ε; one step of iterative refinement
 with the true system squares that.
 """
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from planahead.qp import newton
 from planahead.qp.newton import Residuals, Rows, System
@@ -24,7 +25,7 @@ def factorise(qp: LaneQP, rows: Rows, point: Point) -> System:
 
 
 def adjoint(qp: LaneQP, rows: Rows, system: System, point: Point, cotangent: Point) -> Residuals:
-    """-w as cotangents of the residuals: `vjp(data -> residuals)` of what this returns is the cotangent of the data.
+    """-w as cotangents of the residuals: `pull` of what this returns is the cotangent of the data.
 
     `system` comes from `factorise`.
     `cotangent.t` and `cotangent.lam_s` are ignored: distances and the violations' multipliers are not outputs.
@@ -56,9 +57,30 @@ def adjoint(qp: LaneQP, rows: Rows, system: System, point: Point, cotangent: Poi
     )
 
 
-def data_residuals(qp: LaneQP, point: Point) -> Residuals:
-    """The residuals of one lane as a function of its data, at a fixed point; the parts that depend on no data are
-    zero."""
-    qp, point = jax.tree.map(lambda leaf: leaf[..., None], (qp, point))
-    residual = newton.residuals(qp, Rows(qp), point, jnp.zeros(1, qp.H.dtype))
-    return jax.tree.map(lambda leaf: leaf[..., 0], residual)
+def pull(qp: LaneQP, point: Point, weights: Residuals) -> LaneQP:
+    """The cotangents of one lane's data from those of its residuals at a fixed point: what `jax.vjp` of
+    `newton.residuals` by the data gives, written out.
+
+    Products of a few vectors, which XLA sums over lanes and stages while it makes them, where those share the data; the
+    matrices of every lane never exist.
+    """
+    nz, z = qp.g.shape[1], point.z
+    rows = Rows(jax.tree.map(lambda leaf: leaf[..., None], qp))
+    exists, soft = rows.exists[..., 0], rows.soft[..., 0]
+    stationarity, row = weights.stationarity, jnp.where(exists, weights.row, 0.0)
+    price = jnp.where(soft, weights.price, 0.0)
+    return LaneQP(
+        H=_outer(stationarity, z),
+        g=stationarity,
+        F=_outer(weights.dynamics, z[:-1]) + _outer(point.pi[1:], stationarity[:-1]),
+        c=weights.dynamics,
+        G=_outer(newton.net(row)[:, nz:], z) - _outer(newton.net(point.lam)[:, nz:], stationarity),
+        bound=-row,
+        linear=jnp.sum(price, 1),
+        quadratic=jnp.sum(price * point.s, 1),
+        initial_state=None if qp.initial_state is None else weights.initial,
+    )
+
+
+def _outer(left: Float[Array, "stages a"], right: Float[Array, "stages b"]) -> Float[Array, "stages a b"]:
+    return left[:, :, None] * right[:, None, :]

@@ -15,7 +15,7 @@ from planahead.qp.batching import over_lanes, spread
 from planahead.qp.derivatives import first_order, numbers, refuse, where_valid, zero_unless
 from planahead.qp.interior_point import Backend, InteriorPoint
 from planahead.qp.newton import Residuals
-from planahead.qp.sensitivity import data_residuals
+from planahead.qp.sensitivity import pull
 from planahead.qp.status import Status
 from planahead.qp.types import QP, LaneQP, Point, QPGuess, QPSolution, price_of_violations
 
@@ -136,8 +136,7 @@ def _backward(solver: InteriorPoint, kept: tuple[LaneQP, _Answer], cotangent: An
     cotangent = numbers(cotangent)
     valid = answer.status == Status.SOLVED
     weights = _adjoint(solver)(qp, answer.point, cotangent.point, valid)
-    _, pull = jax.vjp(lambda data: data_residuals(data, answer.point), qp)
-    return zero_unless(valid, pull(weights)[0]), None
+    return zero_unless(valid, pull(qp, answer.point, weights)), None
 
 
 _solve.defvjp(_forward, _backward, symbolic_zeros=True)

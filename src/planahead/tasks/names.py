@@ -1,6 +1,7 @@
 """The tasks by name, one line each: where the class of a task lies, written as Gymnasium writes entry points.
 
-Several names may share a class; `VARIANTS` then says with which options each builds it.
+Several names may share a class; `VARIANTS` then says with which options each builds it, and `SENTENCES` what is special
+about each.
 """
 
 from typing import Any
@@ -18,6 +19,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "windmaze-easy": {"difficulty": "easy"},
     "windmaze-hard": {"difficulty": "hard"},
     "windmaze-walls": {"difficulty": "walls"},
+}
+
+SENTENCES: dict[str, str] = {
+    "windmaze-easy": "Two wind zones, with gaps of 0.2 m to pass them by.",
+    "windmaze-hard": "Two wind zones, with gaps of 0.1 m to pass them by.",
+    "windmaze-walls": "Three walls with passages of 0.2 to 0.25 m, and gusts that drive towards their edges.",
 }
 
 

@@ -315,7 +315,7 @@ class WindMazeProblem(Problem):
 
 @final
 class WindMazeTask(Task[WindMaze, WindMazeProblem]):
-    """Reach a goal past wind zones, or through walls with gusts, with a planner that knows of neither.
+    """Steer a mass through wind to a goal, with a planner that does not know of the wind.
 
     **Arguments:**
 

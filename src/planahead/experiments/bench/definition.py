@@ -17,6 +17,10 @@ PLANNER = "planner"
 """The entry of the planner as it comes, which is evaluated and not trained."""
 TUNED = "planner-tuned"
 """The entry of the planner with constant parameters that evolution finds, see `tuned_planner.py`."""
+BASELINES = {
+    PLANNER: "The planner as it comes; nothing is trained.",
+    TUNED: "The planner with constant parameters, which evolution finds in as many steps as an algorithm has.",
+}
 
 
 @dataclasses.dataclass(frozen=True, order=True)

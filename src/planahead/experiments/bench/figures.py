@@ -56,6 +56,8 @@ def benchmark_figure(task: str, curves: Curves) -> Figure:
                 axes.set_ylim(-4, 104)
             elif name != "mean_return":
                 axes.set_ylim(bottom=-0.03 * max(axes.get_ylim()[1], 1e-3))  # a line at zero is seen whole
+                if not any(row[name] > 0 for seeds in curves.values() for rows in seeds for row in rows):
+                    axes.text(0.5, 0.5, "none", transform=axes.transAxes, ha="center", va="center", color=GREY)
         panels[0].axhline(100 * GOAL, color=GREY, linewidth=0.9, linestyle=":", zorder=1)
         for (algorithm, interface), seeds in curves.items():
             colour, stroke = looks[algorithm, interface]

@@ -72,7 +72,7 @@ class Bench(Command):
         out = self.out or pathlib.Path("runs") / f"bench-{self.benchmark}"
         failed: Mapping[str, str] = {}
         if not self.report_only:
-            console.print(f"{len(wanted)} cells in {out}", highlight=False, soft_wrap=True)
+            console.print(f"{_cells(len(wanted))} in {out}", highlight=False, soft_wrap=True)
             if self.jobs == 1:
                 outcome = run_cells(wanted, out, console)
             else:
@@ -101,4 +101,8 @@ class Bench(Command):
 
 
 def _told(failed: Mapping[str, str]) -> str:
-    return f"{len(failed)} cells failed. " + " ".join(f"{name}: {reason}" for name, reason in failed.items())
+    return f"{_cells(len(failed))} failed. " + " ".join(f"{name}: {reason}" for name, reason in failed.items())
+
+
+def _cells(number: int) -> str:
+    return f"{number} cell{'s' * (number != 1)}"

@@ -62,12 +62,12 @@ class Diagnose(Command):
             task, policy = experiment.task, experiment.learner.policy(state)
             if getattr(experiment.learner, "critic", None) == "action":
                 critic = state.critic
-            whose = f"{info.algorithm} on {info.task} after {info.step:,} steps"
+            title, whose = f"{info.algorithm} on {info.task} after {info.step:,} steps", "the policy's"
         else:
             task = make_known_task(self.subject)
             # An offset of zero from the default parameters: the planner as it comes.
             policy, _ = make_algorithm("sac-fop", task, jax.random.key(self.seed), residual=True)
-            whose = f"{self.subject}, the planner as it comes"
+            title, whose = f"{self.subject}, the planner as it comes", "the planner's own"
         out = self.out or (run.path if run.path.is_dir() else pathlib.Path(f"diagnosis-{self.subject}"))
         console.print(f"planning from {self.states} visited states …", style="dim")
         assert isinstance(policy, StochasticPolicy)
@@ -81,10 +81,10 @@ class Diagnose(Command):
         writer.writeheader()
         writer.writerows(rows)
         write_text(out / "diagnosis.csv", text.getvalue())
-        figures.save(diagnosis_figure(found, whose, environment.action_names), out / "diagnosis.png")
+        figures.save(diagnosis_figure(found, title, environment.action_names, whose), out / "diagnosis.png")
 
-        table = Table(title=whose, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
-        for heading in ("", "at the policy's parameters", "over the parameter box"):
+        table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+        for heading in ("", f"at {whose} parameters", "over the parameter box"):
             table.add_column(heading, justify="right" if heading else "left")
         s = summary
         table.add_row(

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class List(Command):
-    """List the tasks and the algorithms, with a sentence each."""
+    """List the tasks, the algorithms, and the baselines that benchmarks have beside them, with a sentence each."""
 
     name: ClassVar[str] = "list"
     examples: ClassVar[tuple[str, ...]] = ("", "--json names.json")
@@ -21,9 +21,10 @@ class List(Command):
         from rich import box
         from rich.table import Table
 
+        from planahead.experiments.bench.definition import BASELINES
         from planahead.experiments.experiment import algorithm_sentences, task_sentences
 
-        result = {"tasks": task_sentences(), "algorithms": algorithm_sentences()}
+        result = {"tasks": task_sentences(), "algorithms": algorithm_sentences(), "baselines": BASELINES}
         for title, sentences in result.items():
             table = Table(title=title, box=box.SIMPLE_HEAD, show_header=False, title_justify="left", title_style="bold")
             for name, sentence in sentences.items():
