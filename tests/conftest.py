@@ -4,6 +4,7 @@ Types and shapes in the package's annotations are checked at run time, arrays of
 silently, figures are drawn without a window, and warnings are errors (pyproject.toml).
 """
 
+import pathlib
 from collections.abc import Iterator
 
 import jax
@@ -17,8 +18,21 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 matplotlib.use("Agg")
 
 
+MOST_MAPS = 30_000
+
+
 @pytest.fixture
 def x64() -> Iterator[None]:
     """Compute in float64 for one test; compiled functions are cached per precision, so none leaks into the next."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_compiled_programs() -> Iterator[None]:
+    """Forget compiled programs before they run out of memory maps, of which Linux gives a process 65,530: XLA then dies
+    while it compiles."""
+    yield
+    maps = pathlib.Path("/proc/self/maps")
+    if maps.exists() and maps.read_text().count("\n") > MOST_MAPS:
+        jax.clear_caches()
