@@ -10,6 +10,7 @@ from planahead.experiments import command
 from planahead.experiments.benchmarks import peers, scaling, table1
 from planahead.experiments.benchmarks.nonlinear import CASES
 from planahead.experiments.benchmarks.results import summaries, table, write_csv
+from planahead.experiments.benchmarks.scaling_figure import scaling_figure
 from planahead.experiments.benchmarks.timing import Row, fastest, restrict_threads
 from planahead.experiments.errors import UserError
 
@@ -47,9 +48,20 @@ def test_starts_begin_with_the_published_one(case):
 def test_exponents_are_those_of_the_larger_half():
     grows = {"batch": 1, "horizon": 2}
     sizes = [(axis, n) for axis in grows for n in (1, 10, 100, 1000)]
-    rows = [Row(f"{axis} {n}, of …", "planahead", "solve", n, 3.0 * n ** grows[axis] + 0.1, None) for axis, n in sizes]
-    found = scaling.exponents(rows)
-    assert found["batch"] == pytest.approx(1, abs=1e-2) and found["horizon"] == pytest.approx(2, abs=1e-2)
+    rows = [Row(f"{axis} {n} (…)", scaling.OURS, "solve", n, 3.0 * n ** grows[axis] + 0.1, None) for axis, n in sizes]
+    for axis, power in grows.items():
+        assert scaling.along(rows, axis, scaling.OURS).exponent() == pytest.approx(power, abs=1e-2)
+
+
+def test_the_picture_of_scaling_shows_both_where_they_were_timed():
+    rows = [
+        Row(f"{axis} {n} (…)", solver, "solve", 128, slope * n, None)
+        for axis in ("batch", "horizon", "states")
+        for n in (2, 4, 8, 16)
+        for solver, slope in ((scaling.OURS, 1.0), *(((scaling.PEER.name, 5.0),) if axis == "states" else ()))
+    ]
+    lines = [[line.get_label() for line in axes.lines] for axes in scaling_figure(rows).axes]
+    assert lines == [[scaling.OURS, "linear"]] * 2 + [[scaling.OURS, f"{scaling.PEER.name}, one by one"]]
 
 
 def test_rows_are_written_and_shown(tmp_path: pathlib.Path):

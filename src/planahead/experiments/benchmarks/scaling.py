@@ -7,6 +7,8 @@ their own, so that nothing is shared.
 
 import dataclasses
 import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +23,7 @@ HORIZONS = (5, 10, 20, 40, 80, 160)
 STATES = (2, 4, 8, 12, 16, 24, 32)
 MIDDLE = (128, 20, 8)
 """Batch, horizon and states while one of them varies."""
+OURS = "planahead"
 PEER = peers.PEERS[0]
 PEER_PROBLEMS = 16
 """Of a batch, solved by the peer; its time is scaled to all of them."""
@@ -38,33 +41,50 @@ def run(repeats: int, with_peers: bool) -> list[Row]:
     )
     with jax.enable_x64(True):
         rows = [row for case in cases for row in _rows(*case, repeats, with_peers)]
-    notes = {axis: f"time grows as {axis}^{power:.2f} over the larger half" for axis, power in exponents(rows).items()}
-    last = {axis: max(i for i, row in enumerate(rows) if row.case.startswith(axis)) for axis in notes}
-    return [
-        dataclasses.replace(row, note=notes[axis])
-        if (axis := row.case.split()[0]) in notes and i == last[axis]
-        else row
-        for i, row in enumerate(rows)
-    ]
-
-
-def exponents(rows: list[Row]) -> dict[str, float]:
-    """The slope of log time over log size along batch and horizon, over the larger half, where constant costs no longer
-    count: 1 is linear."""
-    found = {}
     for axis in ("batch", "horizon"):
-        ours = [row for row in rows if row.case.startswith(axis) and row.median is not None]
-        larger = ours[len(ours) // 2 :]
-        sizes = [float(row.case.split()[1].rstrip(",")) for row in larger]
-        times = [float(row.median or np.nan) for row in larger]
-        found[axis] = float(np.polyfit(np.log(sizes), np.log(times), 1)[0])
-    return found
+        curve = along(rows, axis, OURS)
+        last = max(i for i, row in enumerate(rows) if row.case == curve.cases[-1] and row.solver == OURS)
+        note = f"{rows[last].note}; time grows as {axis}^{curve.exponent():.2f} over the larger half"
+        rows[last] = dataclasses.replace(rows[last], note=note)
+    return rows
+
+
+class Curve(NamedTuple):
+    """The rows of one solver along one axis."""
+
+    cases: list[str]
+    sizes: np.ndarray
+    times: np.ndarray
+    """ms, NaN where the solver did not run."""
+
+    def exponent(self) -> float:
+        """The slope of log time over log size over the larger half, where constant costs no longer count: 1 is
+        linear."""
+        half = len(self.sizes) // 2
+        return float(np.polyfit(np.log(self.sizes[half:]), np.log(self.times[half:]), 1)[0])
+
+
+def along(rows: Sequence[Row], axis: str, solver: str) -> Curve:
+    """What `solver` took where `axis` varies."""
+    found = [row for row in rows if row.case.startswith(axis) and row.solver == solver]
+    times = [np.nan if row.median is None else row.median for row in found]
+    return Curve([row.case for row in found], np.array([size(row.case) for row in found]), np.array(times))
+
+
+def size(case: str) -> int:
+    """Of a case's own axis.
+
+    >>> size("horizon 40 (batch 128, states 8)")
+    40
+    """
+    return int(case.split()[1])
 
 
 def _rows(axis: str, batch: int, horizon: int, states: int, repeats: int, with_peers: bool) -> list[Row]:
     controls = max(1, states // 2)
-    size = {"batch": batch, "horizon": horizon, "states": states}[axis]
-    case = f"{axis} {size}, of batch {batch}, horizon {horizon}, states {states}"
+    sizes = {"batch": batch, "horizon": horizon, "states": states}
+    others = ", ".join(f"{name} {number}" for name, number in sizes.items() if name != axis)
+    case = f"{axis} {sizes[axis]} ({others})"
     random = np.random.default_rng(0)
     A = np.eye(states) + 0.2 / np.sqrt(states) * random.normal(size=(batch, states, states))
     B = random.normal(size=(batch, states, controls)) / np.sqrt(states)
@@ -85,13 +105,14 @@ def _rows(axis: str, batch: int, horizon: int, states: int, repeats: int, with_p
             control_bounds=pa.StageBounds(-0.5, 0.5),
         )
         solution = pa.solve_qp(qp)
-        return solution.controls, solution.status
+        return solution.controls, solution.status, solution.iterations
 
     call, data = jax.jit(jax.vmap(solve)), [jnp.asarray(part) for part in (A, B, b, x0)]
     timing = measure(lambda: jax.block_until_ready(call(*data)), repeats)
-    ours, status = map(np.asarray, call(*data))
+    ours, status, iterations = map(np.asarray, call(*data))
     failed = int((status != pa.Status.SOLVED).sum())
-    rows = [Row(case, "planahead", "solve", batch, timing.median, timing.p99, failed)]
+    note = f"{iterations.mean():.1f} iterations"
+    rows = [Row(case, OURS, "solve", batch, timing.median, timing.p99, failed, note=note)]
     if not with_peers or axis != "states":
         return rows
 

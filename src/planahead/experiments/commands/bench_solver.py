@@ -11,6 +11,7 @@ import tyro
 from planahead.experiments.commands.command import Command
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from rich.console import Console
 
     from planahead.experiments.benchmarks.timing import Row
@@ -38,6 +39,10 @@ class BenchSolver(Command):
     def rows(self) -> "list[Row]":
         """Run the benchmark."""
 
+    def picture(self, rows: "list[Row]") -> "Figure | None":
+        """What is drawn beside the CSV."""
+        return None
+
     def run(self, console: "Console") -> Mapping[str, Any]:
         from planahead.experiments.benchmarks.timing import restrict_threads
         from planahead.experiments.errors import at_least
@@ -54,12 +59,17 @@ class BenchSolver(Command):
         rows = self.rows()
 
         from planahead.experiments.benchmarks.results import summaries, table, write_csv
+        from planahead.experiments.figures import save
         from planahead.experiments.versions import versions
 
         title = f"{benchmark}: medians, {threads} thread{'s' * (threads > 1)}, float64"
         console.print(table(rows, title))
         write_csv(out, rows)
-        console.print(f"{out}", highlight=False, soft_wrap=True)
+        written = [out]
+        if (figure := self.picture(rows)) is not None:
+            written.append(out.with_suffix(".png"))
+            save(figure, written[-1])
+        console.print(", ".join(map(str, written)), highlight=False, soft_wrap=True)
         return {
             "benchmark": benchmark,
             "threads": threads,
@@ -109,6 +119,11 @@ class BenchScaling(BenchSolver):
         from planahead.experiments.benchmarks import scaling
 
         return scaling.run(self.repeats, self.peers)
+
+    def picture(self, rows: "list[Row]") -> "Figure | None":
+        from planahead.experiments.benchmarks.scaling_figure import scaling_figure
+
+        return scaling_figure(rows)
 
 
 @dataclasses.dataclass(frozen=True)
