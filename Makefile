@@ -3,7 +3,7 @@
 #   make check      ruff and pyright
 #   make test       the checks and the whole test suite, except tests marked slow
 #   make test-slow  the tests marked slow
-#   make test-portable, make sanitize: the two backends apart, see below
+#   make test-portable, make test-instructions, make sanitize: the two backends apart, see below
 
 # The newest interpreter on PATH that starts and is new enough; `make PYTHON=/path/to/python3.12 test` overrides it.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
@@ -23,7 +23,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export MPLBACKEND := Agg
 
-.PHONY: demo check test test-portable test-slow sanitize clean
+.PHONY: demo check test test-portable test-instructions test-slow sanitize clean
 
 demo: .venv/.installed
 	$(BIN)/planahead demo
@@ -36,9 +36,17 @@ check: .venv/.installed-dev
 test: check
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup $(PYTEST_ARGUMENTS)
 
-# The quadratic programs once more, with the native kernel left out.
+# What solves and differentiates once more, with the native kernel left out. All tests pass so, in an hour:
+# make test-portable PORTABLE=tests
+PORTABLE := tests/qp tests/planning tests/policies
 test-portable: .venv/.installed-dev
-	PLANAHEAD_NATIVE=0 $(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup tests/qp $(PYTEST_ARGUMENTS)
+	PLANAHEAD_NATIVE=0 $(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup $(PORTABLE) $(PYTEST_ARGUMENTS)
+
+# The kernel's other instruction sets, beside the portable solver and by the optimality conditions.
+KERNEL_TESTS := tests/qp/test_native.py tests/qp/test_stress.py
+test-instructions: .venv/.installed-dev
+	for isa in generic avx2; do \
+		PLANAHEAD_ISA=$$isa $(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup $(KERNEL_TESTS) $(PYTEST_ARGUMENTS) || exit 1; done
 
 # The native kernel under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer.
 sanitize:

@@ -26,18 +26,20 @@ class Adjoint {
       if (!shared_valid_) {
       } else if (used == W && problems[W - 1] == problems[0] + W - 1) {
         lanes = load_problem(shape_, pattern_, problem_, w_, problems[0], -1);
-        Loader<T> load(problems[0], -1);
+        Loader<T> load(problems[0], -1), seeds(problems[0], -1);
         load_point(load);
+        if (outputs_.stationarity) load_seeds(seeds);
         lanes &= load.good();
       } else {
         for (int i = 0; i < used; i++) {
-          Loader<T> load(problems[i], i);
+          Loader<T> load(problems[i], i), seeds(problems[i], i);
           lanes |= load_problem(shape_, pattern_, problem_, w_, problems[i], i);
           load_point(load);
+          if (outputs_.stationarity) load_seeds(seeds);
           lanes &= load.good() | ~lane_mask(i);
         }
       }
-      const M definite = any(lanes) ? pull() : none();
+      const M definite = any(lanes) ? solve() : none();
       for (int i = 0; i < used; i++) store(i, problems[i], lanes[i] && definite[i]);
     }
   }
@@ -46,6 +48,18 @@ class Adjoint {
   static constexpr double kRootEpsilon = 1.4901161193847656e-8;
 
   void load_point(Loader<T>& load) {
+    for (int k = 0; k < shape_.nodes(); k++)
+      for (int e = pattern_.begin[k]; e < pattern_.begin[k + 1]; e++) {
+        const int64_t at = side_index(shape_, k, pattern_.sides[e]);
+        load.put(w_.point.t[e], inputs_.t, at);
+        load.put(w_.point.lam[e], inputs_.lam, at);
+        load.put(w_.point.s[e], inputs_.s, at);
+        load.put(w_.point.lam_s[e], inputs_.lam_s, at);
+      }
+  }
+
+  // A cotangent that is not a number is passed on as one: whoever made it shall see it.
+  void load_seeds(Loader<T>& load) {
     const int64_t nodes = shape_.nodes(), nx = shape_.nx, nz = shape_.nz();
     Residual& seeds = w_.residual;
     auto all = [&](const Array<const T>& from, V* to, int64_t count, int64_t offset) {
@@ -57,22 +71,14 @@ class Adjoint {
     for (int k = 0; k < nodes; k++)
       for (int e = pattern_.begin[k]; e < pattern_.begin[k + 1]; e++) {
         const int64_t at = side_index(shape_, k, pattern_.sides[e]);
-        load.put(w_.point.t[e], inputs_.t, at);
-        load.put(w_.point.lam[e], inputs_.lam, at);
-        load.put(w_.point.s[e], inputs_.s, at);
-        load.put(w_.point.lam_s[e], inputs_.lam_s, at);
         load.put(seeds.row[e], inputs_.bar_lam, at);
         load.put(seeds.price[e], inputs_.bar_s, at);
       }
   }
 
-  M pull() {
-    const int nodes = shape_.nodes(), nx = shape_.nx, nz = shape_.nz(), sides = int(pattern_.sides.size());
-    Residual& r = w_.residual;
-    for (int i = 0; i < nodes * nz; i++) r.stationarity[i] = -r.stationarity[i];
-    for (int i = 0; i < shape_.N * nx; i++) r.dynamics[i] = -r.dynamics[i];
-    for (int i = 0; i < nx; i++) r.initial[i] = -r.initial[i];
-    // No barrier above 1/sqrt(epsilon) of the Hessian's magnitude: see newton.conditioned in Python.
+  // The point into w.next, without barriers above 1/sqrt(epsilon) of the Hessian's magnitude: see newton.conditioned in Python.
+  void condition() {
+    const int nodes = shape_.nodes(), nz = shape_.nz(), sides = int(pattern_.sides.size());
     V most = splat(1.0);
     for (int k = 0; k < nodes; k++)
       for (int i = 0; i < nz; i++)
@@ -81,15 +87,26 @@ class Adjoint {
     for (int e = 0; e < sides; e++) {
       const M exists = w_.exists[e], soft = w_.soft[e];
       w_.point.t[e] = select(exists, w_.point.t[e], splat(1.0));
-      r.row[e] = keep(exists, r.row[e]);
-      r.price[e] = -keep(soft, r.price[e]);
-      r.complementarity[e] = r.violation[e] = V{};
       w_.next.t[e] = select(exists, larger(w_.point.t[e], w_.point.lam[e] * smallest), w_.point.t[e]);
       w_.next.lam[e] = keep(exists, w_.point.lam[e]);
       w_.next.s[e] = keep(soft, larger(w_.point.s[e], w_.point.lam_s[e] * smallest));
       w_.next.lam_s[e] = keep(soft, w_.point.lam_s[e]);
     }
+  }
+
+  M solve() {
+    condition();
     if (outputs_.stationarity == nullptr) return newton_.factorise(w_.next);  // no more was asked for
+    const int nodes = shape_.nodes(), nx = shape_.nx, nz = shape_.nz(), sides = int(pattern_.sides.size());
+    Residual& r = w_.residual;
+    for (int i = 0; i < nodes * nz; i++) r.stationarity[i] = -r.stationarity[i];
+    for (int i = 0; i < shape_.N * nx; i++) r.dynamics[i] = -r.dynamics[i];
+    for (int i = 0; i < nx; i++) r.initial[i] = -r.initial[i];
+    for (int e = 0; e < sides; e++) {
+      r.row[e] = keep(w_.exists[e], r.row[e]);
+      r.price[e] = -keep(w_.soft[e], r.price[e]);
+      r.complementarity[e] = r.violation[e] = V{};
+    }
     Reach reach;
     const M definite = newton_.factorise_and_step(w_.next, r, Given{r}, true, reach);
     Iterate &d = w_.step, &total = w_.total;
@@ -142,7 +159,7 @@ class Adjoint {
         r.row[e] += keep(exists, row);
         r.complementarity[e] += keep(exists, p.lam[e] * d.t[e] + p.t[e] * d.lam[e]);
       }
-      newton_.pull(k, sums, stationarity);
+      newton_.add_rows_transposed(k, sums, stationarity);
     }
     if (!shape_.free_initial_state)
       for (int i = 0; i < nx; i++) r.initial[i] -= d.z[nu + i];

@@ -220,7 +220,8 @@ class Batch : public Tasks {
     return filled;
   }
 
-  void store(int slot, int64_t lane, const Iterate& p, int32_t status, int32_t iterations, Real residual, Real tau) override {
+  void store(int slot, int64_t lane, const Iterate& p, int32_t status, int32_t iterations, Real residual, Real tau,
+             bool factorised) override {
     const int64_t lanes = shape_.lanes, nodes = shape_.nodes(), nz = shape_.nz(), nx = shape_.nx;
     auto scatter = [&](T* to, const V* from, int64_t count) {
       if (to == nullptr) return;
@@ -235,7 +236,7 @@ class Batch : public Tasks {
         for (int e = pattern_.begin[k]; e < pattern_.begin[k + 1]; e++)
           to[side_index(shape_, k, pattern_.sides[e]) * lanes + lane] = T(from[e][slot]);
     }
-    if (solution_.gain) store_gain(slot, lane);
+    if (solution_.gain && factorised) store_gain(slot, lane);
     outcome(lane, status, iterations, residual, tau);
   }
 
@@ -280,7 +281,7 @@ class Batch : public Tasks {
     solution_.tau[lane] = T(tau);
   }
 
-  // K = -L^-T Y of the last factorisation; zero where that failed.
+  // K = -L^-T Y of the last factorisation.
   void store_gain(int slot, int64_t lane) {
     const int N = shape_.N, nx = shape_.nx, nu = shape_.nu;
     Real* column = reinterpret_cast<Real*>(w_.values);  // scratch

@@ -1,13 +1,11 @@
 // The entry points that XLA calls: unpack buffers, find which rows exist, and let XLA's threads work through the batch.
 #include <algorithm>
 #include <cmath>
-#include <condition_variable>
 #include <cstring>
-#include <memory>
-#include <mutex>
 #include <new>
 #include <string>
 
+#include "crew.h"
 #include "kernel.h"
 #include "queue.h"
 #include "xla/ffi/api/ffi.h"
@@ -67,52 +65,6 @@ Pattern find_pattern(const Shape& shape, const Problem<T>& problem) {
   return pattern;
 }
 
-// Run `work` on this thread and on as many of the pool as help; false where one of them ran out of memory. A pool thread that comes too
-// late finds the queue empty; this thread waits only for those that have begun, so a busy pool cannot block it.
-class Crew {
- public:
-  template <typename Work>
-  static bool run(ffi::ThreadPool& pool, int64_t helpers, Work work) {
-    auto state = std::make_shared<State>();
-    for (int64_t i = 0; i < helpers; i++)
-      pool.Schedule([state, work]() {
-        {
-          std::lock_guard<std::mutex> lock(state->mutex);
-          if (state->closed) return;
-          state->working++;
-        }
-        const bool done = finishes(work);
-        std::lock_guard<std::mutex> lock(state->mutex);
-        state->failed |= !done;
-        if (--state->working == 0) state->idle.notify_all();
-      });
-    const bool done = finishes(work);
-    std::unique_lock<std::mutex> lock(state->mutex);
-    state->closed = true;
-    state->idle.wait(lock, [&] { return state->working == 0; });
-    return done && !state->failed;
-  }
-
- private:
-  struct State {
-    std::mutex mutex;
-    std::condition_variable idle;
-    int working = 0;
-    bool closed = false, failed = false;
-  };
-
-  // No exception may leave a thread of the pool.
-  template <typename Work>
-  static bool finishes(Work& work) {
-    try {
-      work();
-      return true;
-    } catch (const std::bad_alloc&) {
-      return false;
-    }
-  }
-};
-
 template <typename T>
 constexpr ffi::DataType kType = sizeof(T) == 4 ? ffi::DataType::F32 : ffi::DataType::F64;
 
@@ -126,6 +78,8 @@ ffi::ErrorOr<Array<const T>> input(ffi::RemainingArgs& args, size_t index, int64
   if (shared) return Array<const T>{buffer->typed_data<T>(), count, 1, 0};
   return Array<const T>{buffer->typed_data<T>(), lanes > 0 ? count / lanes : 0, lanes, 1};
 }
+
+ffi::Error no_memory() { return ffi::Error(ffi::ErrorCode::kResourceExhausted, "planahead: no memory to solve in"); }
 
 template <typename U>
 U* output(ffi::RemainingRets& rets, size_t index) {
@@ -184,8 +138,7 @@ struct Call {
   ffi::Error run(ffi::ThreadPool& pool, int lanes, Work work) {
     if (queue.problems.empty()) return ffi::Error::Success();
     const int64_t vectors = (int64_t(queue.problems.size()) + lanes - 1) / lanes;
-    if (Crew::run(pool, std::min<int64_t>(pool.num_threads(), vectors) - 1, work)) return ffi::Error::Success();
-    return ffi::Error(ffi::ErrorCode::kResourceExhausted, "planahead: no memory to solve in");
+    return Crew::run(pool, std::min<int64_t>(pool.num_threads(), vectors) - 1, work) ? ffi::Error::Success() : no_memory();
   }
 };
 
@@ -198,8 +151,8 @@ Shape shape_of(int64_t lanes, int64_t horizon, int64_t states, int64_t controls,
 
 template <typename T>
 ffi::Error solve(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets, int64_t lanes, int64_t horizon,
-                 int64_t states, int64_t controls, int64_t rows, bool free_initial_state, int64_t shared, double tolerance, double tau,
-                 double relative_tau, int64_t iterations, bool single, bool square_root) {
+                 int64_t states, int64_t controls, int64_t rows, bool free_initial_state, int64_t shared, bool square_root,
+                 double tolerance, double tau, double relative_tau, int64_t iterations, bool single) try {
   Call<T> call{shape_of(lanes, horizon, states, controls, rows, free_initial_state), {}, {}, {}};
   if (ffi::Error error = call.read(args, shared); error.failure()) return error;
   Solution<T> solution;
@@ -226,20 +179,27 @@ ffi::Error solve(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRe
     else
       kernel.solve64(call.shape, call.pattern, call.problem, settings, solution, call.queue);
   });
+} catch (const std::bad_alloc&) {
+  return no_memory();
 }
 
 template <typename T>
 ffi::Error adjoint(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets, int64_t lanes, int64_t horizon,
-                   int64_t states, int64_t controls, int64_t rows, bool free_initial_state, int64_t shared) {
+                   int64_t states, int64_t controls, int64_t rows, bool free_initial_state, int64_t shared, bool square_root) try {
   Call<T> call{shape_of(lanes, horizon, states, controls, rows, free_initial_state), {}, {}, {}};
   if (ffi::Error error = call.read(args, shared); error.failure()) return error;
   AdjointInputs<T> inputs;
+  inputs.square_root = square_root;
+  const int64_t nodes = call.shape.nodes(), z = nodes * call.shape.nz(), pi = nodes * states, sides = nodes * 2 * call.shape.m();
+  const std::pair<Array<const T>*, int64_t> arrays[] = {
+      {&inputs.z, z},         {&inputs.pi, pi},    {&inputs.t, sides},  {&inputs.lam, sides},     {&inputs.s, sides},
+      {&inputs.lam_s, sides}, {&inputs.bar_z, z}, {&inputs.bar_pi, pi}, {&inputs.bar_lam, sides}, {&inputs.bar_s, sides}};
   size_t index = Call<T>::kInputs;
-  for (Array<const T>* array : {&inputs.z, &inputs.pi, &inputs.t, &inputs.lam, &inputs.s, &inputs.lam_s, &inputs.bar_z,
-                                &inputs.bar_pi, &inputs.bar_lam, &inputs.bar_s}) {
+  for (const auto& [array, size] : arrays) {
     auto found = input<T>(args, index++, lanes, false);
     if (!found.has_value()) return found.error();
     *array = *found;
+    if (lanes > 0 && array->size != size) return ffi::Error::InvalidArgument("planahead: a point or cotangent of another problem");
   }
   AdjointOutputs<T> outputs;
   index = 0;
@@ -256,6 +216,8 @@ ffi::Error adjoint(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::Remaining
     else
       kernel.adjoint64(call.shape, call.pattern, call.problem, inputs, outputs, call.queue);
   });
+} catch (const std::bad_alloc&) {
+  return no_memory();
 }
 
 auto sizes() {
@@ -269,7 +231,8 @@ auto sizes() {
       .Attr<int64_t>("controls")
       .Attr<int64_t>("rows")
       .Attr<bool>("free_initial_state")
-      .Attr<int64_t>("shared");
+      .Attr<int64_t>("shared")
+      .Attr<bool>("square_root");
 }
 
 auto settings() {
@@ -278,8 +241,7 @@ auto settings() {
       .Attr<double>("tau")
       .Attr<double>("relative_tau")
       .Attr<int64_t>("iterations")
-      .Attr<bool>("single")
-      .Attr<bool>("square_root");
+      .Attr<bool>("single");
 }
 
 }  // namespace

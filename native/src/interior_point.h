@@ -18,7 +18,9 @@ struct Tasks {
   virtual int64_t load(int slot) = 0;
   // Try to fill all lanes with neighbouring problems at once; the mask of those filled.
   virtual M load_all(int64_t* problems) = 0;
-  virtual void store(int slot, int64_t problem, const Iterate& p, int32_t status, int32_t iterations, Real residual, Real tau) = 0;
+  // `factorised`: the last factorisation succeeded.
+  virtual void store(int slot, int64_t problem, const Iterate& p, int32_t status, int32_t iterations, Real residual, Real tau,
+                     bool factorised) = 0;
   virtual ~Tasks() = default;
 };
 
@@ -208,7 +210,7 @@ class InteriorPoint : private S {
       for (int i = 0; i < W; i++) {
         if (!ended[i]) continue;
         Status status = solved[i] ? kSolved : contradiction[i] ? kInfeasible : stalled[i] ? kStalled : kIterationLimit;
-        tasks_.store(i, problem_[i], w_.next, status, int32_t(iterations_[i]), error_[i], tau_[i]);
+        tasks_.store(i, problem_[i], w_.next, status, int32_t(iterations_[i]), error_[i], tau_[i], definite[i] != 0);
         problem_[i] = -1;
       }
     }
@@ -217,10 +219,13 @@ class InteriorPoint : private S {
     std::swap(w_.point, w_.next);
   }
 
-  // Whether the multipliers prove that the hard rows contradict the dynamics (Farkas).
+  // Whether the multipliers prove that the hard rows contradict the dynamics (Farkas), for all z up to a million times of what they and the
+  // data are here; see `_infeasible` in Python.
   M infeasible(const Iterate& p) {
     const int N = shape_.N;
-    V mismatch{}, gap{};
+    V mismatch{}, gap{}, size = splat(1.0);
+    for (int i = 0; i < nodes_ * nz; i++) raise(size, p.z[i]);
+    for (int e = 0; e < sides_; e++) raise(size, w_.bound[e]);
     M other = none();  // hard rows other than the control box, which contradicts nothing
     for (int k = 0; k <= N; k++) {
       V* pulled = w_.gradient;
@@ -236,7 +241,7 @@ class InteriorPoint : private S {
           sums[pattern_.sides[e].row] -= Real(pattern_.sides[e].sign) * lam;
           gap += lam * w_.bound[e];
         }
-        newton_.pull(k, sums, pulled);
+        newton_.add_rows_transposed(k, sums, pulled);
       }
       for (int i = 0; i < nz; i++) raise(mismatch, pulled[i]);
       if (k < N)
@@ -244,7 +249,7 @@ class InteriorPoint : private S {
     }
     if (!shape_.free_initial_state)
       for (int i = 0; i < nx; i++) gap += p.pi[i] * w_.x0[i];
-    return other & (gap > 0) & (mismatch <= Real(1e-6) * gap);
+    return other & (gap > 0) & (mismatch * size <= Real(1e-6) * gap);
   }
 
   const Shape& shape_;

@@ -27,6 +27,7 @@ static void solve_as(const Shape& shape, const Pattern& pattern, const Problem<T
                      const Solution<T>& solution, Queue& queue) {
   Workspace<E> w = memory().template layout<E>(shape, pattern.sides.size());
   w.riccati.square_root = settings.square_root;
+  w.riccati.epsilon = std::numeric_limits<T>::epsilon();
   static thread_local Staging<T> staging;
   Batch<E, T> batch(shape, pattern, problem, solution, queue, w, staging);
   auto run = [&](auto sizes) { InteriorPoint<E, decltype(sizes)>(shape, pattern, settings, w, batch).run(); };
@@ -56,6 +57,8 @@ template <class E, typename T>
 static void adjoint_as(const Shape& shape, const Pattern& pattern, const Problem<T>& problem, const AdjointInputs<T>& inputs,
                        const AdjointOutputs<T>& outputs, Queue& queue) {
   Workspace<E> w = memory().template layout<E>(shape, pattern.sides.size());
+  w.riccati.square_root = inputs.square_root;
+  w.riccati.epsilon = std::numeric_limits<T>::epsilon();
   Adjoint<E, T>(shape, pattern, problem, inputs, outputs, queue, w).run();
 }
 

@@ -63,7 +63,7 @@ class Newton : private S {
     return w_.values;
   }
 
-  // Where one number a row is summed up, to be added to y [nz] by `pull`: y itself if there are only boxes.
+  // Where one number a row is summed up, to be added to y [nz] by `add_rows_transposed`: y itself if there are only boxes.
   V* row_sums(V* y) {
     if (ng == 0) return y;
     for (int i = 0; i < nz + ng; i++) w_.net[i] = V{};
@@ -71,7 +71,7 @@ class Newton : private S {
   }
 
   // y += G' sums.
-  void pull(int k, const V* sums, V* y) {
+  void add_rows_transposed(int k, const V* sums, V* y) {
     if (ng == 0) return;
     for (int i = 0; i < nz; i++) y[i] += sums[i];
     add_transposed(w_.G + k * ng * nz, nz, sums + nz, y, ng, nz);
@@ -123,7 +123,7 @@ class Newton : private S {
           raise(most.primal, r.row[e]);
           raise(most.miss, keep(exists, p.lam[e] * p.t[e] - tau));
         }
-        pull(k, sums, stationarity);
+        add_rows_transposed(k, sums, stationarity);
       }
       for (int i = 0; i < nz; i++) {
         raise(most.stationarity, stationarity[i]);
@@ -249,7 +249,7 @@ class Newton : private S {
         w_.rho[e] = rho;
         sums[side.row] += Real(side.sign) * rho;
       }
-      pull(k, sums, gradient);
+      add_rows_transposed(k, sums, gradient);
     }
     if (k == N)
       for (int i = 0; i < nx; i++) w_.riccati.p[N * nx + i] = gradient[nu + i];

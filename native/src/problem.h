@@ -70,6 +70,7 @@ struct Solution {
 template <typename T>
 struct AdjointInputs {
   Array<const T> z, pi, t, lam, s, lam_s, bar_z, bar_pi, bar_lam, bar_s;
+  bool square_root = false;  // as in Settings
 };
 
 template <typename T>

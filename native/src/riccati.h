@@ -31,6 +31,7 @@ struct Sizes<0, 0> {
 // matrix while stage k needs it.
 struct Riccati {
   bool square_root = false;
+  Real epsilon = 0;         // to which the data are known
   V *P, *L, *Y, *p, *l;     // [nodes, nx, nx], [N, nu, nu] with inverse pivots, [N, nu, nx], [nodes, nx], [N, nu]
   V *Pe, *first;            // [N, nx], [nx, nx]
   V *whole, *root;          // [nx, nx] each
@@ -78,9 +79,10 @@ PLANAHEAD_INLINE void mirror(const V* lower, V* whole, int n) {
 }
 
 // The factor S of P = S S' for the lower triangle of P [n, n], which is positive semidefinite but for rounding; P becomes what S says. See
-// `semidefinite_cholesky` in src/planahead/qp/lanes.py; `from`, with rows of `ld`, is the matrix that P was computed from.
-PLANAHEAD_INLINE void square_root(V* P, V* S, int n, const V* from, int ld, M& definite) {
-  const Real epsilon = std::numeric_limits<Real>::epsilon(), lost = 10 * std::sqrt(epsilon), noise = Real(n) * epsilon;
+// `semidefinite_cholesky` in src/planahead/qp/lanes.py; `from`, with rows of `ld`, is the matrix that P was computed from, from numbers
+// that are known to `epsilon`.
+PLANAHEAD_INLINE void semidefinite_cholesky(V* P, V* S, int n, const V* from, int ld, Real epsilon, M& definite) {
+  const Real lost = 10 * std::sqrt(epsilon), noise = Real(n) * epsilon;
   for (int j = 0; j < n; j++) {
     const V terms = magnitude(from[j * ld + j]);
     V pivot = P[j * n + j];
@@ -112,7 +114,7 @@ PLANAHEAD_INLINE void factorise_last(const S& sizes, Riccati& r, int N, M& defin
   V* P = r.P + N * nx * nx;
   for (int i = 0; i < nx; i++)
     for (int j = 0; j <= i; j++) P[i * nx + j] = r.M[(nu + i) * nz + nu + j];
-  if (r.square_root) square_root(P, r.root, nx, r.M + nu * nz + nu, nz, definite);
+  if (r.square_root) semidefinite_cholesky(P, r.root, nx, r.M + nu * nz + nu, nz, r.epsilon, definite);
   mirror(P, r.whole, nx);
 }
 
@@ -143,7 +145,7 @@ PLANAHEAD_INLINE void factorise_stage(const S& sizes, Riccati& r, int k, M& defi
     }
   const V* M_xx = r.M + nu * nz + nu;
   product<-1>(Y, nx, Y, nx, M_xx, nz, P, nx, nx, nx, nu, true);
-  if (r.square_root) square_root(P, r.root, nx, M_xx, nz, definite);
+  if (r.square_root) semidefinite_cholesky(P, r.root, nx, M_xx, nz, r.epsilon, definite);
   mirror(P, r.whole, nx);
 }
 

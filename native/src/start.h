@@ -80,7 +80,7 @@ class Start : private S {
         V* sums = newton_.row_sums(w_.gradient);
         for (int e = pattern_.begin[k]; e < pattern_.begin[k + 1]; e++)
           sums[pattern_.sides[e].row] -= Real(pattern_.sides[e].sign) * keep(w_.exists[e], guess.lam[e]);
-        newton_.pull(k, sums, w_.gradient);
+        newton_.add_rows_transposed(k, sums, w_.gradient);
       }
       for (int i = 0; i < nz; i++) raise(most, w_.gradient[i]);
     }

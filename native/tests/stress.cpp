@@ -1,13 +1,17 @@
-// The kernels without XLA, for sanitizers: random batches of many sizes, some of them not numbers, in both formats, solved and
-// differentiated by several threads at once. Answers must not depend on the number of threads. Built by native/tests/sanitize.sh.
+// The kernels without XLA, for sanitizers: random batches of many sizes, some of them not numbers, in both formats, with and without
+// guesses and lanes that are left out, solved and differentiated by several threads at once. Answers must not depend on the number of
+// threads. Built by native/tests/sanitize.sh.
+#include <chrono>
 #include <cmath>
 #include <cstdio>
-#include <limits>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <limits>
 #include <random>
 #include <thread>
 
+#include "../src/crew.h"
 #include "../src/kernel.h"
 #include "../src/queue.h"
 
@@ -36,9 +40,10 @@ std::vector<Kernel> kernels() {
 template <typename T>
 struct Data {
   Shape shape;
-  std::vector<T> H, g, F, c, G, bound, linear, quadratic, x0;
+  std::vector<T> H, g, F, c, G, bound, linear, quadratic, x0, guess_z, guess_pi, guess_lam;
   Problem<T> problem;
   Pattern pattern;
+  std::vector<int64_t> active;
 
   Data(std::mt19937& random, bool shared) {
     std::normal_distribution<double> normal;
@@ -63,6 +68,15 @@ struct Data {
     fill(linear, nodes * m, false, 0, problem.linear);
     fill(quadratic, nodes * m, false, 0, problem.quadratic);
     if (!shape.free_initial_state) fill(x0, shape.nx, false, 1, problem.initial_state);
+    if (whole(0, 1)) {
+      fill(guess_z, nodes * nz, false, 1, problem.guess_z);
+      fill(guess_pi, nodes * shape.nx, false, 1, problem.guess_pi);
+      fill(guess_lam, nodes * 2 * m, false, 1, problem.guess_lam);
+      if (whole(0, 2) == 0) guess_pi[whole(0, int(guess_pi.size()) - 1)] = std::nan("");
+    }
+    const int every = whole(1, 3);  // all lanes, or some in no order
+    for (int64_t l = 0; l < B; l++)
+      if (every == 1 || whole(0, every) != 0) active.push_back(l);
     const int64_t lanes = shared ? 1 : B;
     for (int64_t k = 0; k < nodes; k++)
       for (int64_t i = 0; i < nz; i++) {
@@ -88,14 +102,29 @@ struct Data {
   }
 };
 
-void in_threads(int threads, Queue& queue, int64_t lanes, const std::function<void()>& work) {
-  queue.problems.clear();
-  for (int64_t i = 0; i < lanes; i++) queue.problems.push_back(i);
+// A pool like XLA's. Some of its threads come late.
+class Pool {
+ public:
+  void Schedule(std::function<void()> work) {
+    const bool late = threads_.size() % 2 == 1;
+    threads_.emplace_back([work, late]() {
+      if (late) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      work();
+    });
+  }
+  ~Pool() {
+    for (std::thread& thread : threads_) thread.join();
+  }
+
+ private:
+  std::vector<std::thread> threads_;
+};
+
+void in_threads(int threads, Queue& queue, const std::vector<int64_t>& lanes, const std::function<void()>& work) {
+  queue.problems = lanes;
   queue.next = 0;
-  std::vector<std::thread> crew;
-  for (int i = 1; i < threads; i++) crew.emplace_back(work);
-  work();
-  for (std::thread& thread : crew) thread.join();
+  Pool pool;
+  if (!Crew::run(pool, threads - 1, work)) std::abort();
 }
 
 template <typename T>
@@ -109,7 +138,7 @@ std::vector<T> answers(const Kernel& kernel, const Data<T>& data, int threads) {
                        status.data(), iterations.data(), residual.data(), tau.data(), gain.data()};
   const Settings settings{sizeof(T) == 4 ? 2e-5 : 1e-9, -1, sizeof(T) == 4 ? 1e-6 : 1e-11, 60, s.N % 2 == 0};
   Queue queue;
-  in_threads(threads, queue, B, [&]() {
+  in_threads(threads, queue, data.active, [&]() {
     if constexpr (sizeof(T) == 4)
       kernel.solve32(s, data.pattern, data.problem, settings, solution, queue);
     else
@@ -118,11 +147,11 @@ std::vector<T> answers(const Kernel& kernel, const Data<T>& data, int threads) {
   auto of = [&](const std::vector<T>& numbers) {
     return Array<const T>{numbers.data(), int64_t(numbers.size()) / B, B, 1};
   };
-  AdjointInputs<T> inputs{of(z), of(pi), of(t), of(lam), of(viol), of(lam_s), of(z), of(pi), of(lam), of(viol)};
+  AdjointInputs<T> inputs{of(z), of(pi), of(t), of(lam), of(viol), of(lam_s), of(z), of(pi), of(lam), of(viol), s.N % 2 == 0};
   std::vector<T> stationarity(z.size()), dynamics(s.N * s.nx * B), initial(s.nx * B), row(t.size()), price(t.size());
   std::vector<uint8_t> definite(B);
   AdjointOutputs<T> outputs{stationarity.data(), dynamics.data(), initial.data(), row.data(), price.data(), definite.data()};
-  in_threads(threads, queue, B, [&]() {
+  in_threads(threads, queue, data.active, [&]() {
     if constexpr (sizeof(T) == 4)
       kernel.adjoint32(s, data.pattern, data.problem, inputs, outputs, queue);
     else

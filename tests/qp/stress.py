@@ -2,8 +2,8 @@
 
 Kinds, lane by lane: ordinary; degenerate (a general row twice); barely feasible (a hard row that leaves a slit of
 1e-6); infeasible (a row that contradicts a box); badly scaled (costs by 1e-8 to 1e8); not numbers (NaN or infinite
-entries). A lane that says solved must satisfy the conditions; one that is infeasible or holds no numbers must not say
-so.
+entries anywhere); in odd units (every state by 1e-2 to 1e2, every general row by 1e-3 to 1e3). A lane that says solved
+must satisfy the conditions; one that is infeasible or holds no numbers must not say so.
 """
 
 import dataclasses
@@ -15,9 +15,9 @@ import numpy as np
 import planahead as pa
 from planahead.qp import backend
 from planahead.qp.interior_point import Backend
-from planahead.qp.types import LaneQP
+from planahead.qp.types import LaneQP, QPGuess
 
-KINDS = ("ordinary", "degenerate", "barely feasible", "infeasible", "badly scaled", "not numbers")
+KINDS = ("ordinary", "degenerate", "barely feasible", "infeasible", "badly scaled", "not numbers", "odd units")
 CLOSE = 1e-6
 """Of residuals, relative to the terms they are differences of; the kernel claims 1e-9, by its own scale."""
 
@@ -43,7 +43,7 @@ def sizes(random: np.random.Generator, problems: int) -> list[Size]:
     return found
 
 
-def batch(random: np.random.Generator, size: Size) -> tuple[LaneQP, np.ndarray]:
+def batch(random: np.random.Generator, size: Size, *, free_initial_state: bool = False) -> tuple[LaneQP, np.ndarray]:
     """Problems of all kinds, lanes last, and the kind of every lane."""
     nx, nu, ng, N, B = size.nx, size.nu, size.ng, size.N, size.lanes
     nz, nodes, m = nx + nu, N + 1, nx + nu + ng
@@ -87,32 +87,50 @@ def batch(random: np.random.Generator, size: Size) -> tuple[LaneQP, np.ndarray]:
             G[0, 1] = np.where(twice, G[0, 0], G[0, 1])
             bound[0, :, nz + 1] = np.where(twice, bound[0, :, nz], bound[0, :, nz + 1])
         linear[0, nz:], quadratic[0, nz:] = np.inf, np.inf
+    odd = kind == 6
+    unit = np.where(odd, 10.0 ** random.uniform(-2, 2, (nx, B)), 1.0)
+    stretch = np.where(odd, 10.0 ** random.uniform(-3, 3, (ng, B)), 1.0)
+    units = np.concatenate([np.ones((nu, B)), unit])
+    H, g = H * units[:, None] * units, g * units
+    F, c, x0 = F * units / unit[:, None], c / unit, x0 / unit
+    G = G * units * stretch[:, None]
+    bound[:, :, nu:nz] /= unit
+    bound[:, :, nz:] *= stretch
+    row = np.concatenate([units, 1 / stretch])
+    linear, quadratic = linear * row, quadratic * row**2
     for lane in np.flatnonzero(kind == 5):
-        array = (H, g, F, c, G, x0)[random.integers(0, 6)]
-        if array.size == 0:
+        array = (H, g, F, c, G, x0, bound, linear)[random.integers(0, 6 if free_initial_state else 8)]
+        if array.size == 0 or (array is x0 and free_initial_state):
             array = g
         entry = np.unravel_index(random.integers(0, array[..., lane].size), array.shape[:-1])
-        array[(*entry, lane)] = random.choice([np.nan, np.inf, -np.inf])
-    arrays = (H, g, F, c, G, bound, linear, quadratic, x0)
-    return LaneQP(*map(jnp.asarray, arrays)), kind
+        # An infinite lower bound is none, and an infinite price makes a row hard; rows at controls exist.
+        number = {id(bound): [np.nan, np.inf], id(linear): [np.nan]}.get(id(array), [np.nan, np.inf, -np.inf])
+        entry = (0, 0) if array is linear else entry
+        array[(*entry, lane)] = random.choice(number)
+    initial = None if free_initial_state else jnp.asarray(x0)
+    arrays = (H, g, F, c, G, bound, linear, quadratic)
+    return LaneQP(*map(jnp.asarray, arrays), initial_state=initial), kind
 
 
-def solve(qp: LaneQP, which: Backend = "native"):
+def solve(qp: LaneQP, which: Backend = "native", guess: QPGuess | None = None):
     """The solver's outcome, everything written."""
     active = jnp.ones(qp.g.shape[-1], bool)
     settings = pa.InteriorPoint(backend=which)
-    return jax.jit(lambda qp: backend.solve(qp, backend.everywhere(qp), settings, active))(qp)
+    return jax.jit(lambda qp, guess: backend.solve(qp, backend.everywhere(qp), settings, active, guess=guess))(
+        qp, guess
+    )
 
 
 def worst_residual(qp: LaneQP, outcome) -> np.ndarray:
     """The largest violation of the optimality conditions in every lane, relative to its terms."""
-    H, g, F, c, G, bound, linear, quadratic, x0 = (
+    H, g, F, c, G, bound, linear, quadratic = (
         np.nan_to_num(np.asarray(part), nan=0.0, posinf=np.inf, neginf=-np.inf)
-        for part in (qp.H, qp.g, qp.F, qp.c, qp.G, qp.bound, qp.linear, qp.quadratic, qp.initial_state)
+        for part in (qp.H, qp.g, qp.F, qp.c, qp.G, qp.bound, qp.linear, qp.quadratic)
     )
     point = outcome.point
     z, pi, lam, s = (np.asarray(part) for part in (point.z, point.pi, point.lam, point.s))
-    nz, nu = z.shape[1], z.shape[1] - x0.shape[0]
+    nz, nu = z.shape[1], qp.control_size
+    x0 = z[0, nu:] if qp.initial_state is None else np.asarray(qp.initial_state)
 
     def largest(*arrays: np.ndarray) -> np.ndarray:
         return np.max([np.abs(a).max(tuple(range(a.ndim - 1)), initial=0.0) for a in arrays], 0)
@@ -157,7 +175,7 @@ def judge(qp: LaneQP, kind: np.ndarray, outcome) -> dict[str, int]:
     assert not solved[np.isin(kind, (3, 5))].any(), "infeasible lanes, or lanes without numbers, say solved"
     np.testing.assert_array_equal(status == pa.Status.INVALID_INPUT, kind == 5)
     assert np.isfinite(np.asarray(outcome.point.z)).all(), "a plan that is no number"
-    solvable = np.isin(kind, (0, 1, 2, 4))
+    solvable = np.isin(kind, (0, 1, 2, 4, 6))
     assert (solvable & ~solved).sum() <= 1 + 1e-3 * solvable.sum(), "solvable lanes are given up"
     missed = (kind == 3) & (status != pa.Status.INFEASIBLE)
     assert missed.sum() <= 2 + 1e-2 * (kind == 3).sum(), "contradictions are not found"
@@ -172,8 +190,8 @@ def main(problems: int = 100_000) -> None:
     """Print how many problems of each kind ended how."""
     random, total = np.random.default_rng(0), {}
     with jax.enable_x64(True):
-        for size in sizes(random, problems):
-            qp, kind = batch(random, size)
+        for number, size in enumerate(sizes(random, problems)):
+            qp, kind = batch(random, size, free_initial_state=number % 4 == 3)
             for key, count in judge(qp, kind, solve(qp)).items():
                 total[key] = total.get(key, 0) + count
     print(f"{sum(total.values()):,} problems")

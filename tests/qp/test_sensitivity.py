@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 @pytest.mark.parametrize("ng", [0, 2])
 @pytest.mark.parametrize("free_initial_state", [False, True])
-def test_the_pull_to_the_data_is_the_transpose_of_the_residuals(ng, free_initial_state):
+def test_the_cotangents_of_the_data_are_the_transpose_of_the_residuals(ng, free_initial_state):
     qp = random_qp(4, ng=ng, free_initial_state=free_initial_state).pack()
     random = np.random.default_rng(0)
 
@@ -32,7 +32,7 @@ def test_the_pull_to_the_data_is_the_transpose_of_the_residuals(ng, free_initial
 
     _, transposed = jax.vjp(residuals, qp)
     weights: Residuals = drawn(jax.eval_shape(residuals, qp))
-    expected, found = transposed(weights)[0], sensitivity.pull(qp, point, weights)
+    expected, found = transposed(weights)[0], sensitivity.data_cotangents(qp, point, weights)
     assert jax.tree.structure(expected) == jax.tree.structure(found)
     for wanted, got in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
         np.testing.assert_allclose(got, wanted, atol=1e-12)

@@ -7,6 +7,7 @@ import pytest
 
 import planahead as pa
 from planahead.qp import backend, native
+from planahead.qp.types import QPGuess
 from tests.qp import stress
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -16,9 +17,21 @@ needs_native = pytest.mark.skipif(not native.available(), reason=native.descript
 @needs_native
 def test_thousands_of_random_problems_say_what_they_are():
     random = np.random.default_rng(1)
-    for size in stress.sizes(random, 3_000):
-        qp, kind = stress.batch(random, size)
+    for number, size in enumerate(stress.sizes(random, 3_000)):
+        qp, kind = stress.batch(random, size, free_initial_state=number % 4 == 3)
         stress.judge(qp, kind, stress.solve(qp))
+
+
+@needs_native
+@pytest.mark.parametrize("far", [0.0, 1e-3, 10.0])
+def test_warm_starts_say_what_they_are(far):
+    """From the solution, from close by, and from anywhere; guesses of lanes without a solution are no numbers."""
+    random = np.random.default_rng(4)
+    qp, kind = stress.batch(random, stress.Size(nx=5, nu=2, ng=3, N=8, lanes=700))
+    point = stress.solve(qp).point
+    parts = [part * (1 + far * random.normal(size=part.shape)) for part in (point.z, point.pi, point.lam)]
+    parts = [jnp.where(jnp.asarray(kind == 3), jnp.nan, part) for part in parts]
+    stress.judge(qp, kind, stress.solve(qp, guess=QPGuess(*parts)))
 
 
 def test_the_portable_solver_says_so_too():
@@ -30,10 +43,7 @@ def test_the_portable_solver_says_so_too():
 @needs_native
 @pytest.mark.slow
 def test_a_hundred_thousand():
-    random = np.random.default_rng(0)
-    for size in stress.sizes(random, 100_000):
-        qp, kind = stress.batch(random, size)
-        stress.judge(qp, kind, stress.solve(qp))
+    stress.main(100_000)
 
 
 @needs_native

@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool
 
 from planahead.qp import interior_point, native, sensitivity
 from planahead.qp.batching import spread
-from planahead.qp.interior_point import Backend, InteriorPoint, Outcome
+from planahead.qp.interior_point import Backend, InteriorPoint, Outcome, Riccati
 from planahead.qp.lanes import along
 from planahead.qp.newton import Residuals, Rows
 from planahead.qp.types import LaneQP, Point, QPGuess
@@ -40,25 +40,39 @@ def solve(
     return interior_point.solve(spread(active.shape[0], in_lanes, qp), settings, active, guess)
 
 
-def definite(backend: Backend, qp: LaneQP, in_lanes: Any, point: Point, valid: Bool[Array, " B"]) -> Bool[Array, " B"]:
+def definite(
+    backend: Backend,
+    qp: LaneQP,
+    in_lanes: Any,
+    point: Point,
+    valid: Bool[Array, " B"],
+    riccati: Riccati = "classic",
+) -> Bool[Array, " B"]:
     """The `valid` lanes whose reduced Hessian at `point` is positive definite: strict local minima."""
     if is_native(backend):
-        return native.definite(qp, in_lanes, point, valid)
+        return native.definite(qp, in_lanes, point, valid, riccati)
     qp = _healthy(qp, in_lanes, valid)
-    return valid & sensitivity.factorise(qp, Rows(qp), point).factor.definite
+    return valid & sensitivity.factorise(qp, Rows(qp), point, riccati == "square-root").factor.definite
 
 
 def adjoint(
-    backend: Backend, qp: LaneQP, in_lanes: Any, point: Point, cotangent: Point, valid: Bool[Array, " B"]
+    backend: Backend,
+    qp: LaneQP,
+    in_lanes: Any,
+    point: Point,
+    cotangent: Point,
+    valid: Bool[Array, " B"],
+    riccati: Riccati = "classic",
 ) -> Residuals:
     """What `sensitivity.adjoint` returns, zero where not `valid`. `point` and `cotangent` carry lanes."""
     if is_native(backend):
-        return native.adjoint(qp, in_lanes, point, cotangent, valid)
+        return native.adjoint(qp, in_lanes, point, cotangent, valid, riccati)
     qp = _healthy(qp, in_lanes, valid)
     # Cotangents of bad lanes are replaced before the solve: a NaN times a zero mask would still be a NaN.
     cotangent = _masked(cotangent, valid)
     rows = Rows(qp)
-    return sensitivity.adjoint(qp, rows, sensitivity.factorise(qp, rows, point), point, cotangent)
+    system = sensitivity.factorise(qp, rows, point, riccati == "square-root")
+    return sensitivity.adjoint(qp, rows, system, point, cotangent)
 
 
 def everywhere(tree: Any) -> Any:

@@ -129,7 +129,7 @@ class Outcome(eqx.Module):
     tau: Float[Array, " B"]
     gain: Float[Array, "N nu nx B"]
     """Feedback u = K x of the last Newton system: what the controls do when the states deviate, active bounds
-    respected."""
+    respected. Zero where that was not positive definite."""
 
 
 def solve(qp: LaneQP, settings: InteriorPoint, active: Bool[Array, " B"], guess: QPGuess | None = None) -> Outcome:
@@ -178,7 +178,7 @@ def solve(qp: LaneQP, settings: InteriorPoint, active: Bool[Array, " B"], guess:
         accept = active & finite
         point = choose(accept, moved, point)
         residual = choose(accept, moved_residual, residual)
-        gain = choose(accept, system.factor.K, gain)
+        gain = choose(active, choose(system.factor.definite, system.factor.K, jnp.zeros_like(gain)), gain)
         progress = moved_error < 0.9 * error
         stuck = jnp.where(accept & (progress | (alpha > 0.1)), 0, stuck + 1)
         error = jnp.where(accept, moved_error, error)
@@ -186,7 +186,7 @@ def solve(qp: LaneQP, settings: InteriorPoint, active: Bool[Array, " B"], guess:
         best = jnp.minimum(best, moved_error)
         weary = idle >= _WEARY
         idle = jnp.where(weary, 0, idle)
-        boost = jnp.where((alpha < 0.1) | weary, _RAISE, jnp.where(alpha < 0.3, 0.3, 0.0))
+        boost = jnp.where((alpha < 0.1) | weary, _RAISE, jnp.where(alpha < 0.3, 0.3, 0.0)).astype(dtype)
         iterations = iterations + active
         solved = accept & (error <= tolerance)
         stalled = active & ~solved & (~finite | (stuck >= _PATIENCE))
@@ -311,7 +311,11 @@ def neutral(qp: LaneQP, lanes: Bool[Array, " B"]) -> LaneQP:
 
 def _infeasible(qp: LaneQP, rows: Rows, point: Point) -> Bool[Array, " B"]:
     """Whether the multipliers prove that the hard rows contradict the dynamics (Farkas): Eᵀπ = Gᵀσλ with λᵀb + πᵀc >
-    0. The control box alone contradicts nothing."""
+    0. The control box alone contradicts nothing.
+
+    A mismatch of the equation leaves room for feasible points that are gap / mismatch away: that must be a million
+    times further than anything here.
+    """
     nu = qp.control_size
     hard = rows.exists & ~rows.soft
     lam = jnp.where(hard, point.lam, 0.0)
@@ -322,4 +326,5 @@ def _infeasible(qp: LaneQP, rows: Rows, point: Point) -> Bool[Array, " B"]:
     gap = jnp.sum(lam * rows.bound, (0, 1, 2)) + jnp.sum(point.pi[1:] * qp.c, (0, 1))
     if qp.initial_state is not None:
         gap = gap + jnp.sum(point.pi[0] * qp.initial_state, 0)
-    return jnp.any(hard[:, :, nu:], (0, 1, 2)) & (gap > 0) & (mismatch <= 1e-6 * gap)
+    size = jnp.maximum(1.0, jnp.maximum(largest(point.z), largest(rows.bound)))
+    return jnp.any(hard[:, :, nu:], (0, 1, 2)) & (gap > 0) & (mismatch * size <= 1e-6 * gap)

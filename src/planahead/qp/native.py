@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
 
-from planahead.qp.interior_point import InteriorPoint, Outcome
+from planahead.qp.interior_point import InteriorPoint, Outcome, Riccati
 from planahead.qp.newton import Residuals
 from planahead.qp.types import LaneQP, Point, QPGuess
 
@@ -135,22 +135,34 @@ def solve(
     return Outcome(Point(z, pi, t, lam, s, lam_s), status.astype(whole), iterations.astype(whole), residual, tau, K)
 
 
-def definite(qp: LaneQP, in_lanes: Any, point: Point, valid: Bool[Array, " B"]) -> Bool[Array, " B"]:
+def definite(
+    qp: LaneQP, in_lanes: Any, point: Point, valid: Bool[Array, " B"], riccati: Riccati = "classic"
+) -> Bool[Array, " B"]:
     """The `valid` lanes whose reduced Hessian at `point` is positive definite."""
     nothing = jax.ShapeDtypeStruct((0,), qp.g.dtype)
-    return _adjoint(qp, in_lanes, point, None, valid, (nothing,) * 5)[-1].astype(bool)
+    return _adjoint(qp, in_lanes, point, None, valid, (nothing,) * 5, riccati)[-1].astype(bool)
 
 
-def adjoint(qp: LaneQP, in_lanes: Any, point: Point, cotangent: Point, valid: Bool[Array, " B"]) -> Residuals:
+def adjoint(
+    qp: LaneQP, in_lanes: Any, point: Point, cotangent: Point, valid: Bool[Array, " B"], riccati: Riccati = "classic"
+) -> Residuals:
     """What `sensitivity.adjoint` returns; zero where not `valid`. All arrays of `point` and `cotangent` carry lanes."""
     sizes = (cotangent.z, cotangent.pi[1:], cotangent.pi[0], cotangent.lam, cotangent.s)
     outputs = tuple(jax.ShapeDtypeStruct(value.shape, value.dtype) for value in sizes)
-    stationarity, dynamics, initial, row, price, _ = _adjoint(qp, in_lanes, point, cotangent, valid, outputs)
+    stationarity, dynamics, initial, row, price, _ = _adjoint(qp, in_lanes, point, cotangent, valid, outputs, riccati)
     zeros = jnp.zeros_like(row)
     return Residuals(stationarity, dynamics, initial, row, zeros, price, zeros)
 
 
-def _adjoint(qp: LaneQP, in_lanes: Any, point: Point, cotangent: Point | None, valid: Array, outputs: tuple) -> Any:
+def _adjoint(
+    qp: LaneQP,
+    in_lanes: Any,
+    point: Point,
+    cotangent: Point | None,
+    valid: Array,
+    outputs: tuple[jax.ShapeDtypeStruct, ...],
+    riccati: Riccati,
+) -> Any:
     lanes, (arrays, shared, sizes) = valid.shape[0], _problem(qp, in_lanes, valid.shape[0])
     points = (point.z, point.pi, point.t, point.lam, point.s, point.lam_s)
     seeds = (
@@ -160,7 +172,8 @@ def _adjoint(qp: LaneQP, in_lanes: Any, point: Point, cotangent: Point | None, v
     )
     outputs = (*outputs, jax.ShapeDtypeStruct((lanes,), np.uint8))
     call = _call("adjoint", qp.g.dtype, outputs)
-    return call(*arrays, valid, *points, *seeds, **sizes, shared=np.int64(shared))
+    form = {"shared": np.int64(shared), "square_root": riccati == "square-root"}
+    return call(*arrays, valid, *points, *seeds, **sizes, **form)
 
 
 def _problem(

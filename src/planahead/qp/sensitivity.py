@@ -5,7 +5,7 @@ At a solution y = (v, π, λ, …) of the smoothed conditions R(y; data) = 0, a 
     (∂R/∂y)ᵀ w = ȳ,        cotangent of the data = -(∂R/∂data)ᵀ w
 
 The conditions are symmetric up to the signs of λ and s, so w is a Newton step whose right-hand sides are the
-cotangents, and the second product is `pull`. The system is factorised at a nearby
+cotangents, and the second product is `data_cotangents`. The system is factorised at a nearby
 point where it is well conditioned (`newton.conditioned`), which leaves an error of √ε; one step of iterative refinement
 with the true system squares that.
 """
@@ -19,13 +19,13 @@ from planahead.qp.newton import Residuals, Rows, System
 from planahead.qp.types import LaneQP, Point
 
 
-def factorise(qp: LaneQP, rows: Rows, point: Point) -> System:
+def factorise(qp: LaneQP, rows: Rows, point: Point, square_root: bool = False) -> System:
     """The system that `adjoint` solves with."""
-    return newton.factorise(qp, rows, newton.conditioned(qp, rows, point))
+    return newton.factorise(qp, rows, newton.conditioned(qp, rows, point), square_root=square_root)
 
 
 def adjoint(qp: LaneQP, rows: Rows, system: System, point: Point, cotangent: Point) -> Residuals:
-    """-w as cotangents of the residuals: `pull` of what this returns is the cotangent of the data.
+    """-w as cotangents of the residuals: `data_cotangents` of what this returns is the cotangent of the data.
 
     `system` comes from `factorise`.
     `cotangent.t` and `cotangent.lam_s` are ignored: distances and the violations' multipliers are not outputs.
@@ -57,7 +57,7 @@ def adjoint(qp: LaneQP, rows: Rows, system: System, point: Point, cotangent: Poi
     )
 
 
-def pull(qp: LaneQP, point: Point, weights: Residuals) -> LaneQP:
+def data_cotangents(qp: LaneQP, point: Point, weights: Residuals) -> LaneQP:
     """The cotangents of one lane's data from those of its residuals at a fixed point: what `jax.vjp` of
     `newton.residuals` by the data gives, written out.
 

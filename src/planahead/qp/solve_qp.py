@@ -8,14 +8,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import CustomVJPPrimal
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from planahead.qp import backend as solvers
 from planahead.qp.batching import over_lanes, spread
 from planahead.qp.derivatives import first_order, numbers, refuse, where_valid, zero_unless
 from planahead.qp.interior_point import Backend, InteriorPoint
 from planahead.qp.newton import Residuals
-from planahead.qp.sensitivity import pull
+from planahead.qp.sensitivity import data_cotangents
 from planahead.qp.status import Status
 from planahead.qp.types import QP, LaneQP, Point, QPGuess, QPSolution, price_of_violations
 
@@ -25,6 +25,8 @@ class _Answer(eqx.Module):
     status: Int[Array, "*B"]
     iterations: Int[Array, "*B"]
     residual: Float[Array, "*B"]
+    gradient_valid: Bool[Array, "*B"]
+    """Where differentiated, only lanes whose factorisation at the solution succeeds."""
 
 
 @eqx.filter_jit
@@ -73,7 +75,7 @@ def solve_qp(
     near = None if guess is None else jax.lax.stop_gradient(_guess(packed, guess))
     answer: _Answer = _solve(solver, packed, near)  # pyright: ignore[reportAssignmentType]
     nu, z = packed.control_size, answer.point.z
-    data = where_valid(answer.status == Status.SOLVED, packed)
+    data = where_valid(answer.gradient_valid, packed)
     prices = price_of_violations(data.linear, data.quadratic, answer.point.s)
     cost = jnp.sum(data.g * z) + 0.5 * jnp.einsum("ki,kij,kj->", z, data.H, z) + prices
     return QPSolution(
@@ -85,7 +87,7 @@ def solve_qp(
         status=answer.status,
         iterations=answer.iterations,
         residual=answer.residual,
-        gradient_valid=answer.status == Status.SOLVED,
+        gradient_valid=answer.gradient_valid,
     )
 
 
@@ -110,7 +112,8 @@ def _solver(solver: InteriorPoint, *, rows: bool):
     def kernel(lanes, in_lanes, qp: LaneQP, guess: QPGuess | None) -> _Answer:
         near = spread(lanes, in_lanes[1], guess)
         outcome = solvers.solve(qp, in_lanes[0], solver, jnp.ones(lanes, bool), rows=rows, gain=False, guess=near)
-        return _Answer(outcome.point, outcome.status, outcome.iterations, outcome.residual)
+        solved = outcome.status == Status.SOLVED
+        return _Answer(outcome.point, outcome.status, outcome.iterations, outcome.residual, solved)
 
     return over_lanes(kernel)
 
@@ -118,7 +121,15 @@ def _solver(solver: InteriorPoint, *, rows: bool):
 def _adjoint(solver: InteriorPoint):
     def kernel(lanes, in_lanes, qp: LaneQP, point: Point, cotangent: Point, valid: Array) -> Residuals:
         point, cotangent, valid = spread(lanes, in_lanes[1:], (point, cotangent, valid))
-        return solvers.adjoint(solver.backend, qp, in_lanes[0], point, cotangent, valid)
+        return solvers.adjoint(solver.backend, qp, in_lanes[0], point, cotangent, valid, solver.riccati)
+
+    return over_lanes(kernel)
+
+
+def _definite(solver: InteriorPoint):
+    def kernel(lanes, in_lanes, qp: LaneQP, point: Point, valid: Array) -> Array:
+        point, valid = spread(lanes, in_lanes[1:], (point, valid))
+        return solvers.definite(solver.backend, qp, in_lanes[0], point, valid, solver.riccati)
 
     return over_lanes(kernel)
 
@@ -127,6 +138,8 @@ def _forward(solver: InteriorPoint, qp: Any, guess: Any) -> tuple[_Answer, tuple
     given = jax.tree.map(lambda leaf: leaf.value, (qp, guess), is_leaf=lambda leaf: isinstance(leaf, CustomVJPPrimal))
     qp, guess = first_order(given)
     answer = _solver(solver, rows=True)(qp, guess)
+    valid = _definite(solver)(qp, answer.point, answer.gradient_valid)
+    answer = eqx.tree_at(lambda answer: answer.gradient_valid, answer, valid)
     return answer, (qp, answer)
 
 
@@ -134,9 +147,9 @@ def _backward(solver: InteriorPoint, kept: tuple[LaneQP, _Answer], cotangent: An
     qp, answer = kept
     refuse("QPSolution.residual", cotangent.residual)
     cotangent = numbers(cotangent)
-    valid = answer.status == Status.SOLVED
+    valid = answer.gradient_valid
     weights = _adjoint(solver)(qp, answer.point, cotangent.point, valid)
-    return zero_unless(valid, pull(qp, answer.point, weights)), None
+    return zero_unless(valid, data_cotangents(qp, answer.point, weights)), None
 
 
 _solve.defvjp(_forward, _backward, symbolic_zeros=True)

@@ -20,7 +20,7 @@ from planahead.experiments.benchmarks.timing import Row, attempt, measure
 
 BATCHES = (1, 2, 8, 32, 128, 512, 2048, 8192)
 HORIZONS = (5, 10, 20, 40, 80, 160)
-STATES = (2, 4, 8, 12, 16, 24, 32)
+STATES = (2, 4, 8, 12, 16, 24, 32, 48)
 MIDDLE = (128, 20, 8)
 """Batch, horizon and states while one of them varies."""
 OURS = "planahead"

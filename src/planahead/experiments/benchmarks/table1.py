@@ -78,6 +78,9 @@ def run(repeats: int, with_peers: bool) -> list[Row]:
         rows += ours(given, repeats)
         if with_peers:
             rows += [theirs(given, peer, repeats) for peer in peers.PEERS]
+            rows += [
+                Row(name, peer, "solve", len(given.x0), None, None, note=why) for peer, why in peers.NOT_RUN.items()
+            ]
     return rows
 
 

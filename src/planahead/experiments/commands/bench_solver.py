@@ -109,7 +109,7 @@ class BenchNmpc(BenchSolver):
 
 @dataclasses.dataclass(frozen=True)
 class BenchScaling(BenchSolver):
-    """Time random problems over batch (1 to 8192), horizon (5 to 160) and states (2 to 32), along the states beside a
+    """Time random problems over batch (1 to 8192), horizon (5 to 160) and states (2 to 48), along the states beside a
     solver that takes one problem at a time.
     """
 
