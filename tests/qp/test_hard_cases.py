@@ -277,4 +277,4 @@ def test_a_closed_loop_is_a_scan(which):
     state = jnp.array([1.3])
     for one, other in zip(*(jax.value_and_grad(f)(state) for f in (scanned, unrolled)), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-9)
-    assert -1.3 < float(scanned(state)) < -1.2
+    assert -1.3 < float(scanned(state)) < -1.1  # most of the way to zero
