@@ -48,14 +48,20 @@ def test_starts_begin_with_the_published_one(case):
 def test_exponents_are_those_of_the_larger_half():
     grows = {"batch": 1, "horizon": 2}
     sizes = [(axis, n) for axis in grows for n in (1, 10, 100, 1000)]
-    rows = [Row(f"{axis} {n} (…)", scaling.OURS, "solve", n, 3.0 * n ** grows[axis] + 0.1, None) for axis, n in sizes]
+    rows = [
+        Row(
+            f"{axis} {n} (…)", scaling.OURS, "solve", n, 3.0 * n ** grows[axis] + 0.1, None, note=f"{n**0.5} iterations"
+        )
+        for axis, n in sizes
+    ]
     for axis, power in grows.items():
-        assert scaling.along(rows, axis, scaling.OURS).exponent() == pytest.approx(power, abs=1e-2)
+        words = scaling.along(rows, axis, scaling.OURS).growth(axis)
+        assert words == f"time grows as {axis}^{power}.00, an iteration as {axis}^{power - 0.5:.2f}"
 
 
 def test_the_picture_of_scaling_shows_both_where_they_were_timed():
     rows = [
-        Row(f"{axis} {n} (…)", solver, "solve", 128, slope * n, None)
+        Row(f"{axis} {n} (…)", solver, "solve", 128, slope * n, None, note="9.0 iterations")
         for axis in ("batch", "horizon", "states")
         for n in (2, 4, 8, 16)
         for solver, slope in ((scaling.OURS, 1.0), *(((scaling.PEER.name, 5.0),) if axis == "states" else ()))

@@ -44,7 +44,7 @@ def run(repeats: int, with_peers: bool) -> list[Row]:
     for axis in ("batch", "horizon"):
         curve = along(rows, axis, OURS)
         last = max(i for i, row in enumerate(rows) if row.case == curve.cases[-1] and row.solver == OURS)
-        note = f"{rows[last].note}; time grows as {axis}^{curve.exponent():.2f} over the larger half"
+        note = f"{rows[last].note}; over the larger half {curve.growth(axis)}"
         rows[last] = dataclasses.replace(rows[last], note=note)
     return rows
 
@@ -56,19 +56,28 @@ class Curve(NamedTuple):
     sizes: np.ndarray
     times: np.ndarray
     """ms, NaN where the solver did not run."""
+    iterations: np.ndarray
+    """Mean over the batch, NaN where the solver does not say."""
 
-    def exponent(self) -> float:
-        """The slope of log time over log size over the larger half, where constant costs no longer count: 1 is
-        linear."""
+    def exponent(self, values: np.ndarray) -> float:
+        """The slope of the values' logarithm over that of the sizes over the larger half, where constant costs no
+        longer count: 1 is linear."""
         half = len(self.sizes) // 2
-        return float(np.polyfit(np.log(self.sizes[half:]), np.log(self.times[half:]), 1)[0])
+        return float(np.polyfit(np.log(self.sizes[half:]), np.log(values[half:]), 1)[0])
+
+    def growth(self, axis: str) -> str:
+        """In words."""
+        total, each = self.exponent(self.times), self.exponent(self.times / self.iterations)
+        return f"time grows as {axis}^{total:.2f}, an iteration as {axis}^{each:.2f}"
 
 
 def along(rows: Sequence[Row], axis: str, solver: str) -> Curve:
     """What `solver` took where `axis` varies."""
     found = [row for row in rows if row.case.startswith(axis) and row.solver == solver]
-    times = [np.nan if row.median is None else row.median for row in found]
-    return Curve([row.case for row in found], np.array([size(row.case) for row in found]), np.array(times))
+    sizes = np.array([size(row.case) for row in found])
+    times = np.array([np.nan if row.median is None else row.median for row in found])
+    iterations = np.array([float(row.note.split()[0]) if "iterations" in row.note else np.nan for row in found])
+    return Curve([row.case for row in found], sizes, times, iterations)
 
 
 def size(case: str) -> int:

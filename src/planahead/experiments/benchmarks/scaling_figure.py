@@ -32,7 +32,8 @@ def _panel(axes: Axes, rows: Sequence[Row], axis: str) -> None:
         half = len(ours.sizes) // 2
         linear = ours.times[half] * ours.sizes / ours.sizes[half]
         axes.plot(ours.sizes, linear, "--", color=GREY, linewidth=1.1, label="linear")
-        axes.text(0.97, 0.04, f"{axis}^{ours.exponent():.2f}", transform=axes.transAxes, ha="right", va="bottom")
+        words = ours.growth(axis).replace(", ", "\n")
+        axes.text(0.97, 0.04, words, transform=axes.transAxes, ha="right", va="bottom", fontsize=8.5)
     others = ", ".join(f"{name} {size}" for name, size in zip(AXES, MIDDLE, strict=True) if name != axis)
     axes.set(title=f"{axis.capitalize()} ({others})", xlabel=axis, ylabel="ms for the batch")
     axes.set_xscale("log", base=2)
