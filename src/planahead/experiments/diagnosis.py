@@ -122,7 +122,7 @@ class Diagnosis:
             found.append(
                 f"At {percent(s['blind'])} of the visited states ∂u₀/∂φ loses rank at the policy's parameters; in "
                 f"{percent(bound)} of them the action lies at its bound. SAC-FOP, SAC-FOA and TD3-FOP learn nothing "
-                "there; SAC-ZOP does, and a smoothed plan does (--options planner_tau=1e-3)."
+                "there; SAC-ZOP does, and a smoothed plan does (planahead train … --options planner_tau=1e-3)."
             )
         if s["spurious"] > 0:
             why = (

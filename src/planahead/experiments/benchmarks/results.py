@@ -35,7 +35,7 @@ def table(rows: Sequence[Row], title: str) -> Table:
     shown = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
     for heading in ("case", "solver", "what"):
         shown.add_column(heading)
-    for heading in ("problems", "median [ms]", "p99 [ms]", "ratio", "failed", "wrong", "error"):
+    for heading in ("problems", "median, ms", "p99, ms", "ratio", "failed", "wrong", "error"):
         shown.add_column(heading, justify="right")
     shown.add_column("note", overflow="fold")
     for row in rows:

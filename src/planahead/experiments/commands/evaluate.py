@@ -33,7 +33,9 @@ class Evaluate(Command):
         from planahead.experiments.tables import evaluation_table, show_unreadable
 
         at_least("--episodes", self.episodes, 1)
-        evaluated = evaluate_run(RunDirectory.open(self.folder), self.episodes, self.seed)
+        run = RunDirectory.open(self.folder)
+        console.print(f"evaluating {self.episodes} episodes …", style="dim", highlight=False)
+        evaluated = evaluate_run(run, self.episodes, self.seed)
         console.print(evaluation_table(evaluated.rows, f"{evaluated.settings.algorithm} on {evaluated.settings.task}"))
         show_unreadable(console, evaluated)
         try:
