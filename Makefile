@@ -36,9 +36,9 @@ check: .venv/.installed-dev
 test: check
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup $(PYTEST_ARGUMENTS)
 
-# What solves and differentiates once more, with the native kernel left out. All tests pass so, in an hour:
-# make test-portable PORTABLE=tests
-PORTABLE := tests/qp tests/planning tests/policies
+# What solves and differentiates once more, with the native kernel left out; `make test-portable PORTABLE=tests` takes more than an hour.
+PLANNING := $(addprefix tests/planning/test_,analytic.py arguments.py lanes.py line_search.py settings.py)
+PORTABLE := tests/qp $(PLANNING) tests/policies
 test-portable: .venv/.installed-dev
 	PLANAHEAD_NATIVE=0 $(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup $(PORTABLE) $(PYTEST_ARGUMENTS)
 
