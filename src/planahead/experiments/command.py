@@ -47,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = command.run(console)
         if command.json is not None:
             write_json(command.json, result)
+            console.print(f"{command.json}", highlight=False, markup=False, soft_wrap=True)
     except UserError as error:
         Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), str(error)))
         return 2

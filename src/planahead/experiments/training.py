@@ -65,7 +65,8 @@ def _train(experiment: Experiment, run: RunDirectory, console: Console) -> Train
     sitting = _Clock(info.seconds)
     title = f"{settings.algorithm} on {settings.task}"
 
-    with TrainingProgress(console, title, step, settings.steps) as progress, _interruptions(progress) as interrupted:
+    goal = -(-settings.steps // learner.steps_per_chunk) * learner.steps_per_chunk
+    with TrainingProgress(console, title, step, goal) as progress, _interruptions(progress) as interrupted:
         if step >= settings.steps:
             progress.say(f"all {step:,} steps are done")
         elif step > 0:
