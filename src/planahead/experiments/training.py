@@ -70,7 +70,7 @@ def _train(experiment: Experiment, run: RunDirectory, console: Console) -> Train
         if step >= settings.steps:
             progress.say(f"all {step:,} steps are done")
         elif step > 0:
-            progress.say(f"going on at step {step:,} of {settings.steps:,}")
+            progress.say(f"going on at step {step:,} of {goal:,}")
         if best is None:
             if step > 0:
                 progress.say(f"checkpoints/best is missing; the policy at {step:,} steps takes its place")

@@ -52,22 +52,20 @@ def _rows(case: Case, repeats: int) -> list[Row]:
         failures = int(np.sum(np.asarray(failed)))
         return Row(case.name, "planahead", what, BATCH, timing.median, timing.p99, failures, wrong, error, note)
 
-    rows = []
-    for what, planner in (("one real-time iteration", once), ("full solve", full)):
-        call = plans(planner)
-        timing = measure(lambda call=call: jax.block_until_ready(call(problem, states)), repeats)
-        plan = call(problem, states)
-        if planner is once:  # it may end anywhere near, but not without a step
-            given_up = np.isin(plan.status, (pa.Status.STALLED, pa.Status.INFEASIBLE, pa.Status.INVALID_INPUT))
-            rows.append(row(what, timing, given_up, None, 0.0, ""))
-            continue
-        cost_error = abs(float(plan.cost[0]) - case.cost) / case.cost
-        note = f"{float(plan.iterations.mean()):.1f} iterations; error: of the published start's cost"
-        rows.append(row(what, timing, plan.status != pa.Status.SOLVED, cost_error, RELATIVE, note))
-    timing = measure(lambda: jax.block_until_ready(slopes(problem, states)), repeats)
+    def timed(call: Callable[[Any, jax.Array], Any]) -> Timing:
+        return measure(lambda: jax.block_until_ready(call(problem, states)), repeats)
+
+    step, solve = plans(once), plans(full)
+    # A real-time iteration may end anywhere near, but not without a step.
+    given_up = np.isin(step(problem, states).status, (pa.Status.STALLED, pa.Status.INFEASIBLE, pa.Status.INVALID_INPUT))
+    rows = [row("one real-time iteration", timed(step), given_up, None, 0.0, "")]
+    plan = solve(problem, states)
+    cost_error = abs(float(plan.cost[0]) - case.cost) / case.cost
+    note = f"{float(plan.iterations.mean()):.1f} iterations; error: of the published start's cost"
+    rows.append(row("full solve", timed(solve), plan.status != pa.Status.SOLVED, cost_error, RELATIVE, note))
     gradient, plan = slopes(problem, states)
-    error, note = _slope_error(plans(full), problem, states, gradient), "error: of the derivative along a direction"
-    rows.append(row("full solve + adjoint", timing, ~plan.gradient_valid, error, SLOPE, note))
+    error, note = _slope_error(solve, problem, states, gradient), "error: of the derivative along a direction"
+    rows.append(row("full solve + adjoint", timed(slopes), ~plan.gradient_valid, error, SLOPE, note))
     single = jax.jit(lambda problem, state: pa.solve(problem, state, planner=full))
     alone = measure(lambda: jax.block_until_ready(single(problem, states[0])), repeats)
     plan = single(problem, states[0])
