@@ -6,12 +6,12 @@ from jaxtyping import Array, Float
 from planahead.planning import transcription
 from planahead.planning.arguments import check_kinds, vector
 from planahead.planning.plan import Guess
-from planahead.problem import Problem, scan_stages
+from planahead.problem import Problem, map_stages, scan_stages
 
 
 def cold_start(problem: Problem, state: Float[Array, "..."]) -> Guess:
-    """The trajectory from `state` [nx] under the smallest admissible controls; where it leaves the numbers, the state
-    stays where it is.
+    """The trajectory from `state` [nx] under the problem's `control_guess`, moved into the bounds; where it leaves the
+    numbers, the state stays where it is.
 
     **Raises:** what `solve` raises for a problem or a state of the wrong kind or shape.
 
@@ -24,7 +24,7 @@ def cold_start(problem: Problem, state: Float[Array, "..."]) -> Guess:
     check_kinds(problem, None, None)
     state = vector(jnp.asarray(state, float), problem.state_size, "state", "state_size", jnp.result_type(float))
     low, high = transcription.control_box(problem)
-    controls = jnp.clip(jnp.zeros_like(low), low, high)
+    controls = jnp.clip(map_stages(lambda stage: jnp.asarray(stage.control_guess(), low.dtype), problem), low, high)
 
     def follow(x, stage_problem, u):
         return stage_problem.dynamics(x, u), u

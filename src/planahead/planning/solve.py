@@ -13,7 +13,9 @@ from planahead.planning import transcription
 from planahead.planning.arguments import check_kinds, check_problem, guess_of, vector
 from planahead.planning.implicit import Answer, Inputs, solution
 from planahead.planning.plan import Guess, Multipliers, Plan
+from planahead.planning.single_shooting import shot, shot_guess, whole_plan
 from planahead.planning.sqp import SQP
+from planahead.planning.step import step
 from planahead.problem import Problem
 from planahead.qp import Status
 from planahead.qp.derivatives import where_valid
@@ -41,7 +43,7 @@ def solve(
     - `state`: the initial state, `[nx]`.
     - `control`: pins the first control, `[nu]`; its own bounds are dropped. The plan's cost is then Q(state, control).
     - `guess`: a trajectory to start from, for instance `plan.shift()`. Nothing is remembered between calls, and a guess
-      carries no gradient. Without it the planner starts from the trajectory under the smallest admissible controls.
+      carries no gradient. Without it the planner starts from the trajectory under the problem's `control_guess`.
     - `planner`: settings of the method.
 
     **Returns:** a `Plan`. A failed solve is a plan with a `status` that says so, controls inside their bounds, and a
@@ -60,7 +62,10 @@ def solve(
     >>> bool(gradient.mass != 0)
     True
     """
-    return _solve(problem, *_arrays(problem, state, control, guess, planner), planner)
+    state, control, guess = _arrays(problem, state, control, guess, planner)
+    if planner.shooting == "single":
+        return _solve_shot(problem, state, control, guess, planner)
+    return _solve(problem, state, control, guess, planner)
 
 
 def value(
@@ -107,7 +112,7 @@ def action_value(
 @eqx.filter_jit
 def _solve(problem: Problem, state: Array, control: Array | None, guess: Guess | Plan | None, planner: SQP) -> Plan:
     inputs, rebuild, guess = _prepare(problem, state, control, guess)
-    answer = solution(planner, rebuild, inputs, guess)
+    answer = (step if planner.derivative == "step" else solution)(planner, rebuild, inputs, guess)
     given = where_valid(answer.gradient_valid, inputs)
     return _plan(rebuild(given.leaves), given, answer)
 
@@ -131,6 +136,21 @@ def _value(problem, state, action, guess, planner: SQP) -> Float[Array, ""]:
     )
     cost = jax.lax.stop_gradient(transcription.objective(current, z) + prices - lagrangian) + lagrangian
     return jnp.where(answer.status == Status.SOLVED, cost, jnp.nan)
+
+
+@eqx.filter_jit
+def _solve_shot(problem: Problem, state: Array, control: Array | None, guess: Guess | Plan | None, planner: SQP):
+    if control is not None:
+        raise ValueError(
+            "a pinned control needs a stage of its own, and SQP(shooting='single') has one for all controls; use "
+            "shooting='multiple'."
+        )
+    inputs, rebuild, guess = _prepare(problem, state, None, guess)
+    start = None if guess is None else shot_guess(guess)
+    current = rebuild(inputs.leaves)
+    found = _solve(shot(current, inputs.state), jnp.zeros(1), None, start, planner)
+    given = where_valid(found.gradient_valid, inputs)
+    return whole_plan(rebuild(given.leaves), given.state, found)
 
 
 def _arrays(problem: Any, state: Any, control: Any, guess: Any, planner: Any) -> tuple[Array, Array | None, Any]:

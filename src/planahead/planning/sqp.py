@@ -14,7 +14,7 @@ J. Process Control 12 (2002).
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -63,12 +63,29 @@ class SQP(eqx.Module):
     in the square-root form, where the Hessian is convex. Derivatives are computed in float64 all the same, and the
     residual that makes a plan a solution does not depend on it."""
 
+    derivative: Literal["solution", "step"] = eqx.field(static=True, default="solution")
+    """Whose derivative a plan has: that of the conditions of a solution at the point reached, or that of one full
+    Gauss-Newton step from the guess as it is (`step.py`), which takes no second derivatives of the problem."""
+    shooting: Literal["multiple", "single"] = eqx.field(static=True, default="multiple")
+    """What is found: states and controls of all stages, or the controls alone, for horizons of a few steps; see
+    `single_shooting.py`."""
+
     def __check_init__(self):
         check_count("SQP(iterations=", self.iterations)
         check_backend("SQP(backend=", self.backend)
         check_arithmetic("SQP(arithmetic=", self.arithmetic)
         for name in ("tau", "tolerance", "gradient_tolerance"):
             check_positive(f"SQP({name}=", getattr(self, name))
+        if self.derivative not in ("solution", "step"):
+            raise ValueError(f"SQP(derivative={self.derivative!r}); 'solution' or 'step' was expected.")
+        one_step = self.iterations == 1 and isinstance(self.globalisation, FullStep)
+        if self.derivative == "step" and not (one_step and isinstance(self.hessian, GaussNewton)):
+            raise ValueError(
+                "SQP(derivative='step') is the derivative of one full Gauss-Newton step; use "
+                "SQP.real_time(derivative='step'), or derivative='solution'."
+            )
+        if self.shooting not in ("multiple", "single"):
+            raise ValueError(f"SQP(shooting={self.shooting!r}); 'multiple' or 'single' was expected.")
         if not isinstance(self.hessian, GaussNewton | Exact):
             raise ValueError(f"SQP(hessian={self.hessian!r}); pa.GaussNewton() or pa.Exact() was expected.")
         if not isinstance(self.globalisation, Globalisation):
@@ -151,9 +168,7 @@ def solve(
     dtype = state.dtype
     tolerance, feasible = settings.resolved_tolerance(dtype), settings.largest_violation(dtype)
     globalisation, pinned = settings.globalisation, control is not None
-    z = jnp.concatenate([jnp.concatenate([guess[:1, :nu], state[None]], 1), guess[1:]])
-    if control is not None:
-        z = jnp.concatenate([jnp.concatenate([control[None], z[:1, nu:]], 1), z[1:]])
+    z = begun(guess, state, control, nu)
     data = problems.row_data(dtype, pinned)
     elastic = Elastic(data, nu)
     inner = settings.inner(dtype)
@@ -169,7 +184,7 @@ def solve(
         first_price = jnp.where(first, price, loop.first_price)
         limit = PRICE_RANGE * first_price
         qp = elastic.priced(qp, price)
-        error = _optimality(qp, loop.point, loop.tau)
+        error = optimality(qp, loop.point, loop.tau)
         violation = jnp.maximum(elastic.violation(qp), largest(qp.c))
 
         invalid = loop.active & ~usable & first
@@ -240,7 +255,15 @@ def solve(
     return Iterate(end.z, end.point, end.tau, end.status, end.iterations, end.residual, end.violation)
 
 
-def _optimality(qp: LaneQP, point: Point, tau: Float[Array, " B"]) -> Float[Array, " B"]:
+def begun(
+    guess: Float[Array, "nodes nz B"], state: Float[Array, "nx B"], control: Float[Array, "nu B"] | None, nu: int
+) -> Float[Array, "nodes nz B"]:
+    """The guess, from the given state and with the pinned control."""
+    first = guess[:1, :nu] if control is None else control[None]
+    return jnp.concatenate([jnp.concatenate([first, state[None]], 1), guess[1:]])
+
+
+def optimality(qp: LaneQP, point: Point, tau: Float[Array, " B"]) -> Float[Array, " B"]:
     """The relative residual of the conditions at the place where `qp` was made."""
     rows = Rows(qp)
     here = eqx.tree_at(lambda point: point.z, point, jnp.zeros_like(point.z))

@@ -103,6 +103,12 @@ class Problem(eqx.Module):
         """Bounds on u_k. Hard ones can always be kept; every plan's controls are inside."""
         return Bounds()
 
+    def control_guess(self) -> Float[Array, " nu"]:
+        """The control of every stage that a planner starts from where it is given no guess; it is moved into the
+        bounds first. A control at which others have an effect is a good one: without thrust a quadrotor's rates move
+        nothing."""
+        return jnp.zeros(self.control_size)
+
     def state_bounds(self) -> Bounds:
         """Bounds on x_k for k = 1…N-1 (the initial state is given). Soft bounds never make a problem infeasible."""
         return Bounds()

@@ -84,3 +84,21 @@ def numbers(cotangent: Any) -> Any:
         return jnp.zeros(leaf.shape, cast(Any, leaf).dtype) if isinstance(leaf, SymbolicZero) else leaf
 
     return jax.tree.map(number, cotangent, is_leaf=lambda leaf: isinstance(leaf, SymbolicZero))
+
+
+def underivable(name: str, value: Array, of: Any) -> Array:
+    """`value`, computed from `of` by the way: asking for its derivative by `of` raises, as `refuse` says."""
+
+    @jax.custom_vjp
+    def given(value: Array, of: Any) -> Array:
+        return value
+
+    def forward(value: Any, of: Any) -> tuple[Array, None]:
+        return value.value, None
+
+    def backward(_: None, cotangent: Any) -> tuple[None, None]:
+        refuse(name, cotangent)
+        return None, None
+
+    given.defvjp(forward, backward, symbolic_zeros=True)
+    return given(jax.lax.stop_gradient(value), of)

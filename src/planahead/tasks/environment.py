@@ -26,9 +26,10 @@ DOCUMENTED = ("Observation", "Action", "Reward", "Terminates", "Truncates", "Suc
 """What the docstring of a concrete environment has to tell."""
 
 State = TypeVar("State")
+M = TypeVar("M", bound=eqx.Module)
 
 
-def constant(default: float | tuple[tuple[float, ...], ...], *, positive: bool = False) -> Any:
+def constant(default: float | tuple[float, ...] | tuple[tuple[float, ...], ...], *, positive: bool = False) -> Any:
     """A field that is an array leaf: it can be swept, batched and differentiated, but is nothing that a policy learns.
 
     A value that is not finite, or not positive where it has to be, raises `ValueError` where `check_constants` is
@@ -52,6 +53,35 @@ def check_constants(module: eqx.Module) -> None:
         if not np.all(np.isfinite(value) & ((np.asarray(value) > 0) | (not positive))):
             expected = "a finite number above 0" if positive else "a finite number"
             raise ValueError(f"{type(module).__name__} got {name}={value}; expected {expected}.")
+
+
+def constants_of(module: eqx.Module) -> tuple[str, ...]:
+    """Names of what was declared with `constant()`, in the modules inside of `module` too."""
+    return (*_constants(module), *(name for part in _parts(module).values() for name in constants_of(part)))
+
+
+def with_constants(module: M, **values: Any) -> M:
+    """`module` with other constants, its own or those of the modules inside of it.
+
+    **Raises:** `ValueError` for a name that is none of `constants_of(module)`, and as `check_constants` does.
+    """
+    unknown = [name for name in values if name not in constants_of(module)]
+    if unknown:
+        known = ", ".join(constants_of(module))
+        raise ValueError(
+            f"{type(module).__name__} has no constant {', '.join(map(repr, unknown))}; its constants are: {known}."
+        )
+    own = {name: value for name, value in values.items() if name in _constants(module)}
+    for field, part in _parts(module).items():
+        inner = {name: value for name, value in values.items() if name in constants_of(part)}
+        if inner:
+            own[field] = with_constants(part, **inner)
+    return dataclasses.replace(module, **own)
+
+
+def _parts(module: eqx.Module) -> dict[str, eqx.Module]:
+    values = {field.name: getattr(module, field.name) for field in dataclasses.fields(module)}
+    return {name: value for name, value in values.items() if isinstance(value, eqx.Module)}
 
 
 def _as_array(value: ArrayLike | tuple[Any, ...]) -> Array:
@@ -135,7 +165,7 @@ class Environment(eqx.Module, Generic[State]):
     @property
     def constants(self) -> tuple[str, ...]:
         """Names of the fields that were declared with `constant()`: what can be swept."""
-        return tuple(_constants(self))
+        return constants_of(self)
 
     @property
     def observation_size(self) -> int:

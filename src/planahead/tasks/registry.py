@@ -1,10 +1,10 @@
 """Making tasks by their names."""
 
-import dataclasses
 import importlib
 import inspect
 from typing import Any
 
+from planahead.tasks.environment import with_constants
 from planahead.tasks.names import TASKS, VARIANTS
 from planahead.tasks.task import Task
 
@@ -13,7 +13,8 @@ def task_names() -> tuple[str, ...]:
     """The names that `make_task` knows, sorted.
 
     >>> task_names()
-    ('cartpole', 'chain', 'mass-spring-damper', 'windmaze-easy', 'windmaze-hard', 'windmaze-walls')
+    ('cartpole', 'chain', 'mass-spring-damper', 'race-circle', 'race-horizontal', 'race-split-s', 'race-split-s-cpc',
+    'race-split-s-real', 'race-vertical', 'windmaze-easy', 'windmaze-hard', 'windmaze-walls')
     """
     return tuple(sorted(TASKS))
 
@@ -50,5 +51,5 @@ def make_task(name: str, **options: Any) -> Task:
             f"task '{name}' has no option {', '.join(map(repr, unknown))}; constants of its world are: "
             f"{', '.join(task.environment.constants)}; and arguments of the task: {', '.join(known)}."
         )
-    settings["environment"] = dataclasses.replace(task.environment, **world)
+    settings["environment"] = with_constants(task.environment, **world)
     return build(**settings)  # anew, since a matched problem depends on the world

@@ -1,0 +1,197 @@
+r"""Single shooting: the states are a function of the controls, and the controls are all there is to find.
+
+    minimise over U = (u_0 … u_{N-1})   Σ_k γ^k [ℓ + ½‖r‖²](x_k(U), u_k) + γ^N [ℓ_N + ½‖r_N‖²](x_N(U))
+    x_0 = state,   x_{k+1}(U) = f(x_k(U), u_k),      bounds on states become constraints on U
+
+As a problem of one stage with N nu controls and a state that means nothing, so that planners, derivatives and kernels
+stay what they are. Its QP has N nu variables without structure: for horizons of a few steps with more states than
+controls that is less work than a stage-structured one (quadrotor with 10 states and 4 controls, N = 2: 8 variables
+instead of 38); it grows with N³ where that grows with N. Unstable dynamics over long horizons are not for it.
+
+    symbol  shape    meaning
+    U       [N nu]   all controls, stage by stage
+    d       [N+1 nx] a displacement of every state, 0: the costates are the derivatives with respect to it
+"""
+
+from typing import Any, final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from planahead.planning import transcription
+from planahead.planning.plan import Guess, Multipliers, Plan
+from planahead.problem import Bounds, Problem, Slack, at_stage, map_stages, overrides, scan_stages, static
+
+
+class Shot(Problem):
+    """A problem with its initial state, as a function of its controls alone."""
+
+    leaves: eqx.AbstractVar[list[Any]]
+    """Of the problem: its values per stage are not those of this one's stages."""
+    structure: eqx.AbstractVar[jax.tree_util.PyTreeDef]
+    state: eqx.AbstractVar[Array]
+
+    @property
+    def problem(self) -> Problem:
+        return jax.tree.unflatten(self.structure, self.leaves)
+
+    def dynamics(self, x: Float[Array, " 1"], u: Float[Array, " controls"]) -> Float[Array, " 1"]:
+        del u
+        return x
+
+    def stage_residual(self, x: Float[Array, " 1"], u: Float[Array, " controls"]) -> Float[Array, " residuals"]:
+        controls, states = self.controls(u), self.states(u)
+        weights = jnp.sqrt(transcription.stage_weights(self.problem, states.dtype))
+        stages = map_stages(
+            lambda stage, weight, x, u: weight * jnp.ravel(stage.stage_residual(x, u)),
+            self.problem,
+            weights[:-1],
+            states[:-1],
+            controls,
+        )
+        last = weights[-1] * jnp.ravel(at_stage(self.problem, -1).terminal_residual(states[-1]))
+        return jnp.concatenate([jnp.ravel(stages), last])
+
+    def control_bounds(self) -> Bounds:
+        nu = self.problem.control_size
+        data = self._data()
+        slack = Slack(jnp.ravel(data.linear[:-1, :nu]), jnp.ravel(data.quadratic[:-1, :nu]))
+        return Bounds(jnp.ravel(data.bound[:-1, 0, :nu]), -jnp.ravel(data.bound[:-1, 1, :nu]), slack)
+
+    def control_guess(self) -> Float[Array, " controls"]:
+        return jnp.ravel(map_stages(lambda stage: stage.control_guess(), self.problem))
+
+    def constraints(self, x: Float[Array, " 1"], u: Float[Array, " controls"]) -> Float[Array, " rows"]:
+        """max(b - σ h) over all rows but those of the controls; -1 where there is no bound."""
+        first = self.first_row()
+        if first is None:
+            return jnp.zeros(0, u.dtype)
+        z = transcription.join(self.controls(u), self.states(u))
+        values = transcription.row_values(self.problem, z, transcription.general_size(self.problem))[:, first:]
+        bound = self._data().bound[:, :, first:]
+        exists = jnp.isfinite(bound)
+        beyond = jnp.where(exists, bound, 0.0) - jnp.stack([values, -values], 1)
+        return jnp.ravel(jnp.where(exists, beyond, -1.0))
+
+    def constraint_slack(self) -> Slack | None:
+        first = self.first_row()
+        if first is None:
+            return None
+        data = self._data()
+        sides = (jnp.stack([price[:, first:]] * 2, 1) for price in (data.linear, data.quadratic))
+        return Slack(*(jnp.ravel(side) for side in sides))
+
+    @property
+    def trajectory_size(self) -> int:
+        """Numbers in a trajectory of the problem."""
+        return (self.problem.horizon + 1) * (self.problem.state_size + self.problem.control_size)
+
+    def controls(self, u: Float[Array, " controls"]) -> Float[Array, "N nu"]:
+        return u.reshape(self.problem.horizon, self.problem.control_size)
+
+    def states(self, u: Float[Array, " controls"], displacement: Array | None = None) -> Float[Array, "nodes nx"]:
+        """The trajectory under `u`, every state displaced where that is asked for."""
+        d = jnp.zeros((self.problem.horizon + 1, self.problem.state_size), u.dtype)
+        d = d if displacement is None else displacement
+        x = self.state + d[0]
+        states = [x]
+        for k in range(self.problem.horizon):
+            x = at_stage(self.problem, k).dynamics(x, self.controls(u)[k]) + d[k + 1]
+            states.append(x)
+        return jnp.stack(states)
+
+    def _data(self) -> transcription.RowData:
+        size = transcription.general_size(self.problem)
+        return transcription.row_data(self.problem, size, self.state.dtype, pinned=False)
+
+    def first_row(self) -> int | None:
+        """The first row that becomes a constraint: of the states where they have bounds, else of the general ones."""
+        nu, nx = self.problem.control_size, self.problem.state_size
+        if overrides(self.problem, "state_bounds") or overrides(self.problem, "terminal_bounds"):
+            return nu
+        return nu + nx if transcription.general_size(self.problem) else None
+
+
+@final
+class Squares(Shot):
+    """A problem whose costs are residuals alone."""
+
+    leaves: list[Any]
+    state: Array
+    structure: jax.tree_util.PyTreeDef = static()
+    horizon: int = static(1)
+    state_size: int = static(1)
+    control_size: int = static()
+
+
+@final
+class Scalars(Shot):
+    """A problem with scalar costs, whose convex part has to be found."""
+
+    leaves: list[Any]
+    state: Array
+    structure: jax.tree_util.PyTreeDef = static()
+    horizon: int = static(1)
+    state_size: int = static(1)
+    control_size: int = static()
+
+    def stage_cost(self, x: Float[Array, " 1"], u: Float[Array, " controls"]) -> Float[Array, ""]:
+        del x
+        problem, states = self.problem, self.states(u)
+        weights = transcription.stage_weights(problem, u.dtype)
+        costs = map_stages(
+            lambda stage, x, u: jnp.reshape(stage.stage_cost(x, u), ()), problem, states[:-1], self.controls(u)
+        )
+        last = jnp.reshape(at_stage(problem, -1).terminal_cost(states[-1]), ())
+        return jnp.sum(weights[:-1] * costs) + weights[-1] * last
+
+
+def shot(problem: Problem, state: Float[Array, " nx"]) -> Shot:
+    """`problem` from `state` with its controls alone to find."""
+    scalars = overrides(problem, "stage_cost") or overrides(problem, "terminal_cost")
+    kind = Scalars if scalars else Squares
+    leaves, structure = jax.tree.flatten(problem)
+    return kind(leaves, state, structure=structure, control_size=problem.horizon * problem.control_size)
+
+
+def shot_guess(guess: Guess) -> Guess:
+    """The controls of a guess; its states are not used."""
+    return Guess(jnp.zeros((2, 1), guess.controls.dtype), jnp.ravel(guess.controls)[None])
+
+
+def whole_plan(problem: Problem, state: Float[Array, " nx"], found: Plan) -> Plan:
+    """The plan of `problem` from `state` that the plan `found` for its `shot` stands for."""
+    current = shot(problem, state)
+    nx, nu = problem.state_size, problem.control_size
+    N, general = problem.horizon, transcription.general_size(problem)
+    stage_rows, last_rows = transcription.constraint_sizes(problem)
+    U = found.controls[0]
+    first = current.first_row()
+    rows = jnp.zeros((N + 1, 2, nx + general), U.dtype)
+    if first is not None:
+        rows = rows.at[:, :, first - nu :].set(found.multipliers.constraints.reshape(N + 1, 2, -1))
+
+    def lagrangian(displacement: Array) -> Array:
+        z = transcription.join(current.controls(U), current.states(U, displacement))
+        values = transcription.row_values(problem, z, general)[:, nu:]
+        return transcription.objective(problem, z) - jnp.sum((rows[:, 0] - rows[:, 1]) * values)
+
+    return Plan(
+        states=current.states(U),
+        controls=current.controls(U),
+        cost=found.cost,
+        status=found.status,
+        gradient_valid=found.gradient_valid,
+        iterations=found.iterations,
+        residual=found.residual,
+        violation=found.violation,
+        multipliers=Multipliers(
+            costates=jax.grad(lagrangian)(jnp.zeros((N + 1, nx), U.dtype)),
+            control_bounds=jnp.moveaxis(found.multipliers.control_bounds[0].reshape(2, N, nu), 0, 1),
+            state_bounds=rows[:, :, :nx],
+            constraints=rows[:-1, 1, nx : nx + stage_rows],
+            terminal_constraints=rows[-1, 1, nx : nx + last_rows],
+        ),
+    )

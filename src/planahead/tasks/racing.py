@@ -1,0 +1,361 @@
+r"""Fly a quadrotor through gates, as fast as it can.
+
+The progress towards the next gate is rewarded, and what ends a race is not to hit it:
+
+    r = |c - p| - |c - p⁺| - 0.01 |ω_c| + 10 [passed] - 10 [crashed]            c: centre of the next gate
+
+    symbol        shape  meaning
+    p, v, R       [3]    position [m], velocity [m/s], attitude as a matrix [3, 3], all in the world
+    u = (F, ω_c)  [4]    collective thrust [N] and body rates [rad/s]
+
+The planner's model is the nominal quadrotor, whatever flies. It looks a few steps ahead, and what a policy learns are
+the weights q and slopes p of its cost, for every stage anew:
+
+    Σ_k ½ yᵀ diag(q_k) y + p_kᵀ y,      y = (state at stage k + 1, control at stage k) in units of `STATE_SCALE` and
+                                         `CONTROL_SCALE`, the position relative to the next gate
+
+Reference: A. Romero, Y. Song, D. Scaramuzza, "Actor-critic model predictive control", ICRA 2024, and its extended
+version, arXiv 2306.09852, 2025; observation and reward are theirs, the track's geometry see `gates.py`.
+"""
+
+import math
+from typing import TYPE_CHECKING, Literal, final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from planahead.problem import Bounds, Problem, parameter, static
+from planahead.problem.rotation import from_matrix, from_yaw, matrix
+from planahead.tasks.environment import Environment, StepInfo, Transition, check_constants, constant
+from planahead.tasks.gates import TRACKS, Track, corners_of, crossing, frame_of
+from planahead.tasks.quadrotor import (
+    COMMAND_HIGH,
+    COMMAND_LOW,
+    COMMAND_NAMES,
+    GRAVITY,
+    MASS,
+    RANDOMISED,
+    RATE_LIMIT,
+    THRUST_LIMIT,
+    TIME_STEP,
+    Nominal,
+    Quadrotor,
+    Randomisation,
+    Realistic,
+)
+from planahead.tasks.task import Interface, Task, check_choice, with_stages
+from planahead.tasks.wind import Wind
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Plant = Literal["nominal", "realistic"]
+Starts = Literal["grid", "anywhere"]
+PLANTS: dict[str, type[Quadrotor]] = {"nominal": Nominal, "realistic": Realistic}
+
+STATE_NAMES = (
+    *(f"{axis} from the gate [m]" for axis in "xyz"),
+    *(f"attitude {part} [1]" for part in "wxyz"),
+    *(f"velocity {axis} [m/s]" for axis in "xyz"),
+)
+STATE_SCALE = (1.0,) * 3 + (1.0,) * 4 + (10.0,) * 3
+CONTROL_SCALE = (THRUST_LIMIT, *RATE_LIMIT)
+START_SPREAD = 0.5  # m
+PASSED, CRASHED = 10.0, 10.0
+_RUN_UP = 5.0  # m, of the start on the grid before the first gate
+_MARGIN = 6.0  # m, of the arena around the gates
+
+
+class RaceState(eqx.Module):
+    """Where the quadrotor is, and how its race goes."""
+
+    x: Float[Array, " nx"]
+    """Of the vehicle; begins with position, attitude and velocity."""
+    gate: Int[Array, ""]
+    """The next one."""
+    step: Int[Array, ""]
+    """Steps since the start."""
+    passed: Int[Array, ""]
+    """Gates since the start."""
+    line: Float[Array, ""]
+    """Time at which the first gate was passed last, s; negative before."""
+    lap: Float[Array, ""]
+    """Duration of the last complete lap, s, to a fraction of a step; 0 before."""
+    draw: Float[Array, " draws"]
+    """Of the episode's vehicle in [-1, 1], and last the phase of its gusts in half turns."""
+
+
+@final
+class Race(Environment[RaceState]):
+    """The world: gates, a quadrotor and wind.
+
+    Observation: v [m/s], R row by row, the corners of the next gate from p, and those of the gate after it from the
+        next one's [m], all in the world; unbounded.
+    Action: collective thrust [N] within 0 and 34, body rates [rad/s] within ±10, ±10 and ±4, clipped.
+    Reward: progress towards the next gate [m], less `rate_price` (0.01) times the commanded body rates [rad/s], 10 on
+        passing a gate, and -10 on a crash.
+    Terminates: on a crash: hitting the next gate's frame or leaving the arena; and where a track that is no loop ends.
+    Truncates: after 1000 steps (20 s), unless the last one terminates.
+    Success: a lap is complete, or a track that is no loop at its end, and nothing has been hit.
+    Violation: a crash, or a speed above `speed_limit`.
+    Start: with `starts="grid"` at rest, 5 m before the first gate, position within ±`start_spread` (0.5 m) of it in
+        every coordinate; with "anywhere" before any gate or behind the one before it, as fast as 8 m/s, as well.
+
+    >>> import jax, jax.numpy as jnp
+    >>> race = Race.on("split-s", start_spread=0.0)
+    >>> state = race.reset(jax.random.key(0))
+    >>> transition = race.step(state, jnp.array([34.0, 0.0, 10.0, 0.0]), jax.random.key(1))
+    >>> print(f"{transition.observation[2]:.2f} m/s upwards, reward {transition.reward:.2f}")
+    0.71 m/s upwards, reward -0.10
+    """
+
+    gates: Array = constant(())  # m, m, m, rad, rad
+    vehicle: Quadrotor = eqx.field(default_factory=Nominal)
+    wind: Wind = eqx.field(default_factory=Wind)
+    randomisation: Randomisation = eqx.field(default_factory=Randomisation)
+    opening: Array = constant(1.5, positive=True)  # m
+    clearance: Array = constant(0.1)  # m
+    """Half the size of the vehicle: its centre has to pass this far within the opening."""
+    frame: Array = constant(2.4, positive=True)  # m
+    """Outer size of a gate."""
+    arena_low: Array = constant((-15.0, -12.0, 0.1))  # m
+    arena_high: Array = constant((15.0, 12.0, 8.0))  # m
+    speed_limit: Array = constant(100.0, positive=True)  # m/s
+    rate_price: Array = constant(0.01)  # per rad/s
+    start: Array = constant((0.0, 0.0, 1.0))  # m
+    start_spread: Array = constant(START_SPREAD)  # m
+
+    observation_names: tuple[str, ...] = static(
+        (
+            *(f"velocity {axis} [m/s]" for axis in "xyz"),
+            *(f"attitude {row}{column} [1]" for row in "xyz" for column in "xyz"),
+            *(f"gate {which}, corner {corner} {axis} [m]" for which in (1, 2) for corner in range(4) for axis in "xyz"),
+        )
+    )
+    observation_low: tuple[float, ...] = static((-math.inf,) * 36)
+    observation_high: tuple[float, ...] = static((math.inf,) * 36)
+    observation_scale: tuple[float, ...] = static((10.0,) * 3 + (1.0,) * 9 + (10.0,) * 24)
+    action_names: tuple[str, ...] = static(COMMAND_NAMES)
+    action_low: tuple[float, ...] = static(COMMAND_LOW)
+    action_high: tuple[float, ...] = static(COMMAND_HIGH)
+    time_step: float = static(TIME_STEP)  # s
+    episode_steps: int = static(1000)
+    loop: bool = static(True)
+    """Whether the first gate follows the last."""
+    starts: Starts = static("grid")
+
+    @classmethod
+    def on(cls, track: Track, **fields: object) -> "Race":
+        """A race on a track by name, its start and its arena fitted to it."""
+        rows = np.array(TRACKS[track])
+        rows[:, 3:] = np.radians(rows[:, 3:])
+        first = jnp.asarray(rows[0])
+        low, high = rows[:, :3].min(axis=0) - _MARGIN, rows[:, :3].max(axis=0) + _MARGIN
+        fitted = {
+            "gates": rows,
+            "start": np.asarray(first[:3] - _RUN_UP * frame_of(first).normal),
+            "arena_low": np.array([low[0], low[1], 0.1]),
+            "arena_high": high,
+            "loop": track.startswith(("split-s", "circle")),
+        }
+        return cls(**(fitted | fields))
+
+    def reset(self, key: PRNGKeyArray) -> RaceState:
+        choice, place, run, offset, draw = jax.random.split(key, 5)
+        gate, speed, heading = jnp.zeros((), jnp.int32), 0.0, frame_of(self.gates[0]).normal
+        position = self.start
+        if self.starts == "anywhere":
+            gate = jax.random.randint(choice, (), 0, len(self.gates))
+            before = jnp.maximum(gate - 1, 0) if not self.loop else (gate - 1) % len(self.gates)
+            heading, behind = frame_of(self.gates[gate]).normal, frame_of(self.gates[before]).normal
+            ahead = self.gates[gate, :3] - heading * jax.random.uniform(place, minval=1.0, maxval=3.0)
+            left = self.gates[before, :3] + 0.3 * behind
+            near = jax.random.bernoulli(jax.random.fold_in(choice, 1)) | (gate == before)
+            position = jnp.where(near, ahead, left)
+            speed = 8.0 * jax.random.uniform(run)
+        position += self.start_spread * jax.random.uniform(offset, (3,), minval=-1.0, maxval=1.0)
+        position = jnp.clip(position, self.arena_low + 0.4, self.arena_high - 0.4)
+        attitude = from_yaw(self.gates[gate, 3])
+        draws = jax.random.uniform(draw, (len(RANDOMISED) + 1,), minval=-1.0, maxval=1.0)
+        vehicle = self.vehicle.randomised(draws, self.randomisation)
+        zero, never = jnp.zeros((), jnp.int32), -jnp.ones(())
+        x = vehicle.at(position, attitude, speed * heading)
+        return RaceState(x, gate, zero, zero, never, jnp.zeros(()), draws)
+
+    def observe(self, state: RaceState) -> Float[Array, " 36"]:
+        half = 0.5 * self.opening
+        gate = self.gates[state.gate]
+        corners = corners_of(gate, half)
+        following = corners_of(self.gates[self._after(state.gate)], half)
+        position, attitude, velocity = state.x[:3], state.x[3:7], state.x[7:10]
+        parts = (velocity, matrix(attitude), corners - position, following - corners)
+        return jnp.concatenate([jnp.ravel(part) for part in parts])
+
+    def step(self, state: RaceState, action: Float[Array, " 4"], key: PRNGKeyArray) -> Transition[RaceState]:
+        del key
+        command = jnp.clip(action, jnp.asarray(COMMAND_LOW), jnp.asarray(COMMAND_HIGH))
+        before = state.x[:3]
+        time = state.step * TIME_STEP
+        force = self.wind.force(before, time, jnp.pi * state.draw[-1])
+        x = self.vehicle.randomised(state.draw, self.randomisation).fly(state.x, command, force)
+        gate, after = self.gates[state.gate], x[:3]
+        met = crossing(gate, before, after, 0.5 * self.opening - self.clearance, 0.5 * self.frame)
+        crashed = met.hit | jnp.any((after < self.arena_low) | (after > self.arena_high))
+        progress = jnp.linalg.norm(gate[:3] - before) - jnp.linalg.norm(gate[:3] - after)
+        reward = progress - self.rate_price * jnp.linalg.norm(command[1:]) + PASSED * met.passed - CRASHED * crashed
+
+        now = time + met.share * TIME_STEP
+        at_line = met.passed & (state.gate == 0)
+        moved = RaceState(
+            x=x,
+            gate=jnp.where(met.passed, self._after(state.gate), state.gate),
+            step=state.step + 1,
+            passed=state.passed + met.passed,
+            line=jnp.where(at_line, now, state.line),
+            lap=jnp.where(at_line & (state.line >= 0), now - state.line, state.lap),
+            draw=state.draw,
+        )
+        finished = jnp.array(False) if self.loop else met.passed & (state.gate == len(self.gates) - 1)
+        terminated = crashed | finished
+        return Transition(
+            state=moved,
+            observation=self.observe(moved),
+            reward=reward,
+            terminated=terminated,
+            truncated=(moved.step >= self.episode_steps) & ~terminated,
+            info=StepInfo(
+                violation=crashed | (jnp.linalg.norm(x[7:10]) > self.speed_limit),
+                success=((moved.lap > 0) if self.loop else finished) & ~crashed,
+            ),
+        )
+
+    def _after(self, gate: Int[Array, ""]) -> Int[Array, ""]:
+        last = len(self.gates) - 1
+        return jnp.where(gate == last, 0 if self.loop else last, gate + 1)
+
+    def draw(self, axes: "Axes", state: RaceState, *, alpha: float = 1.0) -> None:
+        """The track from above, gates as bars with the direction of passage, the quadrotor with its velocity."""
+        for row in np.asarray(self.gates):
+            normal, tangent, _ = (np.asarray(axis) for axis in frame_of(jnp.asarray(row)))
+            ends = np.stack([row[:3] - tangent * float(self.opening) / 2, row[:3] + tangent * float(self.opening) / 2])
+            axes.plot(ends[:, 0], ends[:, 1], color="tab:orange", linewidth=2.5, solid_capstyle="butt", zorder=2)
+            tip = row[:3] + 0.8 * normal
+            axes.annotate("", tip[:2], row[:2], arrowprops={"arrowstyle": "->", "color": "tab:orange"}, zorder=2)
+        x, y, _, *_ = position = np.asarray(state.x[:3]).tolist()
+        velocity = np.asarray(state.x[7:10])
+        if np.linalg.norm(velocity[:2]) > 0.5:
+            tip = np.asarray(position[:2]) + 0.15 * velocity[:2]
+            axes.annotate("", tip, (x, y), arrowprops={"arrowstyle": "-|>", "color": "tab:blue", "alpha": alpha})
+        axes.plot([x], [y], marker="o", markersize=5, color="tab:blue", alpha=alpha, zorder=3)
+        low, high = np.asarray(self.arena_low), np.asarray(self.arena_high)
+        axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal", xlabel="x [m]", ylabel="y [m]")
+
+
+@final
+class RaceProblem(Problem):
+    """What the planner believes and wants: a nominal quadrotor, and a quadratic cost that a policy writes.
+
+    A weight of 1 belongs to an error of one unit of `STATE_SCALE` or `CONTROL_SCALE`. Without a policy the cost asks
+    for hovering upright in the next gate.
+    """
+
+    horizon: int = static(2)
+    state_size: int = static(10)
+    control_size: int = static(4)
+    time_step: float = static(TIME_STEP)  # s
+
+    state_weight: Array = parameter((1.0,) * 10, low=1e-2, high=1e2, scale="log")
+    state_slope: Array = parameter((0.0,) * 3 + (-1.0,) + (0.0,) * 6, low=-10.0, high=10.0)
+    control_weight: Array = parameter((1.0,) * 4, low=1e-2, high=1e2, scale="log")
+    control_slope: Array = parameter((0.0,) * 4, low=-10.0, high=10.0)
+    mass: Array = constant(MASS, positive=True)  # kg
+
+    def __check_init__(self):
+        check_constants(self)
+
+    def dynamics(self, x: Float[Array, " 10"], u: Float[Array, " 4"]) -> Float[Array, " 10"]:
+        return Nominal(mass=self.mass).fly(x, u, jnp.zeros(3))
+
+    def stage_residual(self, x: Float[Array, " 10"], u: Float[Array, " 4"]) -> Float[Array, " 14"]:
+        control = (u - self.control_guess()) / jnp.array(CONTROL_SCALE)
+        control = _residual(self.control_weight, self.control_slope, control)
+        return jnp.concatenate([self.terminal_residual(x), control])
+
+    def terminal_residual(self, x: Float[Array, " 10"]) -> Float[Array, " 10"]:
+        return _residual(self.state_weight, self.state_slope, x / jnp.array(STATE_SCALE))
+
+    def control_guess(self) -> Float[Array, " 4"]:
+        """Hovering."""
+        return jnp.array([GRAVITY, 0.0, 0.0, 0.0]) * self.mass
+
+    def control_bounds(self) -> Bounds:
+        return Bounds(jnp.array(COMMAND_LOW), jnp.array(COMMAND_HIGH))
+
+
+def _residual(weight: Float[Array, " n"], slope: Float[Array, " n"], y: Float[Array, " n"]) -> Float[Array, " n"]:
+    """r with ½ rᵀr = ½ yᵀ diag(weight) y + slopeᵀ y + a constant."""
+    root = jnp.sqrt(weight)
+    return root * y + slope / root
+
+
+@final
+class RaceTask(Task[Race, RaceProblem]):
+    """Fly through gates with a planner that looks a few steps ahead.
+
+    **Arguments:**
+
+    - `environment`, `problem`: replace the defaults.
+    - `track`: of `gates.TRACKS`.
+    - `plant`: `"nominal"` is what the planner believes; `"realistic"` has rotors with a lag, a rate loop, drag, delay.
+    - `starts`: `"grid"`, or `"anywhere"` to train from all over the track.
+    - `horizon`: of the planner, steps of 20 ms.
+    - `interface`: `"stage"` has 28 learned parameters for each stage, `"global"` 28 for all.
+
+    >>> RaceTask(track="circle").name
+    'race-circle'
+    """
+
+    environment: Race
+    problem: RaceProblem
+    name: str = static()
+    learned_parameters: tuple[str, ...] = static()
+    state_names: tuple[str, ...] = static()
+
+    def __init__(
+        self,
+        environment: Race | None = None,
+        problem: RaceProblem | None = None,
+        *,
+        track: Track = "split-s",
+        plant: Plant = "nominal",
+        starts: Starts = "grid",
+        horizon: int = 2,
+        interface: Interface = "stage",
+    ):
+        check_choice(self, "track", track, Track)
+        check_choice(self, "plant", plant, Plant)
+        check_choice(self, "starts", starts, Starts)
+        check_choice(self, "interface", interface, Interface)
+        if environment is None:
+            environment = Race.on(track, vehicle=PLANTS[plant](), starts=starts)
+        self.environment = environment
+        problem = RaceProblem(horizon=horizon) if problem is None else problem
+        states, controls = ("state_weight", "state_slope"), ("control_weight", "control_slope")
+        if interface == "stage":
+            stages = range(1, problem.horizon + 1), range(problem.horizon)
+            problem = with_stages(
+                problem, {name: which for names, which in zip((states, controls), stages) for name in names}
+            )
+        self.problem = problem
+        self.name = f"race-{track}"
+        self.learned_parameters = (*states, *controls)
+        self.state_names = STATE_NAMES
+
+    def planner_state(self, observation: Float[Array, " 36"]) -> Float[Array, " 10"]:
+        """Position from the next gate's centre, attitude with w >= 0, velocity."""
+        velocity, attitude, corners = observation[:3], observation[3:12], observation[12:24]
+        position = -jnp.mean(corners.reshape(4, 3), axis=0)
+        return jnp.concatenate([position, from_matrix(attitude.reshape(3, 3)), velocity])
