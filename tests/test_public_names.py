@@ -81,5 +81,6 @@ def test_gymnasium_knows_the_tasks_after_the_import():
         "print(sorted(n for n in gymnasium.registry if 'planahead' in n), 'jax' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
-    names = ("CartPole", "Chain", "MassSpringDamper", "WindMazeEasy", "WindMazeHard", "WindMazeWalls")
+    races = ("RaceCircle", "RaceHorizontal", "RaceSplitS", "RaceSplitSCpc", "RaceSplitSReal", "RaceVertical")
+    names = ("CartPole", "Chain", "MassSpringDamper", *races, "WindMazeEasy", "WindMazeHard", "WindMazeWalls")
     assert done.stdout.strip() == f"{[f'planahead/{name}-v0' for name in names]} False"

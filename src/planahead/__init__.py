@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from jaxtyping import Array as Array
 
     from planahead.learning import (
+        PPO as PPO,
         SAC as SAC,
         TD3 as TD3,
         Learner as Learner,
@@ -38,8 +39,10 @@ if TYPE_CHECKING:
         ActionBox as ActionBox,
         Decision as Decision,
         DirectPolicy as DirectPolicy,
+        GaussianPolicy as GaussianPolicy,
         PlannerPolicy as PlannerPolicy,
         Policy as Policy,
+        Steering as Steering,
         StochasticPolicy as StochasticPolicy,
     )
     from planahead.problem import (
@@ -79,7 +82,7 @@ __getattr__, __dir__ = _lazy_names(
     __name__,
     {
         "jaxtyping": ["Array"],
-        "planahead.learning": ["SAC", "TD3", "Learner", "algorithm_names", "make_algorithm"],
+        "planahead.learning": ["PPO", "SAC", "TD3", "Learner", "algorithm_names", "make_algorithm"],
         "planahead.planning": [
             "SQP",
             "Exact",
@@ -100,8 +103,10 @@ __getattr__, __dir__ = _lazy_names(
             "ActionBox",
             "Decision",
             "DirectPolicy",
+            "GaussianPolicy",
             "PlannerPolicy",
             "Policy",
+            "Steering",
             "StochasticPolicy",
         ],
         "planahead.problem": [

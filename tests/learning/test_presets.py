@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from planahead.learning import SAC, TD3, algorithm_names, make_algorithm
+from planahead.learning import PPO, SAC, TD3, algorithm_names, make_algorithm
 from planahead.learning.presets import check_settings
-from planahead.policies import DirectPolicy, PlannerPolicy
+from planahead.policies import DirectPolicy, GaussianPolicy, PlannerPolicy
 from planahead.tasks import make_task
 from tests.learning.probes import AIM_AT_HALF, LEARNERS, ProbeTask, actions
 
@@ -23,14 +23,18 @@ SWITCHES = {
     "td3": (TD3, "action", "action", DirectPolicy),
     "td3-zop": (TD3, "parameters", "parameters", PlannerPolicy),
     "td3-fop": (TD3, "action", "parameters", PlannerPolicy),
+    "ac-mlp": (PPO, None, "action", GaussianPolicy),
+    "ac-mpc": (PPO, None, "action", GaussianPolicy),
+    "ppo-zop": (PPO, None, "parameters", GaussianPolicy),
 }
 
 
 @pytest.mark.parametrize("name", SWITCHES)
 def test_presets_are_switch_settings(name):
     policy, learner = make_algorithm(name, make_task("cartpole"), jax.random.key(0), batch_size=32)
-    assert (type(learner), learner.critic, policy.noise, type(policy)) == SWITCHES[name]
-    assert learner.batch_size == 32
+    assert isinstance(policy, DirectPolicy | PlannerPolicy | GaussianPolicy)
+    assert isinstance(learner, SAC | TD3 | PPO) and learner.batch_size == 32
+    assert (type(learner), getattr(learner, "critic", None), policy.noise, type(policy)) == SWITCHES[name]
 
 
 def test_every_preset_is_tested():
@@ -40,7 +44,11 @@ def test_every_preset_is_tested():
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("ddpg", {}, "there is no algorithm 'ddpg'; the known ones are: sac, sac-foa, sac-fop, sac-zop, td3,"),
+        (
+            "ddpg",
+            {},
+            "there is no algorithm 'ddpg'; the known ones are: ac-mlp, ac-mpc, ppo-zop, sac, sac-foa,",
+        ),
         (
             "sac",
             {"batchsize": 3},
@@ -110,7 +118,7 @@ def _is_shape(leaf: Any) -> bool:
 def test_a_plan_that_ran_out_of_iterations_is_judged_by_its_residual():
     policy, _ = make_algorithm("sac-fop", make_task("cartpole"), jax.random.key(0))
     assert isinstance(policy, PlannerPolicy)
-    assert (policy.planner.iterations, policy.planner.gradient_tolerance) == (10, 1e-2)
+    assert (policy.steering.planner.iterations, policy.steering.planner.gradient_tolerance) == (10, 1e-2)
 
 
 @pytest.mark.parametrize("arithmetic, riccati", [("float32", "square-root"), ("float64", "classic")])
@@ -118,9 +126,9 @@ def test_policies_plan_in_the_arithmetic_that_was_asked_for(arithmetic, riccati)
     chosen = {} if arithmetic == "float32" else {"planner_arithmetic": arithmetic}
     policy, _ = make_algorithm("sac-zop", make_task("windmaze-hard"), jax.random.key(0), hidden_units=8, **chosen)
     assert isinstance(policy, PlannerPolicy)
-    inner = policy.planner.inner(jnp.float32)
+    inner = policy.steering.planner.inner(jnp.float32)
     assert (inner.arithmetic, inner.riccati) == (arithmetic, riccati)
-    assert policy.planner.inner(jnp.float64).riccati == "classic"
+    assert policy.steering.planner.inner(jnp.float64).riccati == "classic"
 
 
 @pytest.mark.parametrize(
@@ -131,7 +139,7 @@ def test_policies_plan_in_the_arithmetic_that_was_asked_for(arithmetic, riccati)
         (
             "planner_iterations",
             2.5,
-            "planner_iterations=2.5: a whole number, at least 1 was expected, e.g. planner_iterations=10",
+            "planner_iterations=2.5: a whole number, at least 1 was expected, e.g. planner_iterations=1",
         ),
         ("planner_iterations", 0, "planner_iterations=0: a whole number, at least 1 was expected"),
         ("hidden_units", True, "hidden_units=True: a whole number, at least 1 was expected, e.g. hidden_units=256"),

@@ -8,7 +8,7 @@ import pytest
 
 from planahead.experiments import FixedPlanner, fixed_planner
 from planahead.planning import SQP, Plan, solve
-from planahead.policies import plan_failed, planned
+from planahead.policies import plan_failed, steering
 from planahead.qp import Status
 from tests.learning.probes import ProbeTask, SteeredProblem, probe
 from tests.policies.test_planned import OBSERVATION, planner_policy
@@ -49,7 +49,7 @@ def test_policy_and_fixed_planner_agree(monkeypatch: pytest.MonkeyPatch, status:
     def answer(*_: Any, **__: Any) -> Plan:
         return plan
 
-    monkeypatch.setattr(planned, "solve", answer)
+    monkeypatch.setattr(steering, "solve", answer)
     monkeypatch.setattr(fixed_planner, "solve", answer)
     learned = planner_policy(planner=CONTENT).decide(OBSERVATION)
     fixed = FixedPlanner(ProbeTask(environment=probe()), CONTENT).decide(OBSERVATION)

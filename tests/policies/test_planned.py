@@ -12,8 +12,8 @@ import pytest
 import planahead as pa
 from planahead.learning import SAC
 from planahead.planning import solve
-from planahead.policies import ActionBox, NoisePlace, PlannerPolicy, Proposal, SquashedGaussian, planned
-from planahead.policies.planned import ANCHOR_MARGIN
+from planahead.policies import ActionBox, NoisePlace, PlannerPolicy, Proposal, SquashedGaussian, steering
+from planahead.policies.stochastic import ANCHOR_MARGIN
 from tests.learning.probes import ProbeTask, SteeredProblem, probe
 from tests.learning.test_soft_losses import experience
 
@@ -101,7 +101,7 @@ def test_updates_of_a_critic_over_parameters_never_plan(monkeypatch):
     learner = SAC(critic="parameters", hidden_units=16, replay_size=16)
     task = ProbeTask(environment=probe())
     state = learner.init(task, planner_policy(), KEY)
-    monkeypatch.setattr(planned, "solve", refuse)
+    monkeypatch.setattr(steering, "solve", refuse)
     eqx.filter_eval_shape(learner.update, state, experience(), KEY)
     with pytest.raises(AssertionError, match="planned in an update"):
         eqx.filter_eval_shape(dataclasses.replace(learner, critic="action").update, state, experience(), KEY)
@@ -114,7 +114,7 @@ def test_a_warm_start_is_the_previous_plan_shifted(monkeypatch):
         guesses.append(guess)
         return solve(problem, state, guess=guess, planner=planner)
 
-    monkeypatch.setattr(planned, "solve", spy)
+    monkeypatch.setattr(steering, "solve", spy)
     policy = planner_policy(warm_start=True)
     first = policy.decide(OBSERVATION, policy.initial_memory())
     np.testing.assert_array_equal(guesses[0].states, [OBSERVATION, OBSERVATION])  # cold: no control, so no motion
@@ -133,7 +133,7 @@ def test_only_the_network_is_trained():
     policy = planner_policy()
     trained = eqx.filter(policy, policy.trainable())
     assert len(jax.tree.leaves(trained)) == len(jax.tree.leaves(eqx.filter(policy.network, eqx.is_inexact_array)))
-    assert trained.problem.target is None
+    assert trained.steering.problem.target is None
 
 
 class OpenProblem(pa.Problem):

@@ -127,6 +127,11 @@ class PPO(Learner[PPOState]):
     hidden_layers: int = eqx.field(default=len(HIDDEN), static=True)
     """Of the critic."""
     hidden_units: int = eqx.field(default=HIDDEN[0], static=True)
+    steps_per_chunk: int = eqx.field(init=False, static=True)
+    """Those of one rollout."""
+
+    def __post_init__(self):
+        self.steps_per_chunk = self.environments * self.rollout_steps
 
     def __check_init__(self):
         rows = self.environments * self.rollout_steps
@@ -149,10 +154,6 @@ class PPO(Learner[PPOState]):
             if not holds:
                 raise ValueError(f"{name}={getattr(self, name)}; {expected}")
 
-    @property
-    def steps_per_chunk(self) -> int:
-        return self.environments * self.rollout_steps
-
     def check(self, policy: Policy) -> GaussianPolicy:
         """The policy, if this learner can train it. **Raises** `ValueError` that says what is missing otherwise."""
         if not isinstance(policy, GaussianPolicy):
@@ -171,7 +172,7 @@ class PPO(Learner[PPOState]):
             task=task,
             policy=trained,
             critic=critic,
-            moments=self._adam().init(self._trained(trained, critic)),
+            moments=self._adam().init(eqx.filter(self._trained(trained, critic), eqx.is_array)),
             lanes=start_lanes(task.environment, self.environments, trained.initial_memory(), lanes_key),
             discounted=jnp.zeros(self.environments),
             returns=Normaliser.blank((1.0,)),

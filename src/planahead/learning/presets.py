@@ -8,6 +8,11 @@ sac-foa   SAC       action          action            yes
 td3       TD3       action          action            no
 td3-zop   TD3       parameters      parameters        yes
 td3-fop   TD3       action          parameters        yes
+ac-mlp    PPO       nothing         action            no
+ac-mpc    PPO       nothing         action            yes
+ppo-zop   PPO       nothing         parameters        yes
+
+PPO's critic judges observations alone.
 """
 
 import dataclasses
@@ -20,12 +25,24 @@ from typing import Any, NamedTuple
 
 from jaxtyping import PRNGKeyArray
 
+from planahead.learning.learner import Learner
 from planahead.learning.off_policy import OffPolicy
+from planahead.learning.ppo import PPO
 from planahead.learning.sac import SAC
 from planahead.learning.soft_losses import CriticPlace
 from planahead.learning.td3 import TD3
 from planahead.planning import SQP
-from planahead.policies import HIDDEN, ActionBox, DirectPolicy, NoisePlace, PlannerPolicy, StochasticPolicy
+from planahead.policies import (
+    HIDDEN,
+    ActionBox,
+    DirectPolicy,
+    GaussianPolicy,
+    NoisePlace,
+    PlannerPolicy,
+    Policy,
+    Steering,
+)
+from planahead.problem import Problem, overrides
 from planahead.qp.interior_point import Arithmetic
 from planahead.tasks import Task
 
@@ -35,15 +52,24 @@ here. The residual is relative, so an action is then wrong by less than about a 
 balances."""
 
 
+SHORT = 8
+"""Controls of a whole plan up to which they are all that is sought (single shooting). For the racing quadrotor, four
+controls a step and one iteration, a gradient step takes 55 µs a row instead of 78 with a horizon of two, and more with
+one of five."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Preset:
     """The switches of one algorithm."""
 
-    critic: CriticPlace
+    critic: CriticPlace | None
+    """`None` where the critic judges observations alone."""
     noise: NoisePlace
     plans: bool
     summary: str
-    learner: type[OffPolicy[Any]] = SAC
+    learner: type[OffPolicy[Any]] | type[PPO] = SAC
+    planner_iterations: int = 10
+    """See `make_algorithm`."""
 
 
 PRESETS = {
@@ -69,22 +95,43 @@ PRESETS = {
     "td3-fop": Preset(
         "action", "parameters", True, "the deterministic policy gradient: a network steers a planner, first order", TD3
     ),
+    "ac-mlp": Preset(None, "action", False, "proximal policy optimisation: a network acts by itself", PPO),
+    "ac-mpc": Preset(
+        None,
+        "action",
+        True,
+        "proximal policy optimisation through a planner: a network writes its cost, exploring in the action",
+        PPO,
+        planner_iterations=1,
+    ),
+    "ppo-zop": Preset(
+        None,
+        "parameters",
+        True,
+        "proximal policy optimisation with the planner as part of the world: a network writes its parameters",
+        PPO,
+        planner_iterations=1,
+    ),
 }
 
 
 class Algorithm(NamedTuple):
     """What a preset makes for a task."""
 
-    policy: StochasticPolicy
+    policy: Policy
     """Untrained."""
-    learner: OffPolicy[Any]
+    learner: Learner[Any]
+
+
+PLANNING = {"sac": "sac-zop", "td3": "td3-zop", "ac-mlp": "ac-mpc"}
+"""What to use instead of an algorithm without a planner."""
 
 
 def algorithm_names() -> tuple[str, ...]:
     """The names that `make_algorithm` knows, sorted.
 
     >>> algorithm_names()
-    ('sac', 'sac-foa', 'sac-fop', 'sac-zop', 'td3', 'td3-fop', 'td3-zop')
+    ('ac-mlp', 'ac-mpc', 'ppo-zop', 'sac', 'sac-foa', 'sac-fop', 'sac-zop', 'td3', 'td3-fop', 'td3-zop')
     """
     return tuple(sorted(PRESETS))
 
@@ -96,7 +143,7 @@ def make_algorithm(
     *,
     residual: bool = False,
     warm_start: bool = False,
-    planner_iterations: int = 10,
+    planner_iterations: int | None = None,
     planner_tau: float | None = None,
     planner_arithmetic: Arithmetic = "float32",
     hidden_layers: int = len(HIDDEN),
@@ -110,14 +157,15 @@ def make_algorithm(
     - `name`: one of `algorithm_names()`.
     - `residual`, `warm_start`: of the `PlannerPolicy`.
     - `planner_iterations`: at most as many SQP iterations per plan, so that a step of many environments does not wait
-      for the slowest lane. From random states of the cart-pole and a cold start, 4 % of the plans reach the limit of
-      ten, 0.9 % fail (five: 30 % and 3 %), and 99 % of the rest begin with a control within 0.12 N of the converged
-      one, of ±80.
+      for the slowest lane. One is a real-time iteration, whose derivative is its own, exactly; it is what algorithms
+      with PPO take. The others take ten: from random states of the cart-pole and a cold start, 4 % of the plans reach
+      the limit of ten, 0.9 % fail (five: 30 % and 3 %), and 99 % of the rest begin with a control within 0.12 N of
+      the converged one, of ±80.
     - `planner_tau`: smooths the plan across active-set changes, see `SQP`.
     - `planner_arithmetic`: what the native kernel solves in. Of 256 plans of the wind maze all are solved in either;
       "float32" takes two thirds of the time, and their first derivatives differ by a thousandth at most.
     - `hidden_layers`, `hidden_units`: of the networks of policy and critics.
-    - `settings`: fields of the learner, `SAC` or `TD3`, e.g. `batch_size=256`.
+    - `settings`: fields of the learner, `SAC`, `TD3` or `PPO`, e.g. `batch_size=256`.
 
     **Raises:** `ValueError` for an unknown name or setting (the message lists the known ones), and for settings that do
     not fit.
@@ -141,31 +189,65 @@ def make_algorithm(
     # What is left at its default need not be known to an algorithm without a planner.
     changed = {setting: value for setting, value in planning.items() if value != _settings(SAC)[setting].default}
     check_settings(name, {**changed, **networks, **settings})
-    learner = preset.learner(critic=preset.critic, hidden_layers=hidden_layers, hidden_units=hidden_units, **settings)
+    if preset.critic is not None:
+        settings["critic"] = preset.critic
+    learner = preset.learner(hidden_layers=hidden_layers, hidden_units=hidden_units, **settings)
     environment, hidden = task.environment, (hidden_units,) * hidden_layers
     box = ActionBox(environment.action_low, environment.action_high)
-    if not preset.plans:
-        policy = DirectPolicy(environment.observation_scale, box, hidden=hidden, key=key)
-        return Algorithm(learner.check(policy), learner)
-    policy = PlannerPolicy(
+    planner = _planner(
         task.problem,
-        task.planner_state,
-        environment.observation_scale,
-        box,
-        names=task.learned_parameters,
-        planner=SQP(
-            iterations=planner_iterations,
-            tau=planner_tau,
-            gradient_tolerance=CONTENT,
-            arithmetic=planner_arithmetic,
-        ),
-        noise=preset.noise,
-        residual=residual,
-        warm_start=warm_start,
-        hidden=hidden,
-        key=key,
+        preset.planner_iterations if planner_iterations is None else planner_iterations,
+        planner_tau,
+        planner_arithmetic,
     )
+    scale, names = environment.observation_scale, task.learned_parameters
+    if preset.learner is PPO:
+        steering = None
+        if preset.plans:
+            steering = Steering(
+                task.problem, task.planner_state, box, names=names, planner=planner, warm_start=warm_start
+            )
+        policy = GaussianPolicy(
+            scale,
+            box,
+            steering=steering,
+            noise=preset.noise,
+            residual=residual,
+            start=box.to_unit(box.clip(task.problem.control_guess())),
+            hidden=hidden,
+            key=key,
+        )
+    elif preset.plans:
+        policy = PlannerPolicy(
+            task.problem,
+            task.planner_state,
+            scale,
+            box,
+            names=names,
+            planner=planner,
+            noise=preset.noise,
+            residual=residual,
+            warm_start=warm_start,
+            hidden=hidden,
+            key=key,
+        )
+    else:
+        policy = DirectPolicy(scale, box, hidden=hidden, key=key)
     return Algorithm(learner.check(policy), learner)
+
+
+def _planner(problem: Problem, iterations: int, tau: float | None, arithmetic: Arithmetic) -> SQP:
+    """What solves a policy's plans."""
+    if iterations > 1:
+        return SQP(iterations=iterations, tau=tau, gradient_tolerance=CONTENT, arithmetic=arithmetic)
+    squares = not (overrides(problem, "stage_cost") or overrides(problem, "terminal_cost"))
+    short = problem.horizon * problem.control_size <= SHORT
+    return SQP.real_time(
+        tau=tau,
+        arithmetic=arithmetic,
+        derivative="step" if squares else "solution",
+        shooting="single" if short else "multiple",
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,6 +256,7 @@ class _Setting:
 
     kind: type
     default: Any
+    optional: bool = False
     least: float = -math.inf
     positive: bool = False
     planner: bool = False
@@ -181,7 +264,7 @@ class _Setting:
 
     def accepts(self, value: Any) -> bool:
         if value is None:
-            return self.default is None
+            return self.optional
         if self.words_known:
             return value in self.words_known
         if type(value) is not self.kind and not (self.kind is float and type(value) is int):
@@ -200,29 +283,31 @@ class _Setting:
 
 
 @functools.cache
-def _settings(learner: type[OffPolicy[Any]]) -> Mapping[str, _Setting]:
+def _settings(learner: type[Learner[Any]]) -> Mapping[str, _Setting]:
     """All settings of `make_algorithm` for a learner, from the two signatures."""
     known: dict[str, _Setting] = {}
     hints = typing.get_type_hints(learner)
     for field in dataclasses.fields(learner):
-        if field.name != "critic":
-            words = _words(hints[field.name])
-            known[field.name] = _Setting(str if words else hints[field.name], field.default, words_known=words)
+        if field.name != "critic" and field.init:
+            known[field.name] = _setting(hints[field.name], field.default)
     hints = typing.get_type_hints(make_algorithm)
     for parameter in inspect.signature(make_algorithm).parameters.values():
         if parameter.kind is parameter.KEYWORD_ONLY:
-            hint = hints[parameter.name]
-            words = _words(hint)
-            kinds = [kind for kind in (*typing.get_args(hint), hint) if isinstance(kind, type)]
             planner = not parameter.name.startswith("hidden")
-            known[parameter.name] = _Setting(
-                str if words else kinds[0], parameter.default, words_known=words, planner=planner
-            )
+            known[parameter.name] = _setting(hints[parameter.name], parameter.default, planner)
     for name in ("planner_iterations", "hidden_layers", "hidden_units"):
         known[name] = dataclasses.replace(known[name], least=1.0)
     known["planner_tau"] = dataclasses.replace(known["planner_tau"], positive=True)
-    known["prior_weight"] = dataclasses.replace(known["prior_weight"], planner=True)
+    if "prior_weight" in known:
+        known["prior_weight"] = dataclasses.replace(known["prior_weight"], planner=True)
     return known
+
+
+def _setting(hint: Any, default: Any, planner: bool = False) -> _Setting:
+    words = _words(hint)
+    kinds = [kind for kind in (*typing.get_args(hint), hint) if isinstance(kind, type)]
+    optional = type(None) in kinds
+    return _Setting(str if words else kinds[0], default, optional, planner=planner, words_known=words)
 
 
 def _words(hint: Any) -> tuple[str, ...]:
@@ -248,8 +333,8 @@ def check_settings(name: str, settings: Mapping[str, Any]) -> None:
             raise ValueError(f"algorithm '{name}' has no setting '{setting}'; the known ones are: {', '.join(known)}")
         if setting not in known:
             raise ValueError(
-                f"algorithm '{name}' has no planner, so no setting '{setting}'; leave it out, or use {name}-zop"
+                f"algorithm '{name}' has no planner, so no setting '{setting}'; leave it out, or use {PLANNING[name]}"
             )
         if not about.accepts(value):
-            example = 1e-3 if about.default is None else about.default
+            example = {int: 1, float: 1e-3}[about.kind] if about.default is None else about.default
             raise ValueError(f"{setting}={value!r}: {about.words()} was expected, e.g. {setting}={example}")

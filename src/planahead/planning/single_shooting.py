@@ -28,10 +28,11 @@ from planahead.problem import Bounds, Problem, Slack, at_stage, map_stages, over
 class Shot(Problem):
     """A problem with its initial state, as a function of its controls alone."""
 
-    leaves: eqx.AbstractVar[list[Any]]
+    leaves: list[Any] = eqx.field(kw_only=True)
     """Of the problem: its values per stage are not those of this one's stages."""
-    structure: eqx.AbstractVar[jax.tree_util.PyTreeDef]
-    state: eqx.AbstractVar[Array]
+    structure: Any = static()
+    """How they make the problem: what `jax.tree.flatten` says."""
+    state: Array = eqx.field(kw_only=True)
 
     @property
     def problem(self) -> Problem:
@@ -64,7 +65,7 @@ class Shot(Problem):
         return jnp.ravel(map_stages(lambda stage: stage.control_guess(), self.problem))
 
     def constraints(self, x: Float[Array, " 1"], u: Float[Array, " controls"]) -> Float[Array, " rows"]:
-        """max(b - σ h) over all rows but those of the controls; -1 where there is no bound."""
+        """b - σ h of all rows but those of the controls; where there is no bound, -1, kept at any price."""
         first = self.first_row()
         if first is None:
             return jnp.zeros(0, u.dtype)
@@ -80,8 +81,9 @@ class Shot(Problem):
         if first is None:
             return None
         data = self._data()
+        exists = jnp.isfinite(data.bound[:, :, first:])
         sides = (jnp.stack([price[:, first:]] * 2, 1) for price in (data.linear, data.quadratic))
-        return Slack(*(jnp.ravel(side) for side in sides))
+        return Slack(*(jnp.ravel(jnp.where(exists, side, 1.0)) for side in sides))
 
     @property
     def trajectory_size(self) -> int:
@@ -95,12 +97,12 @@ class Shot(Problem):
         """The trajectory under `u`, every state displaced where that is asked for."""
         d = jnp.zeros((self.problem.horizon + 1, self.problem.state_size), u.dtype)
         d = d if displacement is None else displacement
-        x = self.state + d[0]
-        states = [x]
-        for k in range(self.problem.horizon):
-            x = at_stage(self.problem, k).dynamics(x, self.controls(u)[k]) + d[k + 1]
-            states.append(x)
-        return jnp.stack(states)
+
+        def follow(x, stage, inputs):
+            control, moved = inputs
+            return stage.dynamics(x, control) + moved, None
+
+        return scan_stages(follow, self.problem, self.state + d[0], (self.controls(u), d[1:]), unroll=2)[0]
 
     def _data(self) -> transcription.RowData:
         size = transcription.general_size(self.problem)
@@ -118,9 +120,6 @@ class Shot(Problem):
 class Squares(Shot):
     """A problem whose costs are residuals alone."""
 
-    leaves: list[Any]
-    state: Array
-    structure: jax.tree_util.PyTreeDef = static()
     horizon: int = static(1)
     state_size: int = static(1)
     control_size: int = static()
@@ -130,9 +129,6 @@ class Squares(Shot):
 class Scalars(Shot):
     """A problem with scalar costs, whose convex part has to be found."""
 
-    leaves: list[Any]
-    state: Array
-    structure: jax.tree_util.PyTreeDef = static()
     horizon: int = static(1)
     state_size: int = static(1)
     control_size: int = static()
@@ -153,7 +149,8 @@ def shot(problem: Problem, state: Float[Array, " nx"]) -> Shot:
     scalars = overrides(problem, "stage_cost") or overrides(problem, "terminal_cost")
     kind = Scalars if scalars else Squares
     leaves, structure = jax.tree.flatten(problem)
-    return kind(leaves, state, structure=structure, control_size=problem.horizon * problem.control_size)
+    size = problem.horizon * problem.control_size
+    return kind(leaves=leaves, structure=structure, state=state, control_size=size)
 
 
 def shot_guess(guess: Guess) -> Guess:

@@ -22,7 +22,7 @@ from planahead.planning.elastic import Elastic
 from planahead.planning.implicit import Answer, Inputs, lanes_in_cache, lanes_of, pulled_back, start_of
 from planahead.planning.plan import Guess
 from planahead.planning.sqp import SQP, begun, optimality
-from planahead.planning.taylor import Taylor
+from planahead.planning.taylor import Taylor, check_squares
 from planahead.problem import Problem
 from planahead.qp import Status, backend, interior_point
 from planahead.qp.batching import in_blocks, over_lanes, spread
@@ -44,7 +44,11 @@ class Reached(eqx.Module):
 
 
 def step(planner: SQP, rebuild: Callable[[Any], Problem], inputs: Inputs, guess: Guess | None) -> Answer:
-    """One step of one lane (natively batched under `vmap`), differentiable in `inputs`."""
+    """One step of one lane (natively batched under `vmap`), differentiable in `inputs`.
+
+    **Raises** what `check_squares` does.
+    """
+    check_squares(rebuild(inputs.leaves))
 
     def run(lanes: int, in_lanes: Any, inputs: Inputs, guess: Guess | None) -> tuple[Reached, LaneQP, Array]:
         problems, state, control = lanes_of(rebuild, in_lanes[0], inputs, lanes)
@@ -108,7 +112,6 @@ def step(planner: SQP, rebuild: Callable[[Any], Problem], inputs: Inputs, guess:
         return pulled_back(planner, expanded, inputs, reached.point, qp, valid, cotangent.point), None
 
     move.defvjp(forward, backward, symbolic_zeros=True)
-    Taylor.of(rebuild(inputs.leaves), jnp.zeros(()))  # refuses what has no such derivative before anything is computed
     reached = move(inputs, guess)
     status, residual, violation = over_lanes(in_blocks(look, block))(*jax.lax.stop_gradient((inputs, reached)))
     return Answer(

@@ -17,26 +17,30 @@ from jaxtyping import Array, Float
 from planahead.problem import Bounds, PerStage, Problem, Slack, overrides, static
 
 
+def check_squares(problem: Problem) -> None:
+    """**Raises** `ValueError` for scalar costs, whose second derivatives an iteration changes in ways of its own."""
+    for method in ("stage_cost", "terminal_cost"):
+        if overrides(problem, method):
+            raise ValueError(
+                f"{type(problem).__name__}.{method} is a scalar cost, and derivative='step' is for costs that are "
+                "residuals; write it as a residual, or use derivative='solution'."
+            )
+
+
 @final
 class Taylor(Problem):
     """`problem` around the trajectory `around`, as the planner's z [nodes, nu + nx]."""
 
     problem: Problem = eqx.field(kw_only=True)
     around: PerStage = eqx.field(kw_only=True)
-    discount: Any = eqx.field(kw_only=True)
+    discount: Any = eqx.field(kw_only=True)  # pyright: ignore[reportIncompatibleVariableOverride]
     horizon: int = static()
     state_size: int = static()
     control_size: int = static()
 
     @classmethod
     def of(cls, problem: Problem, around: Float[Array, "nodes nz"]) -> "Taylor":
-        """**Raises** `ValueError` for scalar costs, whose second derivatives an iteration changes in ways of its own."""
-        for method in ("stage_cost", "terminal_cost"):
-            if overrides(problem, method):
-                raise ValueError(
-                    f"{type(problem).__name__}.{method} is a scalar cost, and derivative='step' is for costs that are "
-                    "residuals; write it as a residual, or use derivative='solution'"
-                )
+        """`problem`, whose costs are residuals, around `around`, which carries no gradient."""
         sizes = {name: getattr(problem, name) for name in ("horizon", "state_size", "control_size")}
         expanded = PerStage(jax.lax.stop_gradient(around))
         return cls(problem=problem, around=expanded, discount=problem.discount, **sizes)

@@ -3,7 +3,9 @@
 from planahead.policies.direct import DirectPolicy as DirectPolicy
 from planahead.policies.distributions import Sample as Sample, SquashedGaussian as SquashedGaussian
 from planahead.policies.failure import plan_failed as plan_failed
+from planahead.policies.gaussian import GaussianPolicy as GaussianPolicy
 from planahead.policies.network import HIDDEN as HIDDEN, Network as Network
+from planahead.policies.normaliser import Normaliser as Normaliser
 from planahead.policies.planned import PlannerPolicy as PlannerPolicy
 from planahead.policies.policy import (
     Decision as Decision,
@@ -20,6 +22,7 @@ from planahead.policies.sensitivity import (
     sensitivities as sensitivities,
     smallest_singular_value as smallest_singular_value,
 )
+from planahead.policies.steering import Steering as Steering
 from planahead.policies.stochastic import (
     ActionBox as ActionBox,
     NoisePlace as NoisePlace,

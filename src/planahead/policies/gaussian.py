@@ -23,11 +23,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from planahead.policies.distributions import unsquash
 from planahead.policies.network import HIDDEN, Network
 from planahead.policies.normaliser import Normaliser
-from planahead.policies.policy import Decision, Policy, Setting, flat_settings
+from planahead.policies.policy import Decision, Policy, Setting
 from planahead.policies.steering import Steering
-from planahead.policies.stochastic import POLICY_GAIN, ActionBox, NoisePlace, mask_of
+from planahead.policies.stochastic import ANCHOR_MARGIN, POLICY_GAIN, ActionBox, NoisePlace, mask_of
 
 INITIAL_LOG_STD = -0.8  # σ = 0.45 of half a box
 
@@ -49,6 +50,9 @@ class GaussianPolicy(Policy):
     - `observation_scale`, `box`: of the environment; the scale holds until the normaliser has seen something.
     - `steering`: the planner between network and action; `None` for a network that acts by itself.
     - `noise`: where exploration enters; without a planner it is the action.
+    - `residual`: the network's output is an offset from the problem's own parameters, so that an untrained policy plans
+      with the problem as it comes; otherwise it starts in the middle of their box.
+    - `start`: the unit action of an untrained network without a planner; the middle of the box by default.
     - `log_std`: log σ at the start, in unit coordinates.
 
     **Raises:** `ValueError` for noise at the parameters of no planner.
@@ -64,6 +68,7 @@ class GaussianPolicy(Policy):
     steering: Steering | None
     box: ActionBox
     noise: NoisePlace = eqx.field(static=True)
+    residual: bool = eqx.field(static=True)
 
     def __init__(
         self,
@@ -73,6 +78,8 @@ class GaussianPolicy(Policy):
         key: PRNGKeyArray,
         steering: Steering | None = None,
         noise: NoisePlace = "action",
+        residual: bool = False,
+        start: Float[Array, " action"] | None = None,
         hidden: Sequence[int] = HIDDEN,
         log_std: float = INITIAL_LOG_STD,
     ):
@@ -80,12 +87,16 @@ class GaussianPolicy(Policy):
             raise ValueError("noise='parameters' is noise at the parameters of a planner; without one use 'action'")
         outputs = box.size if steering is None else steering.space.size
         drawn = box.size if noise == "action" else outputs
-        self.network = Network((1.0,) * len(observation_scale), outputs, hidden=hidden, last_gain=POLICY_GAIN, key=key)
+        network = Network((1.0,) * len(observation_scale), outputs, hidden=hidden, last_gain=POLICY_GAIN, key=key)
+        if steering is None and start is not None:
+            network = eqx.tree_at(lambda network: network.layers[-1].bias, network, start)
+        self.network = network
         self.normaliser = Normaliser.blank(observation_scale)
         self.log_std = jnp.full(drawn, log_std)
         self.steering = steering
         self.box = box
         self.noise = noise
+        self.residual = residual
 
     @property
     def plans(self) -> bool:
@@ -97,13 +108,14 @@ class GaussianPolicy(Policy):
     def settings(self) -> dict[str, Setting]:
         settings: dict[str, Setting] = {"hidden": str(self.network.hidden), "noise": self.noise}
         if self.steering is not None:
-            settings |= {"parameters": ", ".join(self.steering.space.names)}
-            settings |= flat_settings("planner", self.steering.planner)
+            settings |= {"residual": self.residual, **self.steering.settings()}
         return settings
 
     def locate(self, observation: Float[Array, " observation"], memory: Any = None) -> Located:
         """The mean of what is drawn; plans where the action is drawn around a planned one."""
         output = self.network(self.normaliser(observation))
+        if self.steering is not None and self.residual:
+            output = output + unsquash(self.steering.default_unit(), ANCHOR_MARGIN)
         if self.steering is None or self.noise == "parameters":
             return Located(output, None)
         decision = self.steering.decide(jnp.tanh(output), observation, memory)

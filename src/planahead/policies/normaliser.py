@@ -45,6 +45,6 @@ class Normaliser(eqx.Module):
         total = self.count + size
         mean = jnp.mean(new, axis=0)
         apart = mean - self.mean
-        spread = self.count * self.variance + size * jnp.mean((new - mean) ** 2, axis=0)
+        spread = self.count * self.variance + size * jnp.var(new, axis=0)
         variance = (spread + apart**2 * self.count * size / total) / total
         return Normaliser(self.mean + apart * size / total, variance, total)

@@ -17,28 +17,23 @@ from typing import Any, final
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from planahead.planning import SQP, Guess, cold_start, solve
+from planahead.planning import SQP
 from planahead.policies.distributions import SquashedGaussian, unsquash
-from planahead.policies.failure import plan_failed
 from planahead.policies.network import HIDDEN, Network
-from planahead.policies.policy import Decision, Setting, flat_settings
-from planahead.policies.stochastic import POLICY_GAIN, ActionBox, NoisePlace, Proposal, StochasticPolicy, mask_of
+from planahead.policies.policy import Decision, Setting
+from planahead.policies.steering import Remembered, Steering
+from planahead.policies.stochastic import (
+    ANCHOR_MARGIN,
+    POLICY_GAIN,
+    ActionBox,
+    NoisePlace,
+    Proposal,
+    StochasticPolicy,
+    mask_of,
+)
 from planahead.problem import ParameterSpace, Problem
-
-ANCHOR_MARGIN = 1e-2
-"""Distance from ±1 at which an anchor is held, where tanh has slope 0.02. Closer, a learned offset from a default at
-the edge of its box would move nothing, and the derivative of a noisy action by its anchor, which grows up to 1/0.02,
-would drown all others."""
-
-
-class Remembered(eqx.Module):
-    """The memory of a policy that starts warm."""
-
-    guess: Guess
-    known: Bool[Array, ""]
-    """False before the first plan of an episode and after a failed one; the solve then starts cold."""
 
 
 @final
@@ -62,14 +57,10 @@ class PlannerPolicy(StochasticPolicy):
     """
 
     network: Network
-    problem: Problem
-    planner: SQP
-    planner_state: Callable[[Float[Array, " observation"]], Float[Array, " nx"]]
-    space: ParameterSpace
+    steering: Steering
     box: ActionBox
     noise: NoisePlace = eqx.field(static=True)
     residual: bool = eqx.field(static=True)
-    warm_start: bool = eqx.field(static=True)
 
     def __init__(
         self,
@@ -86,27 +77,20 @@ class PlannerPolicy(StochasticPolicy):
         warm_start: bool = False,
         hidden: Sequence[int] = HIDDEN,
     ):
-        kind = type(problem).__name__
-        if box.size != problem.control_size:
-            raise ValueError(
-                f"{kind} plans {problem.control_size} controls and the environment takes {box.size} actions; "
-                "the planned control is the action, so give them the same size"
-            )
         if noise not in ("parameters", "action"):
             raise ValueError(f"noise='{noise}'; exploration enters at 'parameters' or at the 'action'")
-        self.space = ParameterSpace(problem, names)
-        if self.space.size == 0:
-            raise ValueError(f"{kind} has no parameter for the policy to write; declare one with pa.parameter(...)")
-        self.space.to_unit(self.space.flatten(problem))  # a box that is not finite raises here, not in the first step
-        outputs = self.space.size + (self.space.size if noise == "parameters" else box.size)
+        self.steering = Steering(problem, planner_state, box, names=names, planner=planner, warm_start=warm_start)
+        size = self.steering.space.size
+        outputs = size + (size if noise == "parameters" else box.size)
         self.network = Network(observation_scale, outputs, hidden=hidden, last_gain=POLICY_GAIN, key=key)
-        self.problem = problem
-        self.planner = SQP() if planner is None else planner
-        self.planner_state = planner_state
         self.box = box
         self.noise = noise
         self.residual = residual
-        self.warm_start = warm_start
+
+    @property
+    def space(self) -> ParameterSpace:
+        """The parameters that the network writes."""
+        return self.steering.space
 
     @property
     def plans(self) -> bool:
@@ -121,19 +105,14 @@ class PlannerPolicy(StochasticPolicy):
         return True
 
     def initial_memory(self) -> Remembered | None:
-        if not self.warm_start:
-            return None
-        N, nx, nu = self.problem.horizon, self.problem.state_size, self.problem.control_size
-        return Remembered(Guess(jnp.zeros((N + 1, nx)), jnp.zeros((N, nu))), jnp.array(False))
+        return self.steering.initial_memory()
 
     def settings(self) -> dict[str, Setting]:
         return {
             "hidden": str(self.network.hidden),
-            "parameters": ", ".join(self.space.names),
             "noise": self.noise,
             "residual": self.residual,
-            "warm_start": self.warm_start,
-            **flat_settings("planner", self.planner),
+            **self.steering.settings(),
         }
 
     def propose(self, observation: Float[Array, " observation"], key: PRNGKeyArray | None = None) -> Proposal:
@@ -147,34 +126,16 @@ class PlannerPolicy(StochasticPolicy):
         return Proposal.draw(SquashedGaussian(mean, log_std), key)
 
     def execute(self, observation: Float[Array, " observation"], proposal: Proposal, memory: Any = None) -> Decision:
-        parameters = self.space.from_unit(proposal.unit)
-        problem = self.space.insert(self.problem, parameters)
-        state = self.planner_state(observation)
-        plan = solve(problem, state, guess=self._guess(problem, state, memory), planner=self.planner)
-        failed = plan_failed(plan, self.planner)
-        action, log_probability = self.box.clip(plan.controls[0]), proposal.log_probability
+        decision = self.steering.decide(proposal.unit, observation, memory)
+        action, log_probability = decision.action, proposal.log_probability
         if proposal.action_log_std is not None and proposal.action_noise is not None:
             anchor = unsquash(self.box.to_unit(action), ANCHOR_MARGIN)
             sample = SquashedGaussian(anchor, proposal.action_log_std).at(proposal.action_noise)
             action, log_probability = self.box.from_unit(sample.value), sample.log_probability
-        return Decision(
-            action=action,
-            log_probability=log_probability,
-            parameters=parameters,
-            plan=plan,
-            memory=Remembered(plan.shift(), ~failed) if self.warm_start else None,
-            failed=failed,
-            gradient_valid=plan.gradient_valid,
-        )
-
-    def _guess(self, problem: Problem, state: Float[Array, " nx"], memory: Remembered | None) -> Guess | None:
-        if not self.warm_start or memory is None:
-            return None
-        cold = cold_start(problem, state)
-        return jax.tree.map(lambda warm, cold: jnp.where(memory.known, warm, cold), memory.guess, cold)
+        return eqx.tree_at(lambda d: (d.action, d.log_probability), decision, (action, log_probability))
 
     def default_unit(self) -> Float[Array, " parameters"]:
-        return self.space.to_unit(self.space.flatten(self.problem))
+        return self.steering.default_unit()
 
     def trainable(self) -> PyTree[bool]:
         return mask_of(self, lambda policy: policy.network)

@@ -1,6 +1,6 @@
 """A planner whose parameters are written from outside: unit φ and an observation in, a planned action out.
 
-    φ = box(unit φ),   x = x(o),   problem(φ) -> solve from x -> u₀*(x, φ)
+φ = box(unit φ),   x = x(o),   problem(φ) -> solve from x -> u₀*(x, φ)
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float
 
 from planahead.planning import SQP, Guess, cold_start, solve
 from planahead.policies.failure import plan_failed
-from planahead.policies.policy import Decision
+from planahead.policies.policy import Decision, Setting, flat_settings
 from planahead.policies.stochastic import ActionBox
 from planahead.problem import ParameterSpace, Problem
 
@@ -78,6 +78,11 @@ class Steering(eqx.Module):
     def default_unit(self) -> Float[Array, " parameters"]:
         """The problem's own parameters."""
         return self.space.to_unit(self.space.flatten(self.problem))
+
+    def settings(self) -> dict[str, Setting]:
+        """What decides it beside its numbers, by name."""
+        names = {"parameters": ", ".join(self.space.names), "warm_start": self.warm_start}
+        return names | flat_settings("planner", self.planner)
 
     def initial_memory(self) -> Remembered | None:
         if not self.warm_start:

@@ -21,6 +21,11 @@ from planahead.policies.policy import Decision, Policy
 POLICY_GAIN = 0.01
 """Of a policy network's last layer: it starts at the same proposal for every observation."""
 
+ANCHOR_MARGIN = 1e-2
+"""Distance from ±1 at which an anchor is held, where tanh has slope 0.02. Closer, a learned offset from a default at
+the edge of its box would move nothing, and the derivative of a noisy action by its anchor, which grows up to 1/0.02,
+would drown all others."""
+
 NoisePlace = Literal["parameters", "action"]
 """Where exploration enters: at the planner's parameters φ, before planning, or at the action, after it."""
 
@@ -134,7 +139,7 @@ class StochasticPolicy(Policy):
         return self.execute(observation, self.propose(observation, key), memory)
 
 
-AnyPolicy = TypeVar("AnyPolicy", bound=StochasticPolicy)
+AnyPolicy = TypeVar("AnyPolicy", bound=Policy)
 
 
 def mask_of(policy: AnyPolicy, where: Callable[[AnyPolicy], PyTree]) -> PyTree[bool]:

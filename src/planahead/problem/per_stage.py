@@ -101,9 +101,10 @@ def map_stages(function: Callable, problem: "Problem", *arguments: Any) -> Any:
 
 
 def scan_stages(
-    function: Callable, problem: "Problem", x_0: Float[Array, " nx"], stages: Any
+    function: Callable, problem: "Problem", x_0: Float[Array, " nx"], stages: Any, unroll: int = 1
 ) -> tuple[Float[Array, "nodes nx"], Any]:
-    """Carry a state through `x_{k+1}, output_k = function(x_k, problem at stage k, stages[k])`, k = 0…N-1.
+    """Carry a state through `x_{k+1}, output_k = function(x_k, problem at stage k, stages[k])`, k = 0…N-1, `unroll` of
+    them at a time.
 
     **Returns:** the states x_0…x_N and the stacked outputs.
     """
@@ -114,7 +115,7 @@ def scan_stages(
         x_next, output = function(x, rebuild(values), stage)
         return x_next, (x_next, output)
 
-    _, (states, outputs) = jax.lax.scan(advance, x_0, (values, stages), length=problem.horizon)
+    _, (states, outputs) = jax.lax.scan(advance, x_0, (values, stages), length=problem.horizon, unroll=unroll)
     return jnp.concatenate([x_0[None], states]), outputs
 
 

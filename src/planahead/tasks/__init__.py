@@ -33,8 +33,21 @@ if TYPE_CHECKING:
         MassSpringDamperState as MassSpringDamperState,
         MassSpringDamperTask as MassSpringDamperTask,
     )
+    from planahead.tasks.quadrotor import (
+        Nominal as Nominal,
+        Quadrotor as Quadrotor,
+        Randomisation as Randomisation,
+        Realistic as Realistic,
+    )
+    from planahead.tasks.racing import (
+        Race as Race,
+        RaceProblem as RaceProblem,
+        RaceState as RaceState,
+        RaceTask as RaceTask,
+    )
     from planahead.tasks.registry import make_task as make_task, task_names as task_names
     from planahead.tasks.task import Task as Task
+    from planahead.tasks.wind import Wind as Wind
     from planahead.tasks.wind_maze import (
         WindMaze as WindMaze,
         WindMazeProblem as WindMazeProblem,
@@ -55,8 +68,11 @@ __getattr__, __dir__ = lazy_names(
             "MassSpringDamperState",
             "MassSpringDamperTask",
         ],
+        "planahead.tasks.quadrotor": ["Nominal", "Quadrotor", "Randomisation", "Realistic"],
+        "planahead.tasks.racing": ["Race", "RaceProblem", "RaceState", "RaceTask"],
         "planahead.tasks.registry": ["make_task", "task_names"],
         "planahead.tasks.task": ["Task"],
+        "planahead.tasks.wind": ["Wind"],
         "planahead.tasks.wind_maze": ["WindMaze", "WindMazeProblem", "WindMazeState", "WindMazeTask"],
     },
 )

@@ -99,7 +99,7 @@ def frame_of(gate: Float[Array, " 5"]) -> Frame:
 def corners_of(gate: Float[Array, " 5"], half_opening: Float[Array, ""]) -> Float[Array, "4 3"]:
     """The corners of the opening, going around."""
     _, tangent, up = frame_of(gate)
-    return gate[:3] + half_opening * jnp.stack([tangent + up, up - tangent, -tangent - up, tangent - up])
+    return gate[None, :3] + half_opening * jnp.stack([tangent + up, up - tangent, -tangent - up, tangent - up])
 
 
 def crossing(

@@ -30,6 +30,7 @@ import dataclasses
 from typing import final
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -104,6 +105,9 @@ class Randomisation(eqx.Module):
     """Of a body without inertia, as the nominal one, nothing."""
     drag_spread: Array = constant(0.0)
 
+    def __check_init__(self):
+        check_constants(self)
+
 
 @final
 class Nominal(Quadrotor):
@@ -126,7 +130,9 @@ class Nominal(Quadrotor):
     ) -> Float[Array, " 10"]:
         return jnp.concatenate([position, attitude, velocity])
 
-    def fly(self, x: Float[Array, " 10"], command: Float[Array, " 4"], force: Float[Array, " 3"]) -> Float[Array, " 10"]:
+    def fly(
+        self, x: Float[Array, " 10"], command: Float[Array, " 4"], force: Float[Array, " 3"]
+    ) -> Float[Array, " 10"]:
         p, q, v = x[:3], x[3:7], x[7:]
         thrust, rates = self.thrust_scale * command[0], self.rate_scale * command[1:]
         a = (thrust * body_z(q) + force) / self.mass - jnp.array([0.0, 0.0, GRAVITY])
@@ -161,14 +167,19 @@ class Realistic(Quadrotor):
         hover = jnp.stack([weight / self.thrust_scale, *jnp.zeros(3)])
         return jnp.concatenate([position, attitude, velocity, jnp.zeros(3), speeds, hover])
 
-    def fly(self, x: Float[Array, " 21"], command: Float[Array, " 4"], force: Float[Array, " 3"]) -> Float[Array, " 21"]:
+    def fly(
+        self, x: Float[Array, " 21"], command: Float[Array, " 4"], force: Float[Array, " 3"]
+    ) -> Float[Array, " 21"]:
         body, before = x[:17], x[17:]
         h = TIME_STEP / self.substeps
-        for substep in range(self.substeps):
-            new = jnp.clip(((substep + 1) * h - self.delay) / h, 0.0, 1.0)  # share of the substep after the delay
-            held = before + new * (command - before)
+
+        def substep(body: Array, number: Array) -> tuple[Array, None]:
+            late = jnp.clip((self.delay - number * h) / h, 0.0, 1.0)  # share of the substep before the delay is over
+            held = command + late * (before - command)
             body = rk4(lambda body, u: self._ode(body, u, force), body, held, h)
-            body = jnp.concatenate([body[:3], normalised(body[3:7]), body[7:]])
+            return jnp.concatenate([body[:3], normalised(body[3:7]), body[7:]]), None
+
+        body, _ = jax.lax.scan(substep, body, jnp.arange(self.substeps))
         return jnp.concatenate([body, command])
 
     def _ode(self, body: Float[Array, " 17"], u: Float[Array, " 4"], force: Float[Array, " 3"]) -> Float[Array, " 17"]:

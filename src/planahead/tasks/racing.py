@@ -19,7 +19,7 @@ version, arXiv 2306.09852, 2025; observation and reward are theirs, the track's 
 """
 
 import math
-from typing import TYPE_CHECKING, Literal, final
+from typing import TYPE_CHECKING, Any, Literal, final
 
 import equinox as eqx
 import jax
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 Plant = Literal["nominal", "realistic"]
 Starts = Literal["grid", "anywhere"]
-PLANTS: dict[str, type[Quadrotor]] = {"nominal": Nominal, "realistic": Realistic}
+PLANTS: dict[str, type[Nominal] | type[Realistic]] = {"nominal": Nominal, "realistic": Realistic}
 
 STATE_NAMES = (
     *(f"{axis} from the gate [m]" for axis in "xyz"),
@@ -148,7 +148,7 @@ class Race(Environment[RaceState]):
     starts: Starts = static("grid")
 
     @classmethod
-    def on(cls, track: Track, **fields: object) -> "Race":
+    def on(cls, track: Track, **fields: Any) -> "Race":
         """A race on a track by name, its start and its arena fitted to it."""
         rows = np.array(TRACKS[track])
         rows[:, 3:] = np.radians(rows[:, 3:])
@@ -191,7 +191,7 @@ class Race(Environment[RaceState]):
         corners = corners_of(gate, half)
         following = corners_of(self.gates[self._after(state.gate)], half)
         position, attitude, velocity = state.x[:3], state.x[3:7], state.x[7:10]
-        parts = (velocity, matrix(attitude), corners - position, following - corners)
+        parts = (velocity, matrix(attitude), corners - position[None], following - corners)
         return jnp.concatenate([jnp.ravel(part) for part in parts])
 
     def step(self, state: RaceState, action: Float[Array, " 4"], key: PRNGKeyArray) -> Transition[RaceState]:
@@ -242,13 +242,14 @@ class Race(Environment[RaceState]):
             normal, tangent, _ = (np.asarray(axis) for axis in frame_of(jnp.asarray(row)))
             ends = np.stack([row[:3] - tangent * float(self.opening) / 2, row[:3] + tangent * float(self.opening) / 2])
             axes.plot(ends[:, 0], ends[:, 1], color="tab:orange", linewidth=2.5, solid_capstyle="butt", zorder=2)
-            tip = row[:3] + 0.8 * normal
-            axes.annotate("", tip[:2], row[:2], arrowprops={"arrowstyle": "->", "color": "tab:orange"}, zorder=2)
-        x, y, _, *_ = position = np.asarray(state.x[:3]).tolist()
-        velocity = np.asarray(state.x[7:10])
-        if np.linalg.norm(velocity[:2]) > 0.5:
-            tip = np.asarray(position[:2]) + 0.15 * velocity[:2]
-            axes.annotate("", tip, (x, y), arrowprops={"arrowstyle": "-|>", "color": "tab:blue", "alpha": alpha})
+            arrow = {"arrowstyle": "->", "color": "tab:orange"}
+            axes.annotate(
+                "", (row[0] + 0.8 * normal[0], row[1] + 0.8 * normal[1]), (row[0], row[1]), arrowprops=arrow, zorder=2
+            )
+        x, y, along, across = np.asarray(state.x)[[0, 1, 7, 8]].tolist()
+        if math.hypot(along, across) > 0.5:
+            arrow = {"arrowstyle": "-|>", "color": "tab:blue", "alpha": alpha}
+            axes.annotate("", (x + 0.15 * along, y + 0.15 * across), (x, y), arrowprops=arrow)
         axes.plot([x], [y], marker="o", markersize=5, color="tab:blue", alpha=alpha, zorder=3)
         low, high = np.asarray(self.arena_low), np.asarray(self.arena_high)
         axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal", xlabel="x [m]", ylabel="y [m]")
@@ -345,9 +346,9 @@ class RaceTask(Task[Race, RaceProblem]):
         problem = RaceProblem(horizon=horizon) if problem is None else problem
         states, controls = ("state_weight", "state_slope"), ("control_weight", "control_slope")
         if interface == "stage":
-            stages = range(1, problem.horizon + 1), range(problem.horizon)
             problem = with_stages(
-                problem, {name: which for names, which in zip((states, controls), stages) for name in names}
+                problem,
+                dict.fromkeys(states, range(1, problem.horizon + 1)) | dict.fromkeys(controls, range(problem.horizon)),
             )
         self.problem = problem
         self.name = f"race-{track}"

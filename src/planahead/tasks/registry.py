@@ -12,9 +12,19 @@ from planahead.tasks.task import Task
 def task_names() -> tuple[str, ...]:
     """The names that `make_task` knows, sorted.
 
-    >>> task_names()
-    ('cartpole', 'chain', 'mass-spring-damper', 'race-circle', 'race-horizontal', 'race-split-s', 'race-split-s-cpc',
-    'race-split-s-real', 'race-vertical', 'windmaze-easy', 'windmaze-hard', 'windmaze-walls')
+    >>> print(*task_names(), sep="\n")
+    cartpole
+    chain
+    mass-spring-damper
+    race-circle
+    race-horizontal
+    race-split-s
+    race-split-s-cpc
+    race-split-s-real
+    race-vertical
+    windmaze-easy
+    windmaze-hard
+    windmaze-walls
     """
     return tuple(sorted(TASKS))
 

@@ -1,0 +1,143 @@
+"""Gates, laps and rewards of a race; what the planner sees of it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from planahead.problem import ParameterSpace
+from planahead.problem.rotation import from_matrix, matrix
+from planahead.tasks import make_task
+from planahead.tasks.gates import TRACKS, corners_of, crossing, frame_of
+from planahead.tasks.racing import Race, RaceState, RaceTask
+
+KEY = jax.random.key(0)
+HALF, FRAME = jnp.array(0.65), jnp.array(1.2)
+
+
+def met(gate, before, after):
+    found = crossing(jnp.array(gate), jnp.array(before), jnp.array(after), HALF, FRAME)
+    return bool(found.passed), bool(found.hit), float(found.share)
+
+
+def test_a_gate_is_passed_through_its_opening_in_its_direction():
+    gate = [0.0, 0.0, 2.0, 0.0, 0.0]
+    assert met(gate, [-1.0, 0.0, 2.0], [3.0, 0.0, 2.0]) == (True, False, 0.25)
+    assert met(gate, [1.0, 0.0, 2.0], [-1.0, 0.0, 2.0])[:2] == (False, False), "backwards"
+    assert met(gate, [-1.0, 0.0, 2.0], [-0.1, 0.0, 2.0])[:2] == (False, False), "not there yet"
+    assert met(gate, [-1.0, 0.7, 2.0], [1.0, 0.7, 2.0])[:2] == (False, True), "its frame"
+    assert met(gate, [-1.0, 0.0, 3.0], [1.0, 0.0, 3.0])[:2] == (False, True), "its frame, above"
+    assert met(gate, [-1.0, 1.5, 2.0], [1.0, 1.5, 2.0])[:2] == (False, False), "past it"
+    assert met(gate, [-1.0, -1.0, 2.0], [1.0, 1.0, 2.0])[:2] == (True, False), "slanted, through the middle"
+
+
+def test_a_fast_step_cannot_jump_over_a_gate():
+    """However long the step is: a segment is tested, not a distance."""
+    gate = [3.0, 1.0, 2.0, np.radians(60.0), 0.0]
+    normal = np.asarray(frame_of(jnp.array(gate)).normal)
+    for length in (0.01, 1.0, 100.0):
+        before, after = np.array(gate[:3]) - length * normal, np.array(gate[:3]) + 2 * length * normal
+        passed, hit, share = met(gate, before, after)
+        assert passed and not hit and share == pytest.approx(1 / 3, abs=1e-4)
+
+
+def test_axes_of_a_gate_are_right_handed_and_a_gate_may_lie_flat():
+    for yaw in (0.0, 1.0, 4.0):
+        for pitch in (0.0, 0.5, np.pi / 2):
+            normal, tangent, up = frame_of(jnp.array([0.0, 0.0, 0.0, yaw, pitch]))
+            np.testing.assert_allclose(jnp.cross(normal, tangent), up, atol=1e-6)
+    assert met([0.0, 0.0, 2.0, 0.0, np.pi / 2], [0.1, 0.2, 3.0], [0.1, 0.2, 1.0])[0], "dived through"
+    corners = corners_of(jnp.array([1.0, 2.0, 3.0, 0.7, 0.0]), jnp.array(0.75))
+    np.testing.assert_allclose(jnp.mean(corners, axis=0), [1.0, 2.0, 3.0], atol=1e-6)
+    np.testing.assert_allclose(jnp.linalg.norm(corners - jnp.roll(corners, 1, axis=0), axis=1), 1.5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("track", "length"), [("split-s-cpc", 71.0), ("split-s", 67.8), ("split-s-real", 66.1)])
+def test_the_published_tracks_are_as_long_as_they_were_measured(track, length):
+    centres = np.array(TRACKS[track])[:, :3]
+    assert np.linalg.norm(centres - np.roll(centres, 1, axis=0), axis=1).sum() == pytest.approx(length, abs=0.06)
+
+
+def placed(race: Race, position, velocity, gate=0, **fields) -> RaceState:
+    state = race.reset(KEY)
+    x = race.vehicle.at(jnp.array(position), jnp.array([1.0, 0.0, 0.0, 0.0]), jnp.array(velocity))
+    values = {"x": x, "gate": jnp.array(gate, jnp.int32), **fields}
+    return RaceState(**({name: getattr(state, name) for name in RaceState.__dataclass_fields__} | values))
+
+
+HOVER = jnp.array([0.752 * 9.8066, 0.0, 0.0, 0.0])
+
+
+def test_a_lap_is_timed_to_a_fraction_of_a_step():
+    race = Race.on("split-s")
+    x, y, z = TRACKS["split-s"][0][:3]
+    state = placed(race, [x - 0.1, y, z], [10.0, 0.0, 0.0], line=jnp.array(1.0), step=jnp.array(250, jnp.int32))
+    moved = race.step(state, HOVER, KEY)
+    assert moved.state.lap == pytest.approx(5.0 + 0.01 - 1.0, abs=1e-4)
+    assert moved.state.line == pytest.approx(5.01, abs=1e-4)
+    assert moved.state.gate == 1 and moved.state.passed == state.passed + 1 and bool(moved.info.success)
+    assert moved.reward == pytest.approx(10.0 + (0.1 - 0.1), abs=0.01)
+
+
+def test_progress_is_rewarded_and_turning_costs():
+    race = Race.on("split-s")
+    x, y, z = TRACKS["split-s"][0][:3]
+    state = placed(race, [x - 3.0, y, z], [5.0, 0.0, 0.0])
+    assert race.step(state, HOVER, KEY).reward == pytest.approx(0.1, abs=1e-3)
+    turned = race.step(state, HOVER.at[1].set(10.0), KEY)
+    assert turned.reward == pytest.approx(0.0, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("position", "velocity", "why"),
+    [([-1.0, -0.5, 3.48], [10.0, 0.0, 0.0], "the frame"), ([0.0, 0.0, 0.12], [0.0, 0.0, -5.0], "the ground")],
+)
+def test_a_crash_ends_the_race(position, velocity, why):
+    moved = Race.on("split-s").step(placed(Race.on("split-s"), position, velocity), HOVER, KEY)
+    assert moved.terminated and moved.info.violation and not moved.truncated and moved.reward < -9.0, why
+
+
+def test_a_track_that_is_no_loop_ends_with_its_last_gate():
+    race = Race.on("horizontal")
+    last = len(race.gates) - 1
+    moved = race.step(placed(race, [19.95, 0.0, 2.0], [10.0, 0.0, 0.0], gate=last), HOVER, KEY)
+    assert moved.terminated and moved.info.success and not moved.info.violation
+
+
+def test_too_fast_is_a_violation_where_there_is_a_limit():
+    for limit, expected in ((20.0, False), (5.0, True)):
+        race = Race.on("split-s", speed_limit=limit)
+        moved = race.step(placed(race, [-5.0, -1.27, 3.0], [8.0, 0.0, 0.0]), HOVER, KEY)
+        assert bool(moved.info.violation) == expected and not moved.terminated
+
+
+@pytest.mark.parametrize("plant", ["nominal", "realistic"])
+def test_the_planner_sees_where_the_quadrotor_is(plant):
+    """From the observation alone: position from the next gate, attitude, velocity."""
+    task = RaceTask(plant=plant, starts="anywhere")
+    for seed in range(5):
+        state = task.environment.reset(jax.random.key(seed))
+        x = task.planner_state(task.environment.observe(state))
+        np.testing.assert_allclose(x[:3], state.x[:3] - task.environment.gates[state.gate, :3], atol=1e-4)
+        np.testing.assert_allclose(matrix(x[3:7]), matrix(state.x[3:7]), atol=1e-5)
+        np.testing.assert_allclose(x[7:], state.x[7:10], atol=1e-5)
+        np.testing.assert_allclose(from_matrix(matrix(state.x[3:7])), x[3:7], atol=1e-5)
+
+
+def test_starts_from_anywhere_reach_every_gate_inside_the_arena():
+    race = Race.on("split-s", starts="anywhere")
+    states = jax.vmap(race.reset)(jax.random.split(KEY, 200))
+    assert set(np.asarray(states.gate).tolist()) == set(range(7))
+    positions = np.asarray(states.x[:, :3])
+    assert (positions > np.asarray(race.arena_low)).all() and (positions < np.asarray(race.arena_high)).all()
+    moved = jax.vmap(lambda state: race.step(state, HOVER, KEY))(states)
+    assert np.mean(moved.terminated) < 0.05
+
+
+def test_28_parameters_a_stage():
+    """As in the published policy for this model: ten states and four controls, a weight and a slope each."""
+    for horizon in (2, 5):
+        task = make_task("race-split-s", horizon=horizon)
+        assert ParameterSpace(task.problem, task.learned_parameters).size == 28 * horizon
+    task = make_task("race-split-s", interface="global")
+    assert ParameterSpace(task.problem, task.learned_parameters).size == 28
