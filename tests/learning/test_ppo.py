@@ -11,7 +11,7 @@ import pytest
 from planahead.learning import PPO
 from planahead.learning.advantages import generalised_advantages
 from planahead.planning import SQP
-from planahead.policies import ActionBox, GaussianPolicy, Steering
+from planahead.policies import ActionBox, GaussianPolicy, Normaliser, Steering
 from tests.learning.probes import AIM_AT_HALF, ProbeTask, SteeredProblem, direct_policy, probe
 
 QUICK_PPO = PPO(
@@ -163,6 +163,8 @@ def test_the_first_gradient_step_is_taken_from_a_ratio_of_one(policy):
     ("settings", "message"),
     [
         ({"batch_size": 5000}, r"batch_size=5000 does not divide environments × rollout_steps = 32768; use 4096"),
+        ({"batch_size": 0}, r"batch_size=0; at least 1 was expected"),
+        ({"entropy_weight": -1.0}, r"entropy_weight=-1.0; expected 0 or more"),
         ({"discount": 1.0}, r"discount=1.0; expected 0 <= discount < 1"),
         ({"target_kl": 0.0}, r"target_kl=0.0; a positive number, or None, was expected"),
     ],
@@ -177,3 +179,26 @@ def test_a_policy_of_another_kind_is_refused():
         QUICK_PPO.init(ProbeTask(environment=probe()), direct_policy(), jax.random.key(0))
     with pytest.raises(ValueError, match="noise='parameters' is noise at the parameters of a planner"):
         GaussianPolicy((1.0,), BOX, noise="parameters", key=jax.random.key(0))
+    with pytest.raises(ValueError, match="residual=True is an offset from the parameters of a planner"):
+        GaussianPolicy((1.0,), BOX, residual=True, key=jax.random.key(0))
+
+
+def test_statistics_are_those_of_all_that_was_seen():
+    """In parts as at once; a row that is no number is not seen."""
+    rows = jnp.asarray(np.random.default_rng(0).normal(3.0, 2.0, (100, 4)), float)
+    seen = Normaliser.blank((1.0,) * 4)
+    for part in (rows[:7], rows[7:50], rows[50:]):
+        seen = seen.updated(jnp.concatenate([part, part[:1].at[0, 2].set(jnp.nan)]))
+    np.testing.assert_allclose(seen.mean, rows.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(seen.variance, rows.var(axis=0), rtol=1e-4)
+    assert seen.count == 100
+    unseen = Normaliser.blank((2.0,)).updated(jnp.full((3, 1), jnp.nan))
+    np.testing.assert_allclose(unseen(jnp.array([4.0])), 2.0)
+
+
+def test_the_mean_is_decided_without_a_key():
+    """Deployed is the planned control itself, of log density 0."""
+    policy = POLICIES["planner, noise at the action"]
+    decision = policy.decide(jnp.array([0.3]))
+    assert decision.log_probability == 0.0 and decision.action == decision.plan.controls[0]
+    assert POLICIES["network"].decide(jnp.array([0.3])).log_probability == 0.0

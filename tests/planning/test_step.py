@@ -69,17 +69,6 @@ def test_a_step_from_a_solution_stays_there(x64):
     np.testing.assert_allclose(again.controls, plan.controls, atol=1e-4)
 
 
-def test_single_shooting_finds_the_same_plan(x64):
-    problem, state = CASES["cart-pole, soft track"]
-    problem = short(problem, 4)
-    multiple, single = (solve(problem, state, planner=SQP(shooting=form)) for form in ("multiple", "single"))
-    assert multiple.status == single.status == Status.SOLVED
-    for one, other in zip(jax.tree.leaves(single.multipliers), jax.tree.leaves(multiple.multipliers), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
-    for field in ("controls", "states", "cost"):
-        np.testing.assert_allclose(getattr(single, field), getattr(multiple, field), rtol=1e-5, atol=1e-5)
-
-
 class Corridor(pa.Problem):
     """A double integrator with every kind of row, per-stage targets, a scalar cost and a discount."""
 
@@ -124,6 +113,26 @@ def test_rows_of_every_kind_survive_single_shooting(x64):
     for field in ("costates", "control_bounds", "state_bounds", "constraints", "terminal_constraints"):
         np.testing.assert_allclose(getattr(found, field), getattr(expected, field), atol=2e-4, err_msg=field)
     assert np.max(expected.constraints) > 0.01 and np.max(expected.state_bounds) > 0.01
+
+
+def test_rows_that_do_not_exist_cost_nothing(x64):
+    """One bounded entry of four states, smoothed: the barrier must not see the other three."""
+    problem = CartPoleBalance(horizon=2)
+    state = jnp.array([0.44, 0.0, 0.3, 0.0])
+    multiple, single = (solve(problem, state, planner=SQP(shooting=form, tau=1e-2)) for form in ("multiple", "single"))
+    np.testing.assert_allclose(single.controls, multiple.controls, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(single.cost, multiple.cost, rtol=2e-3)  # but for smoothed violations
+    np.testing.assert_allclose(single.multipliers.state_bounds, multiple.multipliers.state_bounds, atol=1e-3)
+    assert (single.multipliers.state_bounds[:, :, 1:] == 0).all()
+
+
+def test_value_of_single_shooting_is_the_same(x64):
+    problem, state = Corridor(), jnp.array([0.0, 0.3])
+    one, other = (
+        jax.value_and_grad(pa.value, 1)(problem, state, planner=SQP(shooting=form)) for form in ("multiple", "single")
+    )
+    np.testing.assert_allclose(other[0], one[0], rtol=1e-6)
+    np.testing.assert_allclose(other[1], one[1], rtol=1e-4, atol=1e-5)
 
 
 def test_single_shooting_has_the_same_derivatives(x64):
@@ -174,7 +183,10 @@ def test_what_a_step_has_no_derivative_of_is_refused():
     for field in ("residual", "violation"):
         with pytest.raises(TypeError, match=f"Plan.{field} has no derivative"):
             jax.grad(lambda state, field=field: getattr(solve(problem, state, planner=planner), field))(state)
-    with pytest.raises(ValueError, match=r"Corridor.stage_cost is a scalar cost, and derivative='step' is for"):
-        solve(Corridor(), jnp.zeros(2), planner=planner)
+    for form in ("multiple", "single"):
+        with pytest.raises(ValueError, match=r"Corridor.stage_cost is a scalar cost, and derivative='step' is for"):
+            solve(Corridor(), jnp.zeros(2), planner=SQP.real_time(derivative="step", shooting=form))
+    with pytest.raises(ValueError, match=r"a pinned control needs a stage of its own"):
+        pa.action_value(problem, state, jnp.zeros(1), planner=SQP(shooting="single"))
     with pytest.raises(ValueError, match=r"a pinned control needs a stage of its own"):
         solve(problem, state, control=jnp.zeros(1), planner=SQP(shooting="single"))

@@ -134,6 +134,47 @@ def test_starts_from_anywhere_reach_every_gate_inside_the_arena():
     assert np.mean(moved.terminated) < 0.05
 
 
+def test_starts_from_anywhere_fly_the_way_the_track_goes():
+    """Behind a gate the way of that gate, before one the way of that one: never back at what was just passed."""
+    race = Race.on("split-s", starts="anywhere", start_spread=0.0)
+    states = jax.vmap(race.reset)(jax.random.split(KEY, 300))
+    normals = np.asarray(jax.vmap(lambda gate: frame_of(gate).normal)(race.gates))
+    gate = np.asarray(states.gate)
+    offset = np.asarray(states.x[:, :3] - race.gates[states.gate, :3])
+    ahead = np.linalg.norm(np.cross(offset, normals[gate]), axis=1) < 1e-3
+    way = np.where(ahead[:, None], normals[gate], normals[(gate - 1) % 7])
+    velocity = np.asarray(states.x[:, 7:10])
+    assert 0.3 < ahead.mean() < 0.7
+    np.testing.assert_allclose(np.sum(velocity * way, axis=1), np.linalg.norm(velocity, axis=1), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(jax.vmap(matrix)(states.x[:, 3:7])[:, :, 0], way, atol=1e-5)
+
+
+def test_a_state_that_is_no_number_ends_the_race_with_a_finite_reward():
+    race = Race.on("split-s")
+    moved = race.step(placed(race, [np.nan, 0.0, 2.0], [0.0, 0.0, 0.0]), HOVER, KEY)
+    assert moved.terminated and np.isfinite(moved.reward)
+
+
+def test_the_reward_has_a_derivative_at_rest():
+    race = Race.on("split-s")
+    slope = jax.grad(lambda u: race.step(race.reset(KEY), u, KEY).reward)(HOVER)
+    assert np.isfinite(slope).all()
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: Race(), r"Race got gates of shape \(0,\); rows of x, y, z \[m\], yaw and pitch"),
+        (lambda: Race.on("circle", clearance=0.8), "Race got clearance=0.8.* and opening=1.5; nothing passes a gate"),
+        (lambda: make_task("race-circle", mass_spread=1.5), "Randomisation got mass_spread=1.5; a share from 0 to"),
+        (lambda: make_task("race-circle", plant="realistic", delay=0.5), "Realistic got delay=0.5; expected 0 to 0.02"),
+    ],
+)
+def test_a_race_that_cannot_be_flown_is_refused(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
 def test_28_parameters_a_stage():
     """As in the published policy for this model: ten states and four controls, a weight and a slope each."""
     for horizon in (2, 5):

@@ -6,11 +6,12 @@ r"""Proximal policy optimisation: act for a while, then take a few careful steps
 
 Advantages are normalised within a minibatch. Rewards are divided by the running standard deviation of the discounted
 return, and observations by theirs (`Normaliser`); both statistics move once per rollout and are part of the state. The
-gradient steps of a rollout end early where the policy has moved by more than 1.5 `target_kl`.
+gradient steps of a rollout end where the policy has moved by more than 1.5 `target_kl`.
 
-    preset   policy                                  critic sees
-    ac-mlp   a network                               observation
-    ac-mpc   a network that writes a planner's cost  observation
+    preset    policy                                  noise at
+    ac-mlp    a network                               the action
+    ac-mpc    a network that writes a planner's cost  the action
+    ppo-zop   a network that writes a planner's cost  the parameters, before planning
 
 Reference: J. Schulman et al., "Proximal policy optimization algorithms", 2017; the details that make it work after
 S. Huang et al., "The 37 implementation details of proximal policy optimization", 2022.
@@ -62,6 +63,8 @@ class PPOSums(eqx.Module):
     """E[ρ - 1 - log ρ]: how far the policy is from the one that acted."""
     clipped: Float[Array, ""]
     """Share of rows whose ratio is outside of 1 ± ε."""
+    unusable: Float[Array, ""]
+    """Share of rows that the policy's loss leaves out: their solve failed, or their plan has no derivative."""
 
 
 @final
@@ -134,6 +137,9 @@ class PPO(Learner[PPOState]):
         self.steps_per_chunk = self.environments * self.rollout_steps
 
     def __check_init__(self):
+        for name in ("environments", "rollout_steps", "batch_size", "hidden_layers", "hidden_units"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}; at least 1 was expected")
         rows = self.environments * self.rollout_steps
         if rows % self.batch_size != 0:
             fitting = [size for size in range(1, rows + 1) if rows % size == 0]
@@ -146,6 +152,8 @@ class PPO(Learner[PPOState]):
             ("decay", 0 <= self.decay <= 1, "expected 0 <= decay <= 1"),
             ("clip", self.clip > 0, "a positive number was expected"),
             ("learning_rate", self.learning_rate > 0, "a positive number was expected"),
+            ("entropy_weight", self.entropy_weight >= 0, "expected 0 or more"),
+            ("value_weight", self.value_weight >= 0, "expected 0 or more"),
             ("gradient_norm", self.gradient_norm > 0, "a positive number was expected"),
             ("target_kl", self.target_kl is None or self.target_kl > 0, "a positive number, or None, was expected"),
             ("anneal_steps", self.anneal_steps >= 0, "expected 0 (no annealing) or more"),
@@ -256,6 +264,8 @@ class PPO(Learner[PPOState]):
         rate = self._rate(state.steps)
         fixed = eqx.partition(state.policy, state.policy.trainable())[1]
 
+        nothing = PPOSums(*[jnp.zeros(())] * len(dataclasses.fields(PPOSums)))
+
         def minibatch(carry: tuple[Trained, PyTree, Array], rows: Array):
             trained, moments, going_on = carry
 
@@ -266,13 +276,18 @@ class PPO(Learner[PPOState]):
                 step = jax.tree.map(lambda leaf: rate * leaf, step)
                 return eqx.apply_updates(trained, step), moments, sums
 
-            def stay(trained: Trained, moments: PyTree):
-                zero = jnp.zeros(())
-                return trained, moments, PPOSums(zero, zero, zero, zero, zero)
+            def attempt(trained: Trained, moments: PyTree):
+                moved = move(trained, moments)
+                if self.target_kl is None:
+                    return *moved, jnp.array(True)
+                near = moved[2].kl <= _KL_MARGIN * self.target_kl
+                kept = jax.tree.map(lambda new, old: jnp.where(near, new, old), moved, (trained, moments, nothing))
+                return *kept, near
 
-            trained, moments, sums = jax.lax.cond(going_on, move, stay, trained, moments)
-            if self.target_kl is not None:
-                going_on = going_on & (sums.kl <= _KL_MARGIN * self.target_kl)
+            def stay(trained: Trained, moments: PyTree):
+                return trained, moments, nothing, jnp.array(False)
+
+            trained, moments, sums, going_on = jax.lax.cond(going_on, attempt, stay, trained, moments)
             return (trained, moments, going_on), sums
 
         orders = jax.vmap(lambda key: jax.random.permutation(key, rows))(jax.random.split(key, self.epochs))
@@ -292,17 +307,24 @@ class PPO(Learner[PPOState]):
             usable = usable & at.decision.gradient_valid
         log_ratio = jnp.where(usable, log_probability - batch.log_probability, 0.0)
         ratio = jnp.exp(log_ratio)
-        advantage = (batch.advantage - jnp.mean(batch.advantage)) / (jnp.std(batch.advantage) + 1e-8)
+        share = usable / jnp.maximum(jnp.sum(usable), 1)
+
+        def mean(rows: Array) -> Array:
+            return jnp.sum(jnp.where(usable, rows, 0.0) * share)
+
+        advantage = batch.advantage - mean(batch.advantage)
+        advantage = advantage / (jnp.sqrt(mean(advantage**2)) + 1e-8)
         limited = jnp.clip(ratio, 1 - self.clip, 1 + self.clip)
-        policy_loss = -jnp.mean(jnp.where(usable, jnp.minimum(ratio * advantage, limited * advantage), 0.0))
+        policy_loss = -mean(jnp.minimum(ratio * advantage, limited * advantage))
         value = jax.vmap(lambda o: trained.critic(policy.normaliser(o))[0])(batch.observation)
         value_loss = 0.5 * jnp.mean((value - batch.goal) ** 2)
         sums = PPOSums(
             updates=jnp.ones(()),
             policy_loss=policy_loss,
             value_loss=value_loss,
-            kl=jnp.mean(ratio - 1 - log_ratio),
-            clipped=jnp.mean(jnp.abs(ratio - 1) > self.clip),
+            kl=mean(ratio - 1 - log_ratio),
+            clipped=mean((jnp.abs(ratio - 1) > self.clip).astype(ratio.dtype)),
+            unusable=jnp.mean(~usable, dtype=ratio.dtype),
         )
         return policy_loss + self.value_weight * value_loss - self.entropy_weight * policy.entropy(), sums
 

@@ -8,11 +8,11 @@ sac-foa   SAC       action          action            yes
 td3       TD3       action          action            no
 td3-zop   TD3       parameters      parameters        yes
 td3-fop   TD3       action          parameters        yes
-ac-mlp    PPO       nothing         action            no
-ac-mpc    PPO       nothing         action            yes
-ppo-zop   PPO       nothing         parameters        yes
+ac-mlp    PPO       observation     action            no
+ac-mpc    PPO       observation     action            yes
+ppo-zop   PPO       observation     parameters        yes
 
-PPO's critic judges observations alone.
+The others' critics see the observation as well.
 """
 
 import dataclasses
@@ -23,6 +23,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from planahead.learning.learner import Learner
@@ -42,7 +43,7 @@ from planahead.policies import (
     Policy,
     Steering,
 )
-from planahead.problem import Problem, overrides
+from planahead.problem import Problem, at_stage, overrides
 from planahead.qp.interior_point import Arithmetic
 from planahead.tasks import Task
 
@@ -155,12 +156,12 @@ def make_algorithm(
     **Arguments:**
 
     - `name`: one of `algorithm_names()`.
-    - `residual`, `warm_start`: of the `PlannerPolicy`.
+    - `residual`, `warm_start`: of a policy that plans, see `PlannerPolicy`.
     - `planner_iterations`: at most as many SQP iterations per plan, so that a step of many environments does not wait
-      for the slowest lane. One is a real-time iteration, whose derivative is its own, exactly; it is what algorithms
-      with PPO take. The others take ten: from random states of the cart-pole and a cold start, 4 % of the plans reach
-      the limit of ten, 0.9 % fail (five: 30 % and 3 %), and 99 % of the rest begin with a control within 0.12 N of
-      the converged one, of ±80.
+      for the slowest lane. Algorithms with PPO take one, a real-time iteration; its derivative is its own, exactly,
+      where all costs are residuals, and otherwise that of a solution, kept where it is nearly one. The others take ten:
+      from random states of the cart-pole and a cold start, 4 % of the plans reach the limit of ten, 0.9 % fail (five:
+      30 % and 3 %), and 99 % of the rest begin with a control within 0.12 N of the converged one, of ±80.
     - `planner_tau`: smooths the plan across active-set changes, see `SQP`.
     - `planner_arithmetic`: what the native kernel solves in. Of 256 plans of the wind maze all are solved in either;
       "float32" takes two thirds of the time, and their first derivatives differ by a thousandth at most.
@@ -199,6 +200,7 @@ def make_algorithm(
         preset.planner_iterations if planner_iterations is None else planner_iterations,
         planner_tau,
         planner_arithmetic,
+        real_time=preset.learner is PPO,
     )
     scale, names = environment.observation_scale, task.learned_parameters
     if preset.learner is PPO:
@@ -213,7 +215,7 @@ def make_algorithm(
             steering=steering,
             noise=preset.noise,
             residual=residual,
-            start=box.to_unit(box.clip(task.problem.control_guess())),
+            start=None if preset.plans else box.to_unit(box.clip(at_stage(task.problem, 0).control_guess())),
             hidden=hidden,
             key=key,
         )
@@ -236,9 +238,9 @@ def make_algorithm(
     return Algorithm(learner.check(policy), learner)
 
 
-def _planner(problem: Problem, iterations: int, tau: float | None, arithmetic: Arithmetic) -> SQP:
-    """What solves a policy's plans."""
-    if iterations > 1:
+def _planner(problem: Problem, iterations: int, tau: float | None, arithmetic: Arithmetic, *, real_time: bool) -> SQP:
+    """What solves a policy's plans; a single iteration is a full step where `real_time`."""
+    if iterations > 1 or not real_time:
         return SQP(iterations=iterations, tau=tau, gradient_tolerance=CONTENT, arithmetic=arithmetic)
     squares = not (overrides(problem, "stage_cost") or overrides(problem, "terminal_cost"))
     short = problem.horizon * problem.control_size <= SHORT
@@ -246,6 +248,7 @@ def _planner(problem: Problem, iterations: int, tau: float | None, arithmetic: A
         tau=tau,
         arithmetic=arithmetic,
         derivative="step" if squares else "solution",
+        gradient_tolerance=jnp.inf if squares else CONTENT,
         shooting="single" if short else "multiple",
     )
 

@@ -44,6 +44,11 @@ def check_problem(problem: Problem, dtype: Any) -> None:
         raise ValueError(
             f"{name}.dynamics returns shape {following.shape}; with state_size = {nx} it must return ({nx},)."
         )
+    control = _returned(f"{name}.control_guess", lambda: jnp.asarray(first.control_guess()))
+    if control.shape != (nu,):
+        raise ValueError(
+            f"{name}.control_guess returns shape {control.shape}; with control_size = {nu} it must return ({nu},)."
+        )
     for method, stage, given in (("stage_cost", first, (x, u)), ("terminal_cost", last, (x,))):
         cost = _returned(f"{name}.{method}", getattr(stage, method), *given)
         if cost.size != 1:

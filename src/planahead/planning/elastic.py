@@ -54,6 +54,6 @@ class Elastic(eqx.Module):
         return jnp.max(jnp.where(self.rows[:, None], two_sided, 0.0), (0, 1, 2), initial=0.0)
 
 
-def violations(bound: Float[Array, "nodes 2 m B"], rows: Float[Array, "nodes m B"]) -> Float[Array, "nodes 2 m B"]:
+def violations(bound: Float[Array, "nodes 2 m *B"], rows: Float[Array, "nodes m *B"]) -> Float[Array, "nodes 2 m *B"]:
     """max(0, b - σ h)."""
     return jnp.maximum(jnp.where(jnp.isfinite(bound), bound, -jnp.inf) - sides(rows), 0.0)

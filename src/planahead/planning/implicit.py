@@ -133,8 +133,8 @@ def pulled_back(
     valid: Array,
     cotangent: Any,
 ) -> Inputs:
-    """The cotangent of `inputs`, of one lane, that belongs to one of `point`. `qp` has the second derivatives of the
-    Lagrangian at `point`."""
+    """The cotangent of `inputs`, of one lane, that belongs to one of `point`. `qp` has the matrices of
+    the conditions' derivative there: second derivatives of the Lagrangian, first ones of dynamics and rows."""
 
     def back(lanes: int, in_lanes: Any, qp: LaneQP, point: Point, cotangent: Point, valid: Array) -> Residuals:
         point, cotangent, valid = spread(lanes, in_lanes[1:], (point, cotangent, valid))

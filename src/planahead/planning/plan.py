@@ -42,7 +42,8 @@ class Plan(eqx.Module):
     status: Int[Array, ""]
     """A `Status`: `Status(int(plan.status)).sentence` says it in words."""
     gradient_valid: Bool[Array, ""]
-    """Whether derivatives of this lane are those of a solution; where not, they are zero."""
+    """Whether derivatives of this lane are those of a solution, or of one step where the planner says so; where not,
+    they are zero."""
     iterations: Int[Array, ""]
     """Iterations of the planner (linearisations for which a QP was solved)."""
     residual: Float[Array, ""]

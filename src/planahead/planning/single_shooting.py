@@ -13,20 +13,24 @@ instead of 38); it grows with N³ where that grows with N. Unstable dynamics ove
     d       [N+1 nx] a displacement of every state, 0: the costates are the derivatives with respect to it
 """
 
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from planahead.planning import transcription
+from planahead.planning.elastic import violations
 from planahead.planning.plan import Guess, Multipliers, Plan
 from planahead.problem import Bounds, Problem, Slack, at_stage, map_stages, overrides, scan_stages, static
+from planahead.qp.types import price_of_violations
 
 
 class Shot(Problem):
-    """A problem with its initial state, as a function of its controls alone."""
+    """A problem with its initial state, as a function of its controls alone; abstract, since a problem's class says
+    which costs it has."""
 
     leaves: list[Any] = eqx.field(kw_only=True)
     """Of the problem: its values per stage are not those of this one's stages."""
@@ -65,25 +69,38 @@ class Shot(Problem):
         return jnp.ravel(map_stages(lambda stage: stage.control_guess(), self.problem))
 
     def constraints(self, x: Float[Array, " 1"], u: Float[Array, " controls"]) -> Float[Array, " rows"]:
-        """b - σ h of all rows but those of the controls; where there is no bound, -1, kept at any price."""
-        first = self.first_row()
-        if first is None:
-            return jnp.zeros(0, u.dtype)
+        """b - σ h of all rows but those of the controls; where there turns out to be no bound, -1."""
+        rows = self.rows()
         z = transcription.join(self.controls(u), self.states(u))
-        values = transcription.row_values(self.problem, z, transcription.general_size(self.problem))[:, first:]
-        bound = self._data().bound[:, :, first:]
+        values = transcription.row_values(self.problem, z, transcription.general_size(self.problem))
+        bound = self._data().bound[rows.node, rows.side, rows.row]
         exists = jnp.isfinite(bound)
-        beyond = jnp.where(exists, bound, 0.0) - jnp.stack([values, -values], 1)
-        return jnp.ravel(jnp.where(exists, beyond, -1.0))
+        signed = jnp.asarray(np.where(rows.side == 0, 1.0, -1.0), u.dtype) * values[rows.node, rows.row]
+        return jnp.where(exists, jnp.where(exists, bound, 0.0) - signed, -1.0)
 
     def constraint_slack(self) -> Slack | None:
-        first = self.first_row()
-        if first is None:
+        rows = self.rows()
+        if rows.row.size == 0:
             return None
         data = self._data()
-        exists = jnp.isfinite(data.bound[:, :, first:])
-        sides = (jnp.stack([price[:, first:]] * 2, 1) for price in (data.linear, data.quadratic))
-        return Slack(*(jnp.ravel(jnp.where(exists, side, 1.0)) for side in sides))
+        exists = jnp.isfinite(data.bound[rows.node, rows.side, rows.row])
+        prices = (price[rows.node, rows.row] for price in (data.linear, data.quadratic))
+        return Slack(*(jnp.where(exists, price, 1.0) for price in prices))
+
+    def rows(self) -> "Rows":
+        """The rows that become constraints: bounds of states that are not known to be infinite, and general rows."""
+        nu, nx, N = self.problem.control_size, self.problem.state_size, self.problem.horizon
+        inner, last = at_stage(self.problem, 0).state_bounds(), at_stage(self.problem, -1).terminal_bounds()
+        stage_rows, last_rows = transcription.constraint_sizes(self.problem)
+        found = []
+        for node in range(N + 1):
+            if node > 0:
+                bounds = last if node == N else inner
+                for side, value in enumerate((bounds.lower, bounds.upper)):
+                    found += [(node, side, nu + int(row)) for row in np.flatnonzero(_may_be_finite(value, nx))]
+            found += [(node, 1, nu + nx + row) for row in range(last_rows if node == N else stage_rows)]
+        node, side, row = np.array(found, int).reshape(-1, 3).T
+        return Rows(node, side, row)
 
     @property
     def trajectory_size(self) -> int:
@@ -108,12 +125,19 @@ class Shot(Problem):
         size = transcription.general_size(self.problem)
         return transcription.row_data(self.problem, size, self.state.dtype, pinned=False)
 
-    def first_row(self) -> int | None:
-        """The first row that becomes a constraint: of the states where they have bounds, else of the general ones."""
-        nu, nx = self.problem.control_size, self.problem.state_size
-        if overrides(self.problem, "state_bounds") or overrides(self.problem, "terminal_bounds"):
-            return nu
-        return nu + nx if transcription.general_size(self.problem) else None
+
+class Rows(NamedTuple):
+    """Indices of rows of the whole problem."""
+
+    node: np.ndarray
+    side: np.ndarray
+    row: np.ndarray
+
+
+def _may_be_finite(bound: Any, size: int) -> np.ndarray:
+    """Which entries of a bound are not known to be infinite while a program is traced."""
+    known = not isinstance(bound, jax.Array)
+    return np.broadcast_to(np.isfinite(np.asarray(bound, float)) if known else True, size)
 
 
 @final
@@ -165,10 +189,16 @@ def whole_plan(problem: Problem, state: Float[Array, " nx"], found: Plan) -> Pla
     N, general = problem.horizon, transcription.general_size(problem)
     stage_rows, last_rows = transcription.constraint_sizes(problem)
     U = found.controls[0]
-    first = current.first_row()
+    which = current.rows()
+    data = transcription.row_data(problem, general, U.dtype, pinned=False)
+    exists = jnp.isfinite(data.bound[which.node, which.side, which.row])
     rows = jnp.zeros((N + 1, 2, nx + general), U.dtype)
-    if first is not None:
-        rows = rows.at[:, :, first - nu :].set(found.multipliers.constraints.reshape(N + 1, 2, -1))
+    rows = rows.at[which.node, which.side, which.row - nu].set(jnp.where(exists, found.multipliers.constraints[0], 0.0))
+
+    # Of the violations as they are: those of rows that turned out not to exist have a price inside the solve.
+    z = transcription.join(current.controls(U), current.states(U))
+    violated = violations(data.bound, transcription.row_values(problem, z, general))
+    cost = transcription.objective(problem, z) + price_of_violations(data.linear, data.quadratic, violated)
 
     def lagrangian(displacement: Array) -> Array:
         z = transcription.join(current.controls(U), current.states(U, displacement))
@@ -178,7 +208,7 @@ def whole_plan(problem: Problem, state: Float[Array, " nx"], found: Plan) -> Pla
     return Plan(
         states=current.states(U),
         controls=current.controls(U),
-        cost=found.cost,
+        cost=cost,
         status=found.status,
         gradient_valid=found.gradient_valid,
         iterations=found.iterations,

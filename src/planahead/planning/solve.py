@@ -16,6 +16,7 @@ from planahead.planning.plan import Guess, Multipliers, Plan
 from planahead.planning.single_shooting import shot, shot_guess, whole_plan
 from planahead.planning.sqp import SQP
 from planahead.planning.step import step
+from planahead.planning.taylor import check_squares
 from planahead.problem import Problem
 from planahead.qp import Status
 from planahead.qp.derivatives import where_valid
@@ -74,7 +75,7 @@ def value(
     """V(state): the optimal cost from `state`, to be minimised; NaN, with a zero gradient, where the solve failed.
 
     Its derivative is the partial derivative of the Lagrangian (envelope theorem), which needs no factorisation. That
-    holds at an exact solution, so the planner's `tau` is not used here.
+    holds at an exact solution, so the planner's `tau` and `derivative` are not used here.
 
     >>> import jax, jax.numpy as jnp
     >>> import planahead as pa
@@ -121,6 +122,11 @@ def _solve(problem: Problem, state: Array, control: Array | None, guess: Guess |
 def _value(problem, state, action, guess, planner: SQP) -> Float[Array, ""]:
     inputs, rebuild, guess = _prepare(problem, state, action, guess)
     planner = dataclasses.replace(planner, tau=None)
+    if planner.shooting == "single":
+        _check_free(action)
+        start = None if guess is None else shot_guess(guess)
+        current = shot(rebuild(inputs.leaves), inputs.state)
+        return _value(current, jnp.zeros(1), None, start, dataclasses.replace(planner, shooting="multiple"))
     answer = solution(planner, rebuild, jax.lax.stop_gradient(inputs), guess)
     inputs = where_valid(answer.status == Status.SOLVED, inputs)
     current = rebuild(inputs.leaves)
@@ -140,17 +146,23 @@ def _value(problem, state, action, guess, planner: SQP) -> Float[Array, ""]:
 
 @eqx.filter_jit
 def _solve_shot(problem: Problem, state: Array, control: Array | None, guess: Guess | Plan | None, planner: SQP):
+    _check_free(control)
+    inputs, rebuild, guess = _prepare(problem, state, None, guess)
+    start = None if guess is None else shot_guess(guess)
+    current = rebuild(inputs.leaves)
+    if planner.derivative == "step":
+        check_squares(current)  # a shot would name itself, which nobody wrote
+    found = _solve(shot(current, inputs.state), jnp.zeros(1), None, start, planner)
+    given = where_valid(found.gradient_valid, inputs)
+    return whole_plan(rebuild(given.leaves), given.state, found)
+
+
+def _check_free(control: Array | None) -> None:
     if control is not None:
         raise ValueError(
             "a pinned control needs a stage of its own, and SQP(shooting='single') has one for all controls; use "
             "shooting='multiple'."
         )
-    inputs, rebuild, guess = _prepare(problem, state, None, guess)
-    start = None if guess is None else shot_guess(guess)
-    current = rebuild(inputs.leaves)
-    found = _solve(shot(current, inputs.state), jnp.zeros(1), None, start, planner)
-    given = where_valid(found.gradient_valid, inputs)
-    return whole_plan(rebuild(given.leaves), given.state, found)
 
 
 def _arrays(problem: Any, state: Any, control: Any, guess: Any, planner: Any) -> tuple[Array, Array | None, Any]:

@@ -65,7 +65,7 @@ class SQP(eqx.Module):
 
     derivative: Literal["solution", "step"] = eqx.field(static=True, default="solution")
     """Whose derivative a plan has: that of the conditions of a solution at the point reached, or that of one full
-    Gauss-Newton step from the guess as it is (`step.py`), which takes no second derivatives of the problem."""
+    Gauss-Newton step from the guess as it is (`step.py`), which takes no second derivatives by states and controls."""
     shooting: Literal["multiple", "single"] = eqx.field(static=True, default="multiple")
     """What is found: states and controls of all stages, or the controls alone, for horizons of a few steps; see
     `single_shooting.py`."""
@@ -96,7 +96,7 @@ class SQP(eqx.Module):
     @classmethod
     def real_time(cls, *, iterations: int = 1, gradient_tolerance: float = jnp.inf, **settings: Any) -> "SQP":
         """One full step from the guess. Derivatives are those of the conditions at the point reached, however close
-        that is."""
+        that is, or with `derivative="step"` those of the step itself."""
         return cls(
             iterations=iterations, globalisation=FullStep(), gradient_tolerance=float(gradient_tolerance), **settings
         )

@@ -4,7 +4,7 @@ r"""One Gauss-Newton iteration as a differentiable function: a plan that is not 
 
 Its derivative is that of this very map, the guess held: by the implicit function theorem for the quadratic program,
 which is a planning problem of its own (`taylor.py`). The program's matrices of the forward pass serve the adjoint, so
-nothing is linearised twice, and no second derivative of the problem is taken.
+nothing is linearised twice, and no second derivative by states and controls is taken.
 
 How far z is from a solution is found by linearising there once more; a program that does not ask does not pay.
 """

@@ -83,12 +83,18 @@ class GaussianPolicy(Policy):
         hidden: Sequence[int] = HIDDEN,
         log_std: float = INITIAL_LOG_STD,
     ):
+        if noise not in ("parameters", "action"):
+            raise ValueError(f"noise='{noise}'; exploration enters at 'parameters' or at the 'action'")
         if noise == "parameters" and steering is None:
             raise ValueError("noise='parameters' is noise at the parameters of a planner; without one use 'action'")
+        if steering is None and residual:
+            raise ValueError("residual=True is an offset from the parameters of a planner; without one leave it out")
+        if steering is not None and start is not None:
+            raise ValueError("start is the first action of a network without a planner; with one use residual=True")
         outputs = box.size if steering is None else steering.space.size
         drawn = box.size if noise == "action" else outputs
         network = Network((1.0,) * len(observation_scale), outputs, hidden=hidden, last_gain=POLICY_GAIN, key=key)
-        if steering is None and start is not None:
+        if start is not None:
             network = eqx.tree_at(lambda network: network.layers[-1].bias, network, start)
         self.network = network
         self.normaliser = Normaliser.blank(observation_scale)
@@ -139,7 +145,12 @@ class GaussianPolicy(Policy):
         self, observation: Float[Array, " observation"], memory: Any = None, key: PRNGKeyArray | None = None
     ) -> Decision:
         at = self.locate(observation, memory)
-        return self.act(observation, at.mean if key is None else self.draw(at.mean, key), at, memory)
+        if key is not None:
+            return self.act(observation, self.draw(at.mean, key), at, memory)
+        if at.decision is not None:
+            return at.decision
+        decision = self.act(observation, at.mean, at, memory)
+        return eqx.tree_at(lambda d: d.log_probability, decision, jnp.zeros_like(decision.log_probability))
 
     def draw(self, mean: Float[Array, " drawn"], key: PRNGKeyArray) -> Float[Array, " drawn"]:
         """A sample around `mean`."""

@@ -9,6 +9,7 @@ variances", 1979.
 from collections.abc import Sequence
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -40,11 +41,14 @@ class Normaliser(eqx.Module):
         return jnp.clip((x - self.mean) / scale, -CLIP, CLIP)
 
     def updated(self, new: Float[Array, "m n"]) -> "Normaliser":
-        """With the rows of `new` seen too."""
-        size = new.shape[0]
-        total = self.count + size
-        mean = jnp.mean(new, axis=0)
-        apart = mean - self.mean
-        spread = self.count * self.variance + size * jnp.var(new, axis=0)
+        """With the rows of `new` seen too, but for those that hold what is no finite number."""
+        usable = jnp.all(jnp.isfinite(new), axis=1)[:, None]
+        new = jnp.where(usable, new, 0.0)
+        size = jnp.sum(usable, dtype=new.dtype)
+        total = jnp.maximum(self.count + size, 1.0)
+        mean = jnp.sum(new, axis=0) / jnp.maximum(size, 1.0)
+        apart = jnp.where(size > 0, mean - self.mean, 0.0)
+        spread = self.count * self.variance + jnp.sum(jnp.where(usable, (new - mean[None]) ** 2, 0.0), axis=0)
         variance = (spread + apart**2 * self.count * size / total) / total
-        return Normaliser(self.mean + apart * size / total, variance, total)
+        seen = Normaliser(self.mean + apart * size / total, variance, total)
+        return jax.tree.map(lambda new, old: jnp.where(size > 0, new, old), seen, self)

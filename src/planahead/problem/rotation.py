@@ -1,7 +1,7 @@
 r"""Rotations as unit quaternions, w first: from the body's frame to the world's.
 
     product     p ⊗ q                                 first q, then p
-    rotate      v ↦ q ⊗ (0, v) ⊗ q*                   body to world
+    matrix      v ↦ R(q) v                            body to world
     turned      q ⊗ exp(½ h ω)                        exact for a body rate ω held for a time h
 
 exp(½ h ω) = (cos θ, sin θ / θ · ½ h ω) with θ = ½ h |ω|. Both factors are smooth functions of θ², which is how they are

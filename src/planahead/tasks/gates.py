@@ -13,8 +13,8 @@ gate's plane forwards where
 A gate is x, y, z [m], yaw and pitch [rad] of n, which points down at a pitch of 90°. Tracks are rows of these, angles
 in degrees. "split-s" is SplitS.yaml of agile_flight (https://github.com/uzh-rpg/agile_flight), "split-s-real" its
 real_track.yaml, and "split-s-cpc" has the waypoints of P. Foehn et al., "Time-optimal planning for quadrotor waypoint
-flight", 2021. In all three the fourth and the fifth gate are one above the other and face opposite ways: the figure
-that gives the track its name.
+flight", 2021, with the directions that TOGT gives them. In all three the fourth and the fifth gate are one above the
+other and face opposite ways: the figure that gives the track its name.
 """
 
 import math

@@ -33,6 +33,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from planahead.problem import static
@@ -81,9 +82,13 @@ class Quadrotor(eqx.Module):
 
     @abc.abstractmethod
     def fly(
-        self, x: Float[Array, " nx"], command: Float[Array, " 4"], force: Float[Array, " 3"]
+        self,
+        x: Float[Array, " nx"],
+        command: Float[Array, " 4"],
+        force: Float[Array, " 3"],
+        time_step: float = TIME_STEP,
     ) -> Float[Array, " nx"]:
-        """The state after `TIME_STEP` under a command, a force [N] of the wind acting."""
+        """The state after `time_step` [s] under a command, a force [N] of the wind acting."""
 
     def randomised(self, draw: Float[Array, " draws"], spread: "Randomisation") -> "Quadrotor":
         """Another quadrotor of the same kind: parameters scaled by 1 + spread · draw, draw ∈ [-1, 1]."""
@@ -107,6 +112,13 @@ class Randomisation(eqx.Module):
 
     def __check_init__(self):
         check_constants(self)
+        for name in RANDOMISED:
+            spread = getattr(self, f"{name}_spread")
+            if not isinstance(spread, Tracer) and not np.all((spread >= 0) & (spread < 1)):
+                raise ValueError(
+                    f"Randomisation got {name}_spread={spread}; a share from 0 to below 1 was expected, so that what "
+                    "is drawn stays positive."
+                )
 
 
 @final
@@ -131,13 +143,17 @@ class Nominal(Quadrotor):
         return jnp.concatenate([position, attitude, velocity])
 
     def fly(
-        self, x: Float[Array, " 10"], command: Float[Array, " 4"], force: Float[Array, " 3"]
+        self,
+        x: Float[Array, " 10"],
+        command: Float[Array, " 4"],
+        force: Float[Array, " 3"],
+        time_step: float = TIME_STEP,
     ) -> Float[Array, " 10"]:
         p, q, v = x[:3], x[3:7], x[7:]
         thrust, rates = self.thrust_scale * command[0], self.rate_scale * command[1:]
         a = (thrust * body_z(q) + force) / self.mass - jnp.array([0.0, 0.0, GRAVITY])
-        q = normalised(turned(q, rates, TIME_STEP))
-        return jnp.concatenate([p + TIME_STEP * v + 0.5 * TIME_STEP**2 * a, q, v + TIME_STEP * a])
+        q = normalised(turned(q, rates, time_step))
+        return jnp.concatenate([p + time_step * v + 0.5 * time_step**2 * a, q, v + time_step * a])
 
 
 @final
@@ -159,6 +175,11 @@ class Realistic(Quadrotor):
     state_size: int = static(21)
     substeps: int = static(4)
 
+    def __check_init__(self):
+        if not isinstance(self.delay, Tracer) and not np.all((self.delay >= 0) & (self.delay <= TIME_STEP)):
+            if not np.isnan(np.asarray(self.delay)).any():
+                raise ValueError(f"Realistic got delay={self.delay}; expected 0 to {TIME_STEP} s, one step.")
+
     def at(
         self, position: Float[Array, " 3"], attitude: Float[Array, " 4"], velocity: Float[Array, " 3"]
     ) -> Float[Array, " 21"]:
@@ -168,10 +189,14 @@ class Realistic(Quadrotor):
         return jnp.concatenate([position, attitude, velocity, jnp.zeros(3), speeds, hover])
 
     def fly(
-        self, x: Float[Array, " 21"], command: Float[Array, " 4"], force: Float[Array, " 3"]
+        self,
+        x: Float[Array, " 21"],
+        command: Float[Array, " 4"],
+        force: Float[Array, " 3"],
+        time_step: float = TIME_STEP,
     ) -> Float[Array, " 21"]:
         body, before = x[:17], x[17:]
-        h = TIME_STEP / self.substeps
+        h = time_step / self.substeps
 
         def substep(body: Array, number: Array) -> tuple[Array, None]:
             late = jnp.clip((self.delay - number * h) / h, 0.0, 1.0)  # share of the substep before the delay is over

@@ -1,6 +1,6 @@
 r"""Fly a quadrotor through gates, as fast as it can.
 
-The progress towards the next gate is rewarded, and what ends a race is not to hit it:
+Progress towards the next gate is rewarded; hitting its frame ends the race:
 
     r = |c - p| - |c - p⁺| - 0.01 |ω_c| + 10 [passed] - 10 [crashed]            c: centre of the next gate
 
@@ -12,7 +12,7 @@ The planner's model is the nominal quadrotor, whatever flies. It looks a few ste
 the weights q and slopes p of its cost, for every stage anew:
 
     Σ_k ½ yᵀ diag(q_k) y + p_kᵀ y,      y = (state at stage k + 1, control at stage k) in units of `STATE_SCALE` and
-                                         `CONTROL_SCALE`, the position relative to the next gate
+                                         `CONTROL_SCALE`, from the next gate's centre and from hovering
 
 Reference: A. Romero, Y. Song, D. Scaramuzza, "Actor-critic model predictive control", ICRA 2024, and its extended
 version, arXiv 2306.09852, 2025; observation and reward are theirs, the track's geometry see `gates.py`.
@@ -25,6 +25,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from planahead.problem import Bounds, Problem, parameter, static
@@ -66,7 +67,7 @@ CONTROL_SCALE = (THRUST_LIMIT, *RATE_LIMIT)
 START_SPREAD = 0.5  # m
 PASSED, CRASHED = 10.0, 10.0
 _RUN_UP = 5.0  # m, of the start on the grid before the first gate
-_MARGIN = 6.0  # m, of the arena around the gates
+_MARGIN = 8.0  # m, of the arena around the gates
 
 
 class RaceState(eqx.Module):
@@ -102,7 +103,8 @@ class Race(Environment[RaceState]):
     Success: a lap is complete, or a track that is no loop at its end, and nothing has been hit.
     Violation: a crash, or a speed above `speed_limit`.
     Start: with `starts="grid"` at rest, 5 m before the first gate, position within ±`start_spread` (0.5 m) of it in
-        every coordinate; with "anywhere" before any gate or behind the one before it, as fast as 8 m/s, as well.
+        every coordinate; with "anywhere" as well, but before any gate or behind the one before it, flying on as fast as
+        8 m/s. All starts are 0.4 m or more inside the arena.
 
     >>> import jax, jax.numpy as jnp
     >>> race = Race.on("split-s", start_spread=0.0)
@@ -147,9 +149,26 @@ class Race(Environment[RaceState]):
     """Whether the first gate follows the last."""
     starts: Starts = static("grid")
 
+    def __check_init__(self):
+        check_choice(self, "starts", self.starts, Starts)
+        if self.gates.ndim != 2 or self.gates.shape[0] < 1 or self.gates.shape[1] != 5:
+            if not np.isnan(np.asarray(self.gates)).any():  # a number that is none has its own message
+                raise ValueError(
+                    f"Race got gates of shape {self.gates.shape}; rows of x, y, z [m], yaw and pitch [rad] were "
+                    "expected, one at least, as Race.on(track) makes them."
+                )
+        if not isinstance(self.clearance, Tracer) and not np.all(2 * self.clearance < self.opening):
+            raise ValueError(
+                f"Race got clearance={self.clearance} and opening={self.opening}; nothing passes a gate unless the "
+                "clearance is less than half the opening."
+            )
+
     @classmethod
     def on(cls, track: Track, **fields: Any) -> "Race":
-        """A race on a track by name, its start and its arena fitted to it."""
+        """A race on a track by name, its start and its arena fitted to it. **Raises** `ValueError` for an unknown
+        name."""
+        if track not in TRACKS:
+            raise ValueError(f"there is no track '{track}'; the known ones are: {', '.join(TRACKS)}.")
         rows = np.array(TRACKS[track])
         rows[:, 3:] = np.radians(rows[:, 3:])
         first = jnp.asarray(rows[0])
@@ -165,20 +184,19 @@ class Race(Environment[RaceState]):
 
     def reset(self, key: PRNGKeyArray) -> RaceState:
         choice, place, run, offset, draw = jax.random.split(key, 5)
-        gate, speed, heading = jnp.zeros((), jnp.int32), 0.0, frame_of(self.gates[0]).normal
+        gate, speed, faced = jnp.zeros((), jnp.int32), 0.0, self.gates[0]
         position = self.start
         if self.starts == "anywhere":
             gate = jax.random.randint(choice, (), 0, len(self.gates))
             before = jnp.maximum(gate - 1, 0) if not self.loop else (gate - 1) % len(self.gates)
-            heading, behind = frame_of(self.gates[gate]).normal, frame_of(self.gates[before]).normal
-            ahead = self.gates[gate, :3] - heading * jax.random.uniform(place, minval=1.0, maxval=3.0)
-            left = self.gates[before, :3] + 0.3 * behind
             near = jax.random.bernoulli(jax.random.fold_in(choice, 1)) | (gate == before)
-            position = jnp.where(near, ahead, left)
+            faced = jnp.where(near, self.gates[gate], self.gates[before])
+            run_up = jax.random.uniform(place, minval=1.0, maxval=3.0)
+            position = faced[:3] + jnp.where(near, -run_up, 0.3) * frame_of(faced).normal
             speed = 8.0 * jax.random.uniform(run)
         position += self.start_spread * jax.random.uniform(offset, (3,), minval=-1.0, maxval=1.0)
         position = jnp.clip(position, self.arena_low + 0.4, self.arena_high - 0.4)
-        attitude = from_yaw(self.gates[gate, 3])
+        heading, attitude = frame_of(faced).normal, from_yaw(faced[3])
         draws = jax.random.uniform(draw, (len(RANDOMISED) + 1,), minval=-1.0, maxval=1.0)
         vehicle = self.vehicle.randomised(draws, self.randomisation)
         zero, never = jnp.zeros((), jnp.int32), -jnp.ones(())
@@ -196,18 +214,21 @@ class Race(Environment[RaceState]):
 
     def step(self, state: RaceState, action: Float[Array, " 4"], key: PRNGKeyArray) -> Transition[RaceState]:
         del key
-        command = jnp.clip(action, jnp.asarray(COMMAND_LOW), jnp.asarray(COMMAND_HIGH))
+        command = jnp.clip(action, jnp.asarray(self.action_low), jnp.asarray(self.action_high))
         before = state.x[:3]
-        time = state.step * TIME_STEP
+        time = state.step * self.time_step
         force = self.wind.force(before, time, jnp.pi * state.draw[-1])
-        x = self.vehicle.randomised(state.draw, self.randomisation).fly(state.x, command, force)
+        x = self.vehicle.randomised(state.draw, self.randomisation).fly(state.x, command, force, self.time_step)
         gate, after = self.gates[state.gate], x[:3]
-        met = crossing(gate, before, after, 0.5 * self.opening - self.clearance, 0.5 * self.frame)
-        crashed = met.hit | jnp.any((after < self.arena_low) | (after > self.arena_high))
-        progress = jnp.linalg.norm(gate[:3] - before) - jnp.linalg.norm(gate[:3] - after)
-        reward = progress - self.rate_price * jnp.linalg.norm(command[1:]) + PASSED * met.passed - CRASHED * crashed
+        half, reach = 0.5 * self.opening - self.clearance, 0.5 * self.frame + self.clearance
+        met = crossing(gate, before, after, half, reach)
+        inside = jnp.all((after >= self.arena_low) & (after <= self.arena_high)) & jnp.all(jnp.isfinite(x))
+        crashed = met.hit | ~inside
+        progress = _length(gate[:3] - before) - _length(gate[:3] - after)
+        earned = progress - self.rate_price * _length(command[1:]) + PASSED * met.passed
+        reward = jnp.where(jnp.isfinite(earned), earned, 0.0) - CRASHED * crashed
 
-        now = time + met.share * TIME_STEP
+        now = time + met.share * self.time_step
         at_line = met.passed & (state.gate == 0)
         moved = RaceState(
             x=x,
@@ -227,7 +248,7 @@ class Race(Environment[RaceState]):
             terminated=terminated,
             truncated=(moved.step >= self.episode_steps) & ~terminated,
             info=StepInfo(
-                violation=crashed | (jnp.linalg.norm(x[7:10]) > self.speed_limit),
+                violation=crashed | (_length(x[7:10]) > self.speed_limit),
                 success=((moved.lap > 0) if self.loop else finished) & ~crashed,
             ),
         )
@@ -237,22 +258,25 @@ class Race(Environment[RaceState]):
         return jnp.where(gate == last, 0 if self.loop else last, gate + 1)
 
     def draw(self, axes: "Axes", state: RaceState, *, alpha: float = 1.0) -> None:
-        """The track from above, gates as bars with the direction of passage, the quadrotor with its velocity."""
-        for row in np.asarray(self.gates):
-            normal, tangent, _ = (np.asarray(axis) for axis in frame_of(jnp.asarray(row)))
-            ends = np.stack([row[:3] - tangent * float(self.opening) / 2, row[:3] + tangent * float(self.opening) / 2])
-            axes.plot(ends[:, 0], ends[:, 1], color="tab:orange", linewidth=2.5, solid_capstyle="butt", zorder=2)
+        """The track from above, or from the side where it is a column; gates with the direction of passage, the
+        quadrotor with its velocity."""
+        extent = np.ptp(np.asarray(self.gates)[:, :3], axis=0)
+        seen = [0, 2] if extent[2] > extent[1] else [0, 1]
+        for gate in self.gates:
+            corners, normal = np.asarray(corners_of(gate, 0.5 * self.opening)), np.asarray(frame_of(gate).normal)
+            around = np.concatenate([corners, corners[:1]])[:, seen]
+            axes.plot(*around.T, color="tab:orange", linewidth=2.5, zorder=2)
+            (x, y), (right, up) = np.asarray(gate)[seen].tolist(), normal[seen].tolist()
             arrow = {"arrowstyle": "->", "color": "tab:orange"}
-            axes.annotate(
-                "", (row[0] + 0.8 * normal[0], row[1] + 0.8 * normal[1]), (row[0], row[1]), arrowprops=arrow, zorder=2
-            )
-        x, y, along, across = np.asarray(state.x)[[0, 1, 7, 8]].tolist()
-        if math.hypot(along, across) > 0.5:
+            axes.annotate("", (x + 1.5 * right, y + 1.5 * up), (x, y), arrowprops=arrow, zorder=2)
+        (x, y), (right, up) = (np.asarray(state.x)[start:][seen].tolist() for start in (0, 7))
+        if math.hypot(right, up) > 0.5:
             arrow = {"arrowstyle": "-|>", "color": "tab:blue", "alpha": alpha}
-            axes.annotate("", (x + 0.15 * along, y + 0.15 * across), (x, y), arrowprops=arrow)
+            axes.annotate("", (x + 0.15 * right, y + 0.15 * up), (x, y), arrowprops=arrow)
         axes.plot([x], [y], marker="o", markersize=5, color="tab:blue", alpha=alpha, zorder=3)
-        low, high = np.asarray(self.arena_low), np.asarray(self.arena_high)
-        axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal", xlabel="x [m]", ylabel="y [m]")
+        low, high = np.asarray(self.arena_low)[seen], np.asarray(self.arena_high)[seen]
+        axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
+        axes.set(xlabel="x [m]", ylabel="yz"[seen[1] - 1] + " [m]")
 
 
 @final
@@ -278,7 +302,7 @@ class RaceProblem(Problem):
         check_constants(self)
 
     def dynamics(self, x: Float[Array, " 10"], u: Float[Array, " 4"]) -> Float[Array, " 10"]:
-        return Nominal(mass=self.mass).fly(x, u, jnp.zeros(3))
+        return Nominal(mass=self.mass).fly(x, u, jnp.zeros(3), self.time_step)
 
     def stage_residual(self, x: Float[Array, " 10"], u: Float[Array, " 4"]) -> Float[Array, " 14"]:
         control = (u - self.control_guess()) / jnp.array(CONTROL_SCALE)
@@ -296,6 +320,13 @@ class RaceProblem(Problem):
         return Bounds(jnp.array(COMMAND_LOW), jnp.array(COMMAND_HIGH))
 
 
+def _length(v: Float[Array, " n"]) -> Float[Array, ""]:
+    """|v|, with the derivative 0 where v is."""
+    square = jnp.sum(v * v)
+    moves = square > 0
+    return jnp.where(moves, jnp.sqrt(jnp.where(moves, square, 1.0)), 0.0)
+
+
 def _residual(weight: Float[Array, " n"], slope: Float[Array, " n"], y: Float[Array, " n"]) -> Float[Array, " n"]:
     """r with ½ rᵀr = ½ yᵀ diag(weight) y + slopeᵀ y + a constant."""
     root = jnp.sqrt(weight)
@@ -308,7 +339,8 @@ class RaceTask(Task[Race, RaceProblem]):
 
     **Arguments:**
 
-    - `environment`, `problem`: replace the defaults.
+    - `environment`, `problem`: replace the defaults; `track`, `plant` and `starts` are for a world that is not given,
+      `horizon` is for a problem that is not.
     - `track`: of `gates.TRACKS`.
     - `plant`: `"nominal"` is what the planner believes; `"realistic"` has rotors with a lag, a rate loop, drag, delay.
     - `starts`: `"grid"`, or `"anywhere"` to train from all over the track.

@@ -44,7 +44,7 @@ class Diagnose(Command):
         from planahead.experiments import figures
         from planahead.experiments.diagnosis import diagnose
         from planahead.experiments.diagnosis_figure import diagnosis_figure
-        from planahead.experiments.errors import at_least
+        from planahead.experiments.errors import UserError, at_least
         from planahead.experiments.experiment import Experiment, Stream, make_known_task, stream_key
         from planahead.experiments.files import make_folder, write_text
         from planahead.experiments.progress import percent
@@ -70,7 +70,11 @@ class Diagnose(Command):
             title, whose = f"{self.subject}, the planner as it comes", "the planner's own"
         out = self.out or (run.path if run.path.is_dir() else pathlib.Path(f"diagnosis-{self.subject}"))
         console.print(f"planning from {self.states} visited states …", style="dim")
-        assert isinstance(policy, StochasticPolicy)
+        if not isinstance(policy, StochasticPolicy):
+            raise UserError(
+                f"«{self.subject}» has a {type(policy).__name__}, whose plans diagnose does not know; give a task, or "
+                "a run of an algorithm that plans (sac-zop, sac-fop, sac-foa, td3-zop, td3-fop)."
+            )
         found = diagnose(task, policy, stream_key(self.seed, Stream.EVALUATION), self.states, self.samples, critic)
 
         environment, summary = task.environment, found.summary()
