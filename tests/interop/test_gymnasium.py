@@ -1,5 +1,6 @@
 """Tasks behind Gymnasium's interface."""
 
+import equinox as eqx
 import gymnasium
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,10 @@ from planahead.tasks import CartPoleTask, make_task, task_names
 from planahead.tasks.names import gymnasium_name
 
 register_gymnasium()
-every_task = pytest.mark.parametrize("task", task_names())
+every_task = pytest.mark.parametrize(
+    "task", [name for name in task_names() if name == "race-split-s" or not name.startswith("race")]
+)
+"""Every class of tasks: races differ in their gates alone, and their episodes are long."""
 
 
 # Recommendations that the tasks depart from on purpose: physical units, and no bound where there is none.
@@ -23,6 +27,12 @@ every_task = pytest.mark.parametrize("task", task_names())
 @every_task
 def test_gymnasiums_own_checks_pass(task):
     check_env(gymnasium.make(gymnasium_name(task)).unwrapped)
+
+
+def quiet_action(task, step):
+    """Next to doing nothing, which for a quadrotor is hovering: no episode ends before its time."""
+    rest = np.asarray(make_task(task).problem.control_guess())
+    return (rest + 0.1 * np.sin(step)).astype(np.float32)
 
 
 def test_the_names_are_those_of_the_environments():
@@ -40,9 +50,10 @@ def test_an_episode_is_that_of_the_pure_environment(task):
     assert info == {} and observation.dtype == np.float32
     key = jax.random.key(0)  # The worlds and their undisturbed starts use no randomness.
     state, ended, truncated, step = world.reset(key), False, False, 0
+    pure_step = eqx.filter_jit(type(world).step)
     while not ended:
-        action = np.full(world.action_size, 0.1 * np.sin(step), np.float32)
-        expected = world.step(state, jnp.asarray(action), key)
+        action = quiet_action(task, step)
+        expected = pure_step(world, state, jnp.asarray(action), key)
         observation, reward, terminated, truncated, info = env.step(action)
         np.testing.assert_allclose(observation, expected.observation, rtol=1e-5, atol=1e-5)
         assert reward == pytest.approx(float(expected.reward), rel=1e-5, abs=1e-6)
@@ -75,7 +86,7 @@ def test_worlds_that_step_together_match_worlds_that_step_alone(task):
     np.testing.assert_allclose(together.reset(seed=5)[0], alone.reset(seed=5)[0], rtol=1e-6)
     ends = 0
     for step in range(world.episode_steps + 5):
-        action = np.full((3, world.action_size), 0.1 * np.sin(step), np.float32)
+        action = np.tile(quiet_action(task, step), (3, 1))
         *left, left_info = together.step(action)
         *right, right_info = alone.step(action)
         for ours, theirs in zip(left, right, strict=True):
