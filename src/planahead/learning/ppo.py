@@ -6,7 +6,8 @@ r"""Proximal policy optimisation: act for a while, then take a few careful steps
 
 Advantages are normalised within a minibatch. Rewards are divided by the running standard deviation of the discounted
 return, and observations by theirs (`Normaliser`); both statistics move once per rollout and are part of the state. The
-gradient steps of a rollout end where the policy has moved by more than 1.5 `target_kl`.
+gradient steps of a rollout end where the policy is found to have moved by more than 1.5 `target_kl`; the step of the
+minibatch that shows it is still taken.
 
     preset    policy                                  noise at
     ac-mlp    a network                               the action
@@ -35,7 +36,7 @@ from planahead.policies.normaliser import Normaliser
 from planahead.tasks import Task
 
 _KL_MARGIN = 1.5
-"""How far beyond `target_kl` the policy may move before its steps end (as in Stable-Baselines3)."""
+"""How far beyond `target_kl` the policy may move before its steps end (the factor is that of Stable-Baselines3)."""
 
 
 class Seen(eqx.Module):
@@ -276,18 +277,12 @@ class PPO(Learner[PPOState]):
                 step = jax.tree.map(lambda leaf: rate * leaf, step)
                 return eqx.apply_updates(trained, step), moments, sums
 
-            def attempt(trained: Trained, moments: PyTree):
-                moved = move(trained, moments)
-                if self.target_kl is None:
-                    return *moved, jnp.array(True)
-                near = moved[2].kl <= _KL_MARGIN * self.target_kl
-                kept = jax.tree.map(lambda new, old: jnp.where(near, new, old), moved, (trained, moments, nothing))
-                return *kept, near
-
             def stay(trained: Trained, moments: PyTree):
-                return trained, moments, nothing, jnp.array(False)
+                return trained, moments, nothing
 
-            trained, moments, sums, going_on = jax.lax.cond(going_on, attempt, stay, trained, moments)
+            trained, moments, sums = jax.lax.cond(going_on, move, stay, trained, moments)
+            if self.target_kl is not None:
+                going_on = going_on & (sums.kl <= _KL_MARGIN * self.target_kl)
             return (trained, moments, going_on), sums
 
         orders = jax.vmap(lambda key: jax.random.permutation(key, rows))(jax.random.split(key, self.epochs))
