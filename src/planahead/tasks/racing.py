@@ -157,7 +157,7 @@ class Race(Environment[RaceState]):
                     f"Race got gates of shape {self.gates.shape}; rows of x, y, z [m], yaw and pitch [rad] were "
                     "expected, one at least, as Race.on(track) makes them."
                 )
-        if not isinstance(self.clearance, Tracer) and not np.all(2 * self.clearance < self.opening):
+        if not isinstance(self.clearance, Tracer) and np.any(2 * self.clearance >= self.opening):
             raise ValueError(
                 f"Race got clearance={self.clearance} and opening={self.opening}; nothing passes a gate unless the "
                 "clearance is less than half the opening."

@@ -10,7 +10,7 @@ from planahead.tasks.task import Task
 
 
 def task_names() -> tuple[str, ...]:
-    """The names that `make_task` knows, sorted.
+    r"""The names that `make_task` knows, sorted.
 
     >>> print(*task_names(), sep="\n")
     cartpole
