@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from planahead.experiments.bench import definition, report, results, running, summary, tuned_planner
-from planahead.experiments.bench.definition import Benchmark, Cell, Conditions, Entry
+from planahead.experiments.bench import definition, outcomes, report, results, running, summary, tuned_planner
+from planahead.experiments.bench.definition import Benchmark, Cell, Conditions, Entry, World
 from planahead.experiments.bench.results import CURVE, Result
 from planahead.experiments.errors import UserError
+from planahead.experiments.evaluation import Evaluation
 from planahead.experiments.lock import InUse, locked
 from planahead.experiments.run_directory import RunDirectory
 from planahead.experiments.training import train
@@ -33,6 +34,11 @@ RESULT = Result(
 )  # fmt: skip
 CONDITIONS = Conditions(steps=600, validate_every=200, validation_episodes=3, episodes=4)
 CONSOLE = Console(quiet=True)
+EVALUATION = Evaluation(
+    start_spread=0.1, returns=np.array([1.0, 2.0, 4.0]), lengths=np.array([5, 6, 7]),
+    success=np.array([True, True, False]), terminated=np.array([False, True, True]), violations=np.array([0, 0, 1]),
+    failed=np.array([0, 0, 2]), outcomes={"lap [s]": np.array([5.0, 6.0, np.nan])},
+)  # fmt: skip
 
 
 def curve(*success: float, step: int = 4) -> list[dict[str, float]]:
@@ -67,11 +73,59 @@ class TestCells:
         assert cell.settings.learner_options() == {"batch_size": 64, "residual": True, "prior_weight": 0.1}
         assert cell.settings.task_arguments() == {"interface": "stage"}
 
+    def test_a_task_is_spelt_in_one_way_and_brings_its_options(self):
+        first, second = (
+            World.parse(f"race-split-s+{tail}") for tail in ("horizon=5+plant=realistic", "plant=realistic+horizon=5")
+        )
+        assert first == second and str(first) == "race-split-s+horizon=5+plant=realistic"
+        cell = Cell(str(first), Entry("ac-mpc"), "stage", 1, Conditions(steps=9, options=("anneal_steps={steps}",)))
+        assert cell.settings.task == "race-split-s"
+        assert cell.settings.task_arguments() == {"horizon": 5, "plant": "realistic"}
+        assert cell.settings.learner_options() == {"anneal_steps": 9}
+        other = dataclasses.replace(cell, interface="global").settings.task_arguments()
+        assert other["interface"] == "global", "the task's own interface is per stage"
+        for text, told in (("race", "the known ones are"), ("race-split-s+wings=2", "no option 'wings'")):
+            with pytest.raises(UserError, match=told):
+                World.parse(text)
+
+    def test_conditions_of_a_task_with_options_are_those_of_the_task(self):
+        benchmark = Benchmark("", {"chain": Conditions(steps=7)}, ("sac",), (0,))
+        (cell,) = definition.cells(benchmark, ["chain+masses=3"])
+        assert (cell.task, cell.conditions.steps) == ("chain+masses=3", 7)
+
     def test_every_benchmark_can_be_built(self):
         for benchmark in definition.BENCHMARKS.values():
             cells = definition.cells(benchmark)
             assert len({cell.name for cell in cells}) == len(cells) > 0
             assert all(cell.settings.algorithm for cell in cells if cell.entry.trained)
+
+
+class TestOutcomes:
+    def test_episodes_survive_writing_and_reading(self, tmp_path: pathlib.Path):
+        path = outcomes.episodes_path(tmp_path, "cell")
+        outcomes.write_episodes(path, EVALUATION)
+        found = outcomes.read_episodes(path)
+        assert list(found) == [*outcomes.COMMON, "lap [s]"]
+        np.testing.assert_array_equal(found["success"], EVALUATION.success)
+        np.testing.assert_array_equal(found["lap [s]"], EVALUATION.outcomes["lap [s]"])
+        path.write_text(path.read_text().replace("5", "five"))
+        with pytest.raises(UserError, match=r"is damaged: .*'five'"):
+            outcomes.read_episodes(path)
+
+    def test_only_successful_episodes_count(self, tmp_path: pathlib.Path):
+        rows = [dataclasses.replace(RESULT, seed=seed) for seed in (0, 1)]
+        assert outcomes.outcomes_markdown(tmp_path, rows) is None, "no episodes are kept"
+        for row, slower in zip(rows, (0.0, 1.0), strict=True):
+            laps = {"lap [s]": np.array([5.0, 6.0, 99.0]) + slower}
+            evaluation = dataclasses.replace(EVALUATION, outcomes=laps)
+            outcomes.write_episodes(outcomes.episodes_path(tmp_path, row.name), evaluation)
+        told = outcomes.outcomes_markdown(tmp_path, rows)
+        assert told is not None and "| sac | 2 | 6 | 66.7 % [30.0, 90.3] | 6.000 [5.500, 6.500] ± 0.500 |" in told
+
+    def test_a_task_without_outcomes_has_no_table(self, tmp_path: pathlib.Path):
+        evaluation = dataclasses.replace(EVALUATION, outcomes={})
+        outcomes.write_episodes(outcomes.episodes_path(tmp_path, RESULT.name), evaluation)
+        assert outcomes.outcomes_markdown(tmp_path, [RESULT]) is None
 
 
 class TestTable:
@@ -90,7 +144,9 @@ class TestTable:
     def test_rows_that_are_added_at_once_are_all_kept(self, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(running, "write_benchmark_report", lambda out, tasks: None)
         found = [dataclasses.replace(RESULT, algorithm=a, seed=s) for a in ("sac", "sac-zop") for s in range(4)]
-        threads = [threading.Thread(target=running.publish, args=(tmp_path, row, curve(0, 1, 1))) for row in found]
+        threads = [
+            threading.Thread(target=running.publish, args=(tmp_path, row, curve(0, 1, 1), EVALUATION)) for row in found
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -1,15 +1,21 @@
 """Gates, laps and rewards of a race; what the planner sees of it."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from planahead.planning import solve
 from planahead.problem import ParameterSpace
 from planahead.problem.rotation import from_matrix, matrix
+from planahead.qp import Status
 from planahead.tasks import make_task
 from planahead.tasks.gates import TRACKS, corners_of, crossing, frame_of
-from planahead.tasks.racing import Race, RaceState, RaceTask
+from planahead.tasks.race_problem import STATE_SCALE
+from planahead.tasks.race_task import RaceTask
+from planahead.tasks.racing import Race, RaceState
 
 KEY = jax.random.key(0)
 HALF, FRAME = jnp.array(0.65), jnp.array(1.2)
@@ -182,3 +188,54 @@ def test_28_parameters_a_stage():
         assert ParameterSpace(task.problem, task.learned_parameters).size == 28 * horizon
     task = make_task("race-split-s", interface="global")
     assert ParameterSpace(task.problem, task.learned_parameters).size == 28
+
+
+@pytest.mark.parametrize(("cost", "size"), [("diagonal", 28), ("cholesky", 79), ("full", 130)])
+def test_the_cost_is_the_quadratic_that_the_docstring_says(cost, size, x64):
+    """By its derivatives: residuals have one second derivative, the same everywhere."""
+    task = RaceTask(cost=cost, interface="global")
+    space = ParameterSpace(task.problem, task.learned_parameters)
+    assert space.size == size
+    unit = jax.random.uniform(jax.random.key(3), (size,), minval=-1.0)
+    problem = space.insert(task.problem, space.from_unit(unit))
+
+    def value(y):
+        r = problem.terminal_residual(y * jnp.array(STATE_SCALE))
+        return 0.5 * r @ r
+
+    Q = jax.hessian(value)(jnp.zeros(10))
+    D, coupling = np.diag(np.sqrt(problem.state_weight)), np.eye(10)
+    if cost != "diagonal":
+        coupling[np.tril_indices(10, -1)] = problem.state_lower
+    if cost == "full":
+        coupling.T[np.tril_indices(10, -1)] = problem.state_upper
+    expected = D @ coupling @ coupling.T @ D + (0.01 * np.eye(10) if cost != "diagonal" else 0.0)
+    np.testing.assert_allclose(Q, expected, atol=1e-9)
+    np.testing.assert_allclose(jax.grad(value)(jnp.zeros(10)), problem.state_slope, atol=1e-9)
+    assert np.linalg.eigvalsh(Q).min() >= 0.01 - 1e-9
+
+
+def test_a_speed_limit_in_the_plan_is_kept_where_it_can_be():
+    """Full thrust upwards would be fastest; ten steps ahead the plan brakes in time, and says what it exceeds."""
+    x = jnp.array([0.0, 0.0, -9.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 5.0])
+    speeds = {}
+    for limits in (False, True):
+        environment = Race.on("vertical", speed_limit=6.0)
+        problem = RaceTask(environment, horizon=10, limits_speed=limits, interface="global").problem
+        slope = jnp.zeros(10).at[2].set(-10.0)
+        problem = dataclasses.replace(problem, state_slope=slope)
+        assert float(problem.speed_limit) == 6.0
+        plan = solve(problem, x)
+        assert int(plan.status) == Status.SOLVED
+        speeds[limits] = float(jnp.linalg.norm(plan.states[:, 7:], axis=1).max())
+    assert speeds[False] > 8.0 and speeds[True] < 6.01
+
+
+def test_outcomes_of_a_flight():
+    race = Race.on("split-s", start_spread=0.0)
+    state = race.reset(KEY)
+    assert np.isnan(race.outcome(state)["lap [s]"]) and float(race.outcome(state)["peak speed [m/s]"]) == 0.0
+    state = race.step(state, jnp.array([34.0, 0.0, 0.0, 0.0]), KEY).state
+    fast = race.outcome(state)["peak speed [m/s]"]
+    state = race.step(state, jnp.array([0.0, 0.0, 0.0, 0.0]), KEY).state
+    assert float(fast) == pytest.approx(0.708, abs=1e-3) == float(race.outcome(state)["peak speed [m/s]"])

@@ -57,6 +57,12 @@ class Row:
         return {"policy": self.policy, "starts": self.starts, **self.evaluation.summary()}
 
 
+def outcome_cells(row: Row) -> dict[str, str]:
+    """What the row's successful episodes came to, by name: mean and standard deviation in words."""
+    found = row.evaluation.outcomes_of_successes()
+    return {name: f"{v.mean():.3f} ± {v.std():.3f}" if len(v) else "–" for name, v in found.items()}
+
+
 @dataclasses.dataclass(frozen=True)
 class EvaluatedRun:
     """What evaluating a run found."""

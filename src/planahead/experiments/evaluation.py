@@ -10,8 +10,10 @@ From a single start, spread 0, a hundred episodes of a deterministic world are o
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
@@ -45,6 +47,9 @@ class Evaluation:
     """The planner's `Status` at every decision of all episodes, in no order; `None` without a planner."""
     iterations: np.ndarray | None = None
     """The planner's iterations, likewise."""
+    outcomes: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    """What else the task's episodes came to, one entry per episode under a name with its unit, see
+    `Environment.outcome`; NaN where one did not come to it."""
 
     @classmethod
     def of(cls, episodes: Episodes) -> "Evaluation":
@@ -52,6 +57,8 @@ class Evaluation:
         alive, success, terminated = (np.asarray(x) for x in (steps.alive, steps.success, steps.terminated))
         lengths = alive.sum(axis=0)
         last = lengths - 1, np.arange(len(lengths))
+        ends = jax.tree.map(lambda leaf: leaf[last], steps.state)
+        outcomes = jax.vmap(episodes.task.environment.outcome)(ends)
         return cls(
             start_spread=episodes.start_spread,
             returns=np.where(alive, steps.reward, 0.0).sum(axis=0, dtype=np.float64),
@@ -62,6 +69,7 @@ class Evaluation:
             failed=(alive & np.asarray(steps.failed)).sum(axis=0),
             status=None if steps.status is None else np.asarray(steps.status)[alive],
             iterations=None if steps.iterations is None else np.asarray(steps.iterations)[alive],
+            outcomes={name: np.asarray(values, np.float64) for name, values in outcomes.items()},
         )
 
     @property
@@ -97,6 +105,11 @@ class Evaluation:
     def failed_solves(self) -> float:
         return float(self.failed.sum() / self.lengths.sum())
 
+    def outcomes_of_successes(self) -> dict[str, np.ndarray]:
+        """`outcomes` of the episodes that succeeded, without those that are NaN."""
+        kept = {name: values[self.success] for name, values in self.outcomes.items()}
+        return {name: values[np.isfinite(values)] for name, values in kept.items()}
+
     def summary(self) -> dict[str, Any]:
         """The evaluation as JSON's types, with every episode's own numbers at the end."""
         return {
@@ -117,6 +130,7 @@ class Evaluation:
                 "success": self.success.tolist(),
                 "violations": self.violations.tolist(),
                 "failed_solves": self.failed.tolist(),
+                **{name: [None if np.isnan(x) else x for x in v.tolist()] for name, v in self.outcomes.items()},
             },
         }
 

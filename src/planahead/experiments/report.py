@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from planahead.experiments import figures
-from planahead.experiments.evaluated_run import HEADINGS, EvaluatedRun, Row
+from planahead.experiments.evaluated_run import HEADINGS, EvaluatedRun, Row, outcome_cells
 from planahead.experiments.evaluation import GOAL
 from planahead.experiments.files import write_text
 from planahead.experiments.progress import clock, percent
@@ -39,6 +39,7 @@ def report_html(evaluated: EvaluatedRun) -> str:
             "Rewards are maximised."
         ),
         _evaluations(evaluated.rows),
+        *_outcomes(evaluated.rows),
         "<h2>Learning</h2>",
         _image(
             figures.learning_curve(validations, metrics, evaluated.best_step),
@@ -124,8 +125,24 @@ def _versions(versions: Mapping[str, Any]) -> str:
 
 
 def _evaluations(rows: Sequence[Row]) -> str:
-    head = "".join(f"<th>{_text(heading)}</th>" for heading in HEADINGS)
-    body = "".join(f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row.cells())}</tr>" for row in rows)
+    return _table(HEADINGS, [row.cells() for row in rows])
+
+
+def _outcomes(rows: Sequence[Row]) -> list[str]:
+    """What the successful episodes came to beside their return; nothing for a task that says nothing."""
+    names = list(rows[0].evaluation.outcomes)
+    if not names:
+        return []
+    cells = [[row.policy, row.starts, *outcome_cells(row).values()] for row in rows]
+    return [
+        _paragraph("Episodes that succeeded, mean ± standard deviation:"),
+        _table(["policy", "starts", *names], cells),
+    ]
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{_text(heading)}</th>" for heading in headings)
+    body = "".join(f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>" for row in rows)
     return f"<div class=wide><table class=left><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 

@@ -100,6 +100,7 @@ _EXAMPLES = {
     "--training-options": "starts=anywhere",
     "--problem": "horizon=20",
     "--algorithms": "sac-fop+entropy=action",
+    "--tasks": "race-split-s+plant=realistic",
 }
 
 

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from planahead.experiments.evaluated_run import HEADINGS, EvaluatedRun, Row
+from planahead.experiments.evaluated_run import HEADINGS, EvaluatedRun, Row, outcome_cells
 from planahead.experiments.evaluation import GOAL
 
 
@@ -21,6 +21,21 @@ def evaluation_table(rows: Sequence[Row], title: str | None = None, first: str =
         rate, cells = row.evaluation.success_rate, row.cells()
         cells[3] = f"[{'green' if rate >= GOAL else 'yellow' if rate > 0 else 'red'}]{cells[3]}[/]"
         table.add_row(*cells)
+    return table
+
+
+def outcome_table(rows: Sequence[Row]) -> Table | None:
+    """What the successful episodes came to beside their return, a line per row; `None` for a task that says nothing."""
+    names = list(rows[0].evaluation.outcomes)
+    if not names:
+        return None
+    table = _table("episodes that succeeded: mean ± standard deviation")
+    table.add_column("checkpoint")
+    for name in ("starts", "episodes", *names):
+        table.add_column(name, justify="right")
+    for row in rows:
+        cells, number = outcome_cells(row), str(int(row.evaluation.success.sum()))
+        table.add_row(row.policy, row.starts, number, *cells.values())
     return table
 
 

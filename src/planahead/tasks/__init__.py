@@ -39,12 +39,9 @@ if TYPE_CHECKING:
         Randomisation as Randomisation,
         Realistic as Realistic,
     )
-    from planahead.tasks.racing import (
-        Race as Race,
-        RaceProblem as RaceProblem,
-        RaceState as RaceState,
-        RaceTask as RaceTask,
-    )
+    from planahead.tasks.race_problem import RaceProblem as RaceProblem
+    from planahead.tasks.race_task import RaceTask as RaceTask
+    from planahead.tasks.racing import Race as Race, RaceState as RaceState
     from planahead.tasks.registry import make_task as make_task, task_names as task_names
     from planahead.tasks.task import Task as Task
     from planahead.tasks.wind import Wind as Wind
@@ -69,7 +66,9 @@ __getattr__, __dir__ = lazy_names(
             "MassSpringDamperTask",
         ],
         "planahead.tasks.quadrotor": ["Nominal", "Quadrotor", "Randomisation", "Realistic"],
-        "planahead.tasks.racing": ["Race", "RaceProblem", "RaceState", "RaceTask"],
+        "planahead.tasks.race_problem": ["RaceProblem"],
+        "planahead.tasks.race_task": ["RaceTask"],
+        "planahead.tasks.racing": ["Race", "RaceState"],
         "planahead.tasks.registry": ["make_task", "task_names"],
         "planahead.tasks.task": ["Task"],
         "planahead.tasks.wind": ["Wind"],

@@ -153,6 +153,12 @@ class Environment(eqx.Module, Generic[State]):
     def step(self, state: State, action: Float[Array, " action"], key: PRNGKeyArray) -> Transition[State]:
         """Apply `action` for one time step."""
 
+    def outcome(self, state: State) -> dict[str, Array]:
+        """What an episode that ended in `state` came to, beside its return, with units: `{"lap [s]": 5.1}`; NaN for
+        what it did not come to."""
+        del state
+        return {}
+
     def draw(self, axes: "Axes", state: State, *, alpha: float = 1.0) -> None:
         """Draw the world in `state` onto matplotlib `axes`; several moments may share a picture, told apart by `alpha`.
 

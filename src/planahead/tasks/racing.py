@@ -8,12 +8,6 @@ Progress towards the next gate is rewarded; hitting its frame ends the race:
     p, v, R       [3]    position [m], velocity [m/s], attitude as a matrix [3, 3], all in the world
     u = (F, ω_c)  [4]    collective thrust [N] and body rates [rad/s]
 
-The planner's model is the nominal quadrotor, whatever flies. It looks a few steps ahead, and what a policy learns are
-the weights q and slopes p of its cost, for every stage anew:
-
-    Σ_k ½ yᵀ diag(q_k) y + p_kᵀ y,      y = (state at stage k + 1, control at stage k) in units of `STATE_SCALE` and
-                                         `CONTROL_SCALE`, from the next gate's centre and from hovering
-
 Reference: A. Romero, Y. Song, D. Scaramuzza, "Actor-critic model predictive control", ICRA 2024, and its extended
 version, arXiv 2306.09852, 2025; observation and reward are theirs, the track's geometry see `gates.py`.
 """
@@ -28,42 +22,27 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from planahead.problem import Bounds, Problem, parameter, static
-from planahead.problem.rotation import from_matrix, from_yaw, matrix
-from planahead.tasks.environment import Environment, StepInfo, Transition, check_constants, constant
+from planahead.problem import static
+from planahead.problem.rotation import from_yaw, matrix
+from planahead.tasks.environment import Environment, StepInfo, Transition, constant
 from planahead.tasks.gates import TRACKS, Track, corners_of, crossing, frame_of
 from planahead.tasks.quadrotor import (
     COMMAND_HIGH,
     COMMAND_LOW,
     COMMAND_NAMES,
-    GRAVITY,
-    MASS,
     RANDOMISED,
-    RATE_LIMIT,
-    THRUST_LIMIT,
     TIME_STEP,
     Nominal,
     Quadrotor,
     Randomisation,
-    Realistic,
 )
-from planahead.tasks.task import Interface, Task, check_choice, with_stages
+from planahead.tasks.task import check_choice
 from planahead.tasks.wind import Wind
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Plant = Literal["nominal", "realistic"]
 Starts = Literal["grid", "anywhere"]
-PLANTS: dict[str, type[Nominal] | type[Realistic]] = {"nominal": Nominal, "realistic": Realistic}
-
-STATE_NAMES = (
-    *(f"{axis} from the gate [m]" for axis in "xyz"),
-    *(f"attitude {part} [1]" for part in "wxyz"),
-    *(f"velocity {axis} [m/s]" for axis in "xyz"),
-)
-STATE_SCALE = (1.0,) * 3 + (1.0,) * 4 + (10.0,) * 3
-CONTROL_SCALE = (THRUST_LIMIT, *RATE_LIMIT)
 START_SPREAD = 0.5  # m
 PASSED, CRASHED = 10.0, 10.0
 _RUN_UP = 5.0  # m, of the start on the grid before the first gate
@@ -85,6 +64,8 @@ class RaceState(eqx.Module):
     """Time at which the first gate was passed last, s; negative before."""
     lap: Float[Array, ""]
     """Duration of the last complete lap, s, to a fraction of a step; 0 before."""
+    peak: Float[Array, ""]
+    """The largest speed since the start, m/s."""
     draw: Float[Array, " draws"]
     """Of the episode's vehicle in [-1, 1], and last the phase of its gusts in half turns."""
 
@@ -201,7 +182,7 @@ class Race(Environment[RaceState]):
         vehicle = self.vehicle.randomised(draws, self.randomisation)
         zero, never = jnp.zeros((), jnp.int32), -jnp.ones(())
         x = vehicle.at(position, attitude, speed * heading)
-        return RaceState(x, gate, zero, zero, never, jnp.zeros(()), draws)
+        return RaceState(x, gate, zero, zero, never, jnp.zeros(()), jnp.asarray(speed), draws)
 
     def observe(self, state: RaceState) -> Float[Array, " 36"]:
         half = 0.5 * self.opening
@@ -228,6 +209,7 @@ class Race(Environment[RaceState]):
         earned = progress - self.rate_price * _length(command[1:]) + PASSED * met.passed
         reward = jnp.where(jnp.isfinite(earned), earned, 0.0) - CRASHED * crashed
 
+        speed = _length(x[7:10])
         now = time + met.share * self.time_step
         at_line = met.passed & (state.gate == 0)
         moved = RaceState(
@@ -237,6 +219,7 @@ class Race(Environment[RaceState]):
             passed=state.passed + met.passed,
             line=jnp.where(at_line, now, state.line),
             lap=jnp.where(at_line & (state.line >= 0), now - state.line, state.lap),
+            peak=jnp.maximum(state.peak, speed),
             draw=state.draw,
         )
         finished = jnp.array(False) if self.loop else met.passed & (state.gate == len(self.gates) - 1)
@@ -248,7 +231,7 @@ class Race(Environment[RaceState]):
             terminated=terminated,
             truncated=(moved.step >= self.episode_steps) & ~terminated,
             info=StepInfo(
-                violation=crashed | (_length(x[7:10]) > self.speed_limit),
+                violation=crashed | (speed > self.speed_limit),
                 success=((moved.lap > 0) if self.loop else finished) & ~crashed,
             ),
         )
@@ -256,6 +239,14 @@ class Race(Environment[RaceState]):
     def _after(self, gate: Int[Array, ""]) -> Int[Array, ""]:
         last = len(self.gates) - 1
         return jnp.where(gate == last, 0 if self.loop else last, gate + 1)
+
+    def outcome(self, state: RaceState) -> dict[str, Array]:
+        """`lap [s]`, the last complete one; `peak speed [m/s]`; `gates [1]`, how many were passed."""
+        return {
+            "lap [s]": jnp.where(state.lap > 0, state.lap, jnp.nan),
+            "peak speed [m/s]": state.peak,
+            "gates [1]": state.passed.astype(state.peak.dtype),
+        }
 
     def draw(self, axes: "Axes", state: RaceState, *, alpha: float = 1.0) -> None:
         """The track from above, or from the side where it is a column; gates with the direction of passage, the
@@ -279,116 +270,8 @@ class Race(Environment[RaceState]):
         axes.set(xlabel="x [m]", ylabel="yz"[seen[1] - 1] + " [m]")
 
 
-@final
-class RaceProblem(Problem):
-    """What the planner believes and wants: a nominal quadrotor, and a quadratic cost that a policy writes.
-
-    A weight of 1 belongs to an error of one unit of `STATE_SCALE` or `CONTROL_SCALE`. Without a policy the cost asks
-    for hovering upright in the next gate.
-    """
-
-    horizon: int = static(2)
-    state_size: int = static(10)
-    control_size: int = static(4)
-    time_step: float = static(TIME_STEP)  # s
-
-    state_weight: Array = parameter((1.0,) * 10, low=1e-2, high=1e2, scale="log")
-    state_slope: Array = parameter((0.0,) * 3 + (-1.0,) + (0.0,) * 6, low=-10.0, high=10.0)
-    control_weight: Array = parameter((1.0,) * 4, low=1e-2, high=1e2, scale="log")
-    control_slope: Array = parameter((0.0,) * 4, low=-10.0, high=10.0)
-    mass: Array = constant(MASS, positive=True)  # kg
-
-    def __check_init__(self):
-        check_constants(self)
-
-    def dynamics(self, x: Float[Array, " 10"], u: Float[Array, " 4"]) -> Float[Array, " 10"]:
-        return Nominal(mass=self.mass).fly(x, u, jnp.zeros(3), self.time_step)
-
-    def stage_residual(self, x: Float[Array, " 10"], u: Float[Array, " 4"]) -> Float[Array, " 14"]:
-        control = (u - self.control_guess()) / jnp.array(CONTROL_SCALE)
-        control = _residual(self.control_weight, self.control_slope, control)
-        return jnp.concatenate([self.terminal_residual(x), control])
-
-    def terminal_residual(self, x: Float[Array, " 10"]) -> Float[Array, " 10"]:
-        return _residual(self.state_weight, self.state_slope, x / jnp.array(STATE_SCALE))
-
-    def control_guess(self) -> Float[Array, " 4"]:
-        """Hovering."""
-        return jnp.array([GRAVITY, 0.0, 0.0, 0.0]) * self.mass
-
-    def control_bounds(self) -> Bounds:
-        return Bounds(jnp.array(COMMAND_LOW), jnp.array(COMMAND_HIGH))
-
-
 def _length(v: Float[Array, " n"]) -> Float[Array, ""]:
     """|v|, with the derivative 0 where v is."""
     square = jnp.sum(v * v)
     moves = square > 0
     return jnp.where(moves, jnp.sqrt(jnp.where(moves, square, 1.0)), 0.0)
-
-
-def _residual(weight: Float[Array, " n"], slope: Float[Array, " n"], y: Float[Array, " n"]) -> Float[Array, " n"]:
-    """r with ½ rᵀr = ½ yᵀ diag(weight) y + slopeᵀ y + a constant."""
-    root = jnp.sqrt(weight)
-    return root * y + slope / root
-
-
-@final
-class RaceTask(Task[Race, RaceProblem]):
-    """Fly through gates with a planner that looks a few steps ahead.
-
-    **Arguments:**
-
-    - `environment`, `problem`: replace the defaults; `track`, `plant` and `starts` are for a world that is not given,
-      `horizon` is for a problem that is not.
-    - `track`: of `gates.TRACKS`.
-    - `plant`: `"nominal"` is what the planner believes; `"realistic"` has rotors with a lag, a rate loop, drag, delay.
-    - `starts`: `"grid"`, or `"anywhere"` to train from all over the track.
-    - `horizon`: of the planner, steps of 20 ms.
-    - `interface`: `"stage"` has 28 learned parameters for each stage, `"global"` 28 for all.
-
-    >>> RaceTask(track="circle").name
-    'race-circle'
-    """
-
-    environment: Race
-    problem: RaceProblem
-    name: str = static()
-    learned_parameters: tuple[str, ...] = static()
-    state_names: tuple[str, ...] = static()
-
-    def __init__(
-        self,
-        environment: Race | None = None,
-        problem: RaceProblem | None = None,
-        *,
-        track: Track = "split-s",
-        plant: Plant = "nominal",
-        starts: Starts = "grid",
-        horizon: int = 2,
-        interface: Interface = "stage",
-    ):
-        check_choice(self, "track", track, Track)
-        check_choice(self, "plant", plant, Plant)
-        check_choice(self, "starts", starts, Starts)
-        check_choice(self, "interface", interface, Interface)
-        if environment is None:
-            environment = Race.on(track, vehicle=PLANTS[plant](), starts=starts)
-        self.environment = environment
-        problem = RaceProblem(horizon=horizon) if problem is None else problem
-        states, controls = ("state_weight", "state_slope"), ("control_weight", "control_slope")
-        if interface == "stage":
-            problem = with_stages(
-                problem,
-                dict.fromkeys(states, range(1, problem.horizon + 1)) | dict.fromkeys(controls, range(problem.horizon)),
-            )
-        self.problem = problem
-        self.name = f"race-{track}"
-        self.learned_parameters = (*states, *controls)
-        self.state_names = STATE_NAMES
-
-    def planner_state(self, observation: Float[Array, " 36"]) -> Float[Array, " 10"]:
-        """Position from the next gate's centre, attitude with w >= 0, velocity."""
-        velocity, attitude, corners = observation[:3], observation[3:12], observation[12:24]
-        position = -jnp.mean(corners.reshape(4, 3), axis=0)
-        return jnp.concatenate([position, from_matrix(attitude.reshape(3, 3)), velocity])

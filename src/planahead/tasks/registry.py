@@ -6,7 +6,7 @@ from typing import Any
 
 from planahead.tasks.environment import with_constants
 from planahead.tasks.names import TASKS, VARIANTS
-from planahead.tasks.task import Task
+from planahead.tasks.task import Interface, Task
 
 
 def task_names() -> tuple[str, ...]:
@@ -46,8 +46,7 @@ def make_task(name: str, **options: Any) -> Task:
     """
     if name not in TASKS:
         raise ValueError(f"there is no task '{name}'; the known ones are: {', '.join(task_names())}.")
-    module, _, kind = TASKS[name].partition(":")
-    build: type[Task] = getattr(importlib.import_module(module), kind)
+    build = _kind(name)
     variant = VARIANTS.get(name, {})  # what the name says is no option any more
     known = [parameter for parameter in inspect.signature(build).parameters if parameter not in ("name", *variant)]
     settings = variant | {option: value for option, value in options.items() if option in known}
@@ -63,3 +62,18 @@ def make_task(name: str, **options: Any) -> Task:
         )
     settings["environment"] = with_constants(task.environment, **world)
     return build(**settings)  # anew, since a matched problem depends on the world
+
+
+def default_interface(name: str) -> Interface:
+    """What a policy writes on the task called `name` unless told.
+
+    >>> default_interface("cartpole"), default_interface("race-split-s")
+    ('global', 'stage')
+    """
+    interface = inspect.signature(_kind(name)).parameters.get("interface")
+    return "global" if interface is None else interface.default
+
+
+def _kind(name: str) -> type[Task]:
+    module, _, kind = TASKS[name].partition(":")
+    return getattr(importlib.import_module(module), kind)

@@ -11,6 +11,7 @@ from planahead.experiments import experiment
 from planahead.experiments.errors import UserError, known_names
 from planahead.experiments.settings import TrainSettings, read_options
 from planahead.tasks import task_names
+from planahead.tasks.registry import default_interface
 from planahead.tasks.task import Interface
 
 PLANNER = "planner"
@@ -48,8 +49,7 @@ class Entry:
             experiment.check_settings(algorithm, options)
         except ValueError as error:
             raise UserError(f"--algorithms {text}: {error}.") from error
-        words = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in options.items()}
-        return cls(algorithm, tuple(f"{name}={words[name]}" for name in sorted(words)))
+        return cls(algorithm, _spelled(options))
 
     @property
     def trained(self) -> bool:
@@ -62,6 +62,43 @@ class Entry:
 
     def __str__(self) -> str:
         return "+".join((self.algorithm, *self.options))
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class World:
+    """A task, and the options in which it differs from its own."""
+
+    task: str
+    options: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> "World":
+        """The task that a user wrote. Two spellings of the same options are the same task.
+
+        >>> print(World.parse("race-split-s+plant=realistic"))
+        race-split-s+plant=realistic
+        """
+        task, *parts = text.split("+")
+        if task not in task_names():
+            raise UserError(f"--tasks got «{text}»; the known ones are {known_names(task_names())}.")
+        options = read_options("--tasks", parts)
+        if options:
+            experiment.make_known_task(task, "--tasks", **options)
+        return cls(task, _spelled(options))
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """`options` by name."""
+        return read_options("--tasks", self.options)
+
+    def __str__(self) -> str:
+        return "+".join((self.task, *self.options))
+
+
+def _spelled(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """One spelling of the same options, sorted."""
+    words = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in options.items()}
+    return tuple(f"{name}={words[name]}" for name in sorted(words))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +114,7 @@ class Conditions:
     episodes: int = 100
     """Deterministic episodes per evaluation at the end."""
     options: tuple[str, ...] = ()
-    """Settings of every learner on this task, before those of its entry."""
+    """Settings of every learner on this task, before those of its entry; `{steps}` stands for `steps`."""
     training_options: tuple[str, ...] = ()
     """As in `TrainSettings`: arguments of the task that only training sees."""
 
@@ -87,6 +124,7 @@ class Cell:
     """One training, one tuning of the planner's constants, or one evaluation of the planner as it comes."""
 
     task: str
+    """As a `World` is written."""
     entry: Entry
     interface: str
     seed: int
@@ -110,19 +148,21 @@ class Cell:
         """Of the cell's run; an entry's own settings win over those of the task."""
         c = self.conditions
         options: dict[str, Any] = {
-            **read_options("--options", c.options),
+            **read_options("--options", [option.format(steps=c.steps) for option in c.options]),
             **read_options("--options", self.entry.options),
         }
+        world = World.parse(self.task)
+        interface = () if self.interface == default_interface(world.task) else (f"interface={self.interface}",)
         return TrainSettings(
             self.entry.algorithm,
-            self.task,
+            world.task,
             steps=c.steps,
             seed=self.seed,
             validate_every=c.validate_every,
             validation_episodes=c.validation_episodes,
             start_spread=c.start_spread,
             options=tuple(f"{name}={value}" for name, value in options.items()),
-            task_options=() if self.interface == "global" else (f"interface={self.interface}",),
+            task_options=(*world.options, *interface),
             training_options=c.training_options,
         )
 
@@ -137,6 +177,18 @@ class Benchmark:
     seeds: tuple[int, ...]
     interfaces: tuple[str, ...] = ("global",)
 
+    def conditions(self, task: str) -> Conditions:
+        """Those of a task with options are its own, else those of the task without them, else the default ones."""
+        return self.tasks.get(task, self.tasks.get(World.parse(task).task, Conditions()))
+
+
+_FLIGHT = Conditions(
+    steps=20_000_000,
+    validate_every=1_000_000,
+    options=("anneal_steps={steps}",),
+    training_options=("starts=anywhere",),
+)
+"""Of racing, whose steps are simulated by the hundred side by side."""
 
 BENCHMARKS: dict[str, Benchmark] = {
     "swing-up": Benchmark(
@@ -156,6 +208,13 @@ BENCHMARKS: dict[str, Benchmark] = {
         },
         algorithms=("sac", "sac-zop", "sac-fop", "sac-foa", "td3", TUNED, PLANNER),
         seeds=(0, 1, 2, 3, 4),
+    ),
+    "racing": Benchmark(
+        summary="a quadrotor through the gates of Split-S, with a planner in its policy and without",
+        tasks={"race-split-s": _FLIGHT, "race-split-s+plant=realistic": _FLIGHT},
+        algorithms=("ac-mlp", "ac-mpc"),
+        seeds=(0, 1, 2),
+        interfaces=("stage",),
     ),
 }
 
@@ -179,11 +238,9 @@ def cells(
     """The cells of a benchmark, those of the first seed first, so that comparisons are complete early. What is empty or
     `None` is as the benchmark has it; tasks that it does not have are trained under the default `Conditions`.
 
-    The planner as it comes has one cell per task: it knows of no seed and no interface.
+    The planner as it comes has one cell per task: it knows of no seed, and its interface does not matter.
     """
-    for task in tasks:
-        if task not in task_names():
-            raise UserError(f"--tasks got «{task}»; the known ones are {known_names(task_names())}.")
+    worlds = [str(World.parse(task)) for task in tasks or benchmark.tasks]
     for interface in interfaces:
         if interface not in get_args(Interface):
             raise UserError(f"--interfaces got «{interface}»; the known ones are {known_names(get_args(Interface))}.")
@@ -191,8 +248,8 @@ def cells(
     entries = [Entry.parse(text) for text in algorithms or benchmark.algorithms]
     found: dict[tuple[str, str, str, int], Cell] = {}
     for seed in seeds or benchmark.seeds:
-        for task in tasks or benchmark.tasks:
-            conditions = dataclasses.replace(benchmark.tasks.get(task, Conditions()), **changes)
+        for task in worlds:
+            conditions = dataclasses.replace(benchmark.conditions(task), **changes)
             for interface in interfaces or benchmark.interfaces:
                 for entry in entries:
                     where = (interface, seed) if entry.trained else ("global", 0)

@@ -2,8 +2,10 @@
 
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 from planahead.experiments.bench.figures import benchmark_figure
+from planahead.experiments.bench.outcomes import outcomes_markdown
 from planahead.experiments.bench.results import Result, read_curve, read_results
 from planahead.experiments.bench.summary import Summary, order, summarise, summary_csv, summary_markdown
 from planahead.experiments.errors import UserError, known_names
@@ -27,7 +29,8 @@ def finished_results(out: pathlib.Path) -> list[Result]:
 
 
 def write_benchmark_report(out: pathlib.Path, tasks: Sequence[str] = ()) -> list[Summary]:
-    """Write `summary.csv`, `summary.md` and the pictures of the `tasks`, of all unless told.
+    """Write `summary.csv`, `summary.md`, `outcomes.md` where a task tells outcomes, and the pictures of the `tasks`, of
+    all unless told.
 
     **Raises:** `UserError` where nothing is finished, or a table is damaged.
     """
@@ -41,11 +44,17 @@ def write_benchmark_report(out: pathlib.Path, tasks: Sequence[str] = ()) -> list
     summaries = summarise(results)
     write_text(out / "summary.csv", summary_csv(summaries))
     write_text(out / "summary.md", summary_markdown(summaries))
+    if (outcomes := outcomes_markdown(out, sorted(results, key=_place))) is not None:
+        write_text(out / "outcomes.md", outcomes)
     for task in tasks or known:
         curves: dict[tuple[str, str], list[Rows]] = {}
-        for result in sorted(results, key=lambda r: (order((r.task, r.algorithm, r.interface)), r.seed)):
+        for result in sorted(results, key=_place):
             if result.task == task:
                 curve = read_curve(curve_path(out, result.name))
                 curves.setdefault((result.algorithm, result.interface), []).append(curve)
         save(benchmark_figure(task, curves), picture_path(out, task))
     return summaries
+
+
+def _place(result: Result) -> tuple[Any, ...]:
+    return order((result.task, result.algorithm, result.interface)), result.seed

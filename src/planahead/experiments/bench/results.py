@@ -120,6 +120,16 @@ class Result:
         """As `Cell.name`."""
         return "-".join(map(str, self.key))
 
+    @property
+    def label(self) -> str:
+        """Algorithm and interface, as tables say it."""
+        return labelled(self.algorithm, self.interface)
+
+
+def labelled(algorithm: str, interface: str) -> str:
+    """One name for both; that of an algorithm alone is with global parameters."""
+    return algorithm if interface == "global" else f"{algorithm} ({interface})"
+
 
 def result_of_run(cell: Cell, evaluated: EvaluatedRun, curve: Rows) -> Result:
     """What a finished run says."""

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 import jax
 from rich.console import Console
 
-from planahead.experiments.bench.definition import Cell
+from planahead.experiments.bench.definition import Cell, World
+from planahead.experiments.bench.outcomes import episodes_path, write_episodes
 from planahead.experiments.bench.report import curve_path, write_benchmark_report
 from planahead.experiments.bench.results import (
     Result,
@@ -32,7 +33,7 @@ from planahead.experiments.bench.results import (
 from planahead.experiments.bench.tuned_planner import tune_planner
 from planahead.experiments.errors import UserError
 from planahead.experiments.evaluated_run import Row, evaluate_policy, evaluate_run, write_evaluation
-from planahead.experiments.evaluation import evaluate
+from planahead.experiments.evaluation import Evaluation, evaluate
 from planahead.experiments.experiment import Stream, make_known_task, stream_key
 from planahead.experiments.files import make_folder, write_json
 from planahead.experiments.fixed_planner import FixedPlanner
@@ -87,12 +88,12 @@ def run_cell(cell: Cell, out: pathlib.Path, console: Console) -> Result:
         result = finished_result(out, cell)
         if result is None:
             work = _tune_planner if cell.entry.tuned else _train_cell if cell.entry.trained else _judge_planner
-            result, curve = work(cell, out, console)
-            publish(out, result, curve)
+            result, curve, evaluation = work(cell, out, console)
+            publish(out, result, curve, evaluation)
         return result
 
 
-def _train_cell(cell: Cell, out: pathlib.Path, console: Console) -> tuple[Result, Rows]:
+def _train_cell(cell: Cell, out: pathlib.Path, console: Console) -> tuple[Result, Rows, Evaluation]:
     path = run_path(out, cell)
     experiment, run = prepare(cell.settings, path, resume=RunDirectory(path).config_path.exists())
     if not train(experiment, run, console).finished:
@@ -101,22 +102,23 @@ def _train_cell(cell: Cell, out: pathlib.Path, console: Console) -> tuple[Result
     write_evaluation(evaluated)
     write_report(evaluated)
     curve = curve_of_run(run)
-    return result_of_run(cell, evaluated, curve), curve
+    return result_of_run(cell, evaluated, curve), curve, evaluated.headline().evaluation
 
 
-def _judge_planner(cell: Cell, out: pathlib.Path, console: Console) -> tuple[Result, Rows]:
+def _judge_planner(cell: Cell, out: pathlib.Path, console: Console) -> tuple[Result, Rows, Evaluation]:
     del out
     console.print(f"evaluating the planner on {cell.task} …", style="dim", highlight=False)
-    task, start = make_known_task(cell.task), time.perf_counter()
+    world, start = World.parse(cell.task), time.perf_counter()
+    task = make_known_task(world.task, "--tasks", **world.arguments)
     key = stream_key(0, Stream.EVALUATION)  # the starts of all evaluations, see `evaluate_run`
     rows, _ = evaluate_policy(task, FixedPlanner(task), str(cell.entry), key, cell.conditions.episodes)
     # Its curve is of validation episodes, as those beside it are.
     c, key = cell.conditions, stream_key(0, Stream.VALIDATION)
     curve = [curve_row(0.0, 0.0, evaluate(task, FixedPlanner(task), key, c.validation_episodes, c.start_spread))]
-    return result_of_planner(cell, rows, time.perf_counter() - start, curve), curve
+    return result_of_planner(cell, rows, time.perf_counter() - start, curve), curve, rows[0].evaluation
 
 
-def _tune_planner(cell: Cell, out: pathlib.Path, console: Console) -> tuple[Result, Rows]:
+def _tune_planner(cell: Cell, out: pathlib.Path, console: Console) -> tuple[Result, Rows, Evaluation]:
     """It takes minutes, and starts anew where it was interrupted. What it finds is kept in OUT/runs/CELL.json."""
     tuned = tune_planner(cell, console)
     write_json(run_path(out, cell).with_suffix(".json"), tuned.parameters())
@@ -125,7 +127,9 @@ def _tune_planner(cell: Cell, out: pathlib.Path, console: Console) -> tuple[Resu
     def judged(planner: FixedPlanner) -> Sequence[Row]:
         return evaluate_policy(planner.task, planner, str(cell.entry), key, cell.conditions.episodes)[0]
 
-    return result_of_tuning(cell, judged(tuned.best), judged(tuned.last), tuned.best_step, tuned.curve), tuned.curve
+    best = judged(tuned.best)
+    result = result_of_tuning(cell, best, judged(tuned.last), tuned.best_step, tuned.curve)
+    return result, tuned.curve, best[0].evaluation
 
 
 def run_cells(cells: Sequence[Cell], out: pathlib.Path, console: Console) -> Outcome:
@@ -158,13 +162,14 @@ def run_cells(cells: Sequence[Cell], out: pathlib.Path, console: Console) -> Out
     return Outcome(tuple(finished), tuple(taken), failed)
 
 
-def publish(out: pathlib.Path, result: Result, curve: Rows) -> None:
-    """Put a finished cell into table, curves and pictures, beside what other processes put there.
+def publish(out: pathlib.Path, result: Result, curve: Rows, evaluation: Evaluation) -> None:
+    """Put a finished cell into table, curves, episodes and pictures, beside what other processes put there.
 
     The curve is written last: a cell that has one is finished.
     """
     with results_locked(out):
         add_result(out / "results.csv", result)
+        write_episodes(episodes_path(out, result.name), evaluation)
         write_curve(curve_path(out, result.name), curve)
         write_benchmark_report(out, tasks=(result.task,))
 

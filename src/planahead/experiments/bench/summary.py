@@ -16,7 +16,7 @@ from rich import box
 from rich.table import Table
 
 from planahead.experiments.bench.definition import Entry
-from planahead.experiments.bench.results import Result
+from planahead.experiments.bench.results import Result, labelled
 from planahead.experiments.evaluation import GOAL
 from planahead.experiments.progress import clock, percent
 from planahead.experiments.statistics import Estimate, interquartile_estimate
@@ -92,7 +92,7 @@ class Summary:
         shortest, longest = (f"{steps // 1000}k" for steps in self.steps)
         found = [self.estimates.get(measure.name) for measure in MEASURES]
         return [
-            self.algorithm if self.interface == "global" else f"{self.algorithm} ({self.interface})",
+            labelled(self.algorithm, self.interface),
             str(len(self.seeds)),
             shortest if shortest == longest else f"{shortest}–{longest}",
             *("–" if e is None else _shown(m, e) for m, e in zip(MEASURES, found, strict=True)),

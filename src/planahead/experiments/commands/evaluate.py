@@ -30,13 +30,15 @@ class Evaluate(Command):
         from planahead.experiments.errors import UserError, at_least
         from planahead.experiments.evaluated_run import evaluate_run, write_evaluation
         from planahead.experiments.run_directory import RunDirectory
-        from planahead.experiments.tables import evaluation_table, show_unreadable
+        from planahead.experiments.tables import evaluation_table, outcome_table, show_unreadable
 
         at_least("--episodes", self.episodes, 1)
         run = RunDirectory.open(self.folder)
         console.print(f"evaluating {self.episodes} episodes …", style="dim", highlight=False)
         evaluated = evaluate_run(run, self.episodes, self.seed)
         console.print(evaluation_table(evaluated.rows, f"{evaluated.settings.algorithm} on {evaluated.settings.task}"))
+        if (outcomes := outcome_table(evaluated.rows)) is not None:
+            console.print(outcomes)
         show_unreadable(console, evaluated)
         try:
             write_evaluation(evaluated)
