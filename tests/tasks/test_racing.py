@@ -13,7 +13,7 @@ from planahead.problem.rotation import from_matrix, matrix
 from planahead.qp import Status
 from planahead.tasks import make_task
 from planahead.tasks.gates import TRACKS, corners_of, crossing, frame_of
-from planahead.tasks.race_problem import STATE_SCALE
+from planahead.tasks.race_problem import STATE_SCALE, RaceProblem
 from planahead.tasks.race_task import RaceTask
 from planahead.tasks.racing import Race, RaceState
 
@@ -198,6 +198,7 @@ def test_the_cost_is_the_quadratic_that_the_docstring_says(cost, size, x64):
     assert space.size == size
     unit = jax.random.uniform(jax.random.key(3), (size,), minval=-1.0)
     problem = space.insert(task.problem, space.from_unit(unit))
+    assert isinstance(problem, RaceProblem)
 
     def value(y):
         r = problem.terminal_residual(y * jnp.array(STATE_SCALE))

@@ -1,0 +1,139 @@
+r"""The fastest lap there is: a time-optimal flight of the nominal quadrotor through all gates of a track, by optimal
+control with IPOPT through CasADi.
+
+    minimise  Σ_s T_s      over the durations T_s of the segments between gates, states and commands
+    subject to             x_{k+1} = fly(x_k, u_k, T_s / n)     the step that the race simulates, n of them in a segment
+                           0 <= F <= F_max,  |ω_c| <= ω_max
+                           the end of segment s lies in the plane of gate s and within its opening
+                           z >= 0.1 m
+                           a lap that can be flown again and again: v, R and place at its end as at its start
+
+A local optimum, so no proof of the limit; starts that differ have led to the same one.
+"""
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from planahead.tasks.gates import TRACKS, Track, frame_of
+from planahead.tasks.quadrotor import COMMAND_HIGH, COMMAND_LOW, GRAVITY, MASS
+from planahead.tasks.racing import Race
+
+if TYPE_CHECKING:
+    import casadi
+
+STEPS = 36
+"""Of a segment: 20 ms each, about, as in the race."""
+CRUISE = 12.0  # m/s, of the guess
+
+
+@dataclasses.dataclass(frozen=True)
+class Lap:
+    """A flight of one lap, from gate 1 to gate 1."""
+
+    times: np.ndarray
+    """[nodes], s; the last is the lap's."""
+    states: np.ndarray
+    """[nodes, 10]: position, attitude, velocity, as `Nominal` has them."""
+    commands: np.ndarray
+    """[nodes - 1, 4]."""
+    solved: bool
+    """Whether the optimisation met its tolerance."""
+
+    @property
+    def duration(self) -> float:
+        return float(self.times[-1])
+
+    @property
+    def peak_speed(self) -> float:
+        return float(np.linalg.norm(self.states[:, 7:], axis=1).max())
+
+
+def time_optimal_lap(track: Track, steps: int = STEPS, cruise: float = CRUISE) -> Lap:
+    """Compute a lap; `cruise` [m/s] is the speed of the guess, along the lines between gates.
+
+    **Raises:** `ImportError` without CasADi, which the extra `bench` brings.
+    """
+    import casadi as ca
+
+    race = Race.on(track)
+    gates = np.asarray(race.gates)
+    frames = [tuple(map(np.asarray, frame_of(jnp.asarray(gate)))) for gate in gates]
+    half = float(0.5 * race.opening - race.clearance)
+    count, segments = len(gates), range(len(gates))
+
+    problem = ca.Opti()
+    durations = problem.variable(count)
+    x, u = problem.variable(10, count * steps + 1), problem.variable(4, count * steps)
+    problem.minimize(ca.sum1(durations))
+    step = _step(ca)
+    for segment in segments:
+        span = slice(segment * steps, (segment + 1) * steps)
+        h = durations[segment] / steps
+        after = step.map(steps)(x[:, span], u[:, span], ca.repmat(h, 1, steps))
+        problem.subject_to(x[:, segment * steps + 1 : (segment + 1) * steps + 1] == after)
+        # Segment 0 starts in gate 0 and ends in gate 1.
+        normal, tangent, up = frames[(segment + 1) % count]
+        offset = x[:3, (segment + 1) * steps] - gates[(segment + 1) % count, :3]
+        problem.subject_to(ca.dot(normal, offset) == 0)
+        problem.subject_to(problem.bounded(-half, ca.dot(tangent, offset), half))
+        problem.subject_to(problem.bounded(-half, ca.dot(up, offset), half))
+    problem.subject_to(problem.bounded(0.2, durations, 5.0))
+    for command, (low, high) in enumerate(zip(COMMAND_LOW, COMMAND_HIGH, strict=True)):
+        problem.subject_to(problem.bounded(low, u[command, :], high))
+    problem.subject_to(x[2, :] >= float(race.arena_low[2]))
+    first, last = x[:, 0], x[:, -1]
+    problem.subject_to(first[:3] == last[:3])
+    problem.subject_to(first[7:] == last[7:])
+    problem.subject_to(_difference(ca, first[3:7], last[3:7]) == 0)  # whatever the sign of the quaternion
+    problem.subject_to(ca.sumsqr(first[3:7]) == 1)
+
+    ends = np.roll(gates[:, :3], -1, axis=0)
+    spans = np.linalg.norm(ends - gates[:, :3], axis=1) / cruise
+    problem.set_initial(durations, spans)
+    along = np.arange(steps) / steps
+    places = np.concatenate([g[:3] + along[:, None] * (e - g[:3]) for g, e in zip(gates, ends, strict=True)])
+    speeds = np.repeat((ends - gates[:, :3]) / spans[:, None], steps, axis=0)
+    problem.set_initial(x[:3, :], np.vstack([places, gates[:1, :3]]).T)
+    problem.set_initial(x[3, :], 1.0)
+    problem.set_initial(x[7:, :], np.vstack([speeds, speeds[:1]]).T)
+    problem.set_initial(u[0, :], MASS * GRAVITY)
+    problem.solver("ipopt", {"print_time": False}, {"print_level": 0, "max_iter": 3000, "mu_strategy": "adaptive"})
+    try:
+        found: Any = problem.solve()
+        solved = True
+    except RuntimeError:  # what Opti raises where IPOPT did not converge
+        found, solved = problem.debug, False
+    times = np.concatenate([[0.0], np.cumsum(np.repeat(found.value(durations) / steps, steps))])
+    return Lap(times, found.value(x).T, found.value(u).T, solved)
+
+
+def _step(ca: Any) -> "casadi.Function":
+    """`Nominal.fly` without wind."""
+    x, u, h = ca.SX.sym("x", 10), ca.SX.sym("u", 4), ca.SX.sym("h")
+    p, q, v, rates = x[:3], x[3:7], x[7:], u[1:]
+    w, i, j, k = ca.vertsplit(q)
+    up = ca.vertcat(2 * (i * k + w * j), 2 * (j * k - w * i), w**2 - i**2 - j**2 + k**2)
+    a = u[0] / MASS * up - ca.vertcat(0, 0, GRAVITY)
+    half = 0.5 * h * ca.sqrt(ca.sumsqr(rates) + 1e-12)
+    turn = ca.vertcat(ca.cos(half), 0.5 * h * ca.sin(half) / half * rates)
+    after = ca.vertcat(p + h * v + 0.5 * h**2 * a, _product(ca, q, turn), v + h * a)
+    return ca.Function("step", [x, u, h], [after])
+
+
+def _product(ca: Any, a: Any, b: Any) -> Any:
+    """Of quaternions."""
+    scalar = a[0] * b[0] - ca.dot(a[1:], b[1:])
+    return ca.vertcat(scalar, a[0] * b[1:] + b[0] * a[1:] + ca.cross(a[1:], b[1:]))
+
+
+def _difference(ca: Any, a: Any, b: Any) -> Any:
+    """The vector part of a⁻¹ b: zero where both are the same rotation."""
+    return a[0] * b[1:] - b[0] * a[1:] - ca.cross(a[1:], b[1:])
+
+
+def known_tracks() -> tuple[str, ...]:
+    """Those whose first gate follows the last."""
+    return tuple(track for track in TRACKS if Race.on(track).loop)
