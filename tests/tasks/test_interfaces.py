@@ -11,7 +11,7 @@ from planahead.planning import solve
 from planahead.policies import PlannerPolicy
 from planahead.problem import ParameterSpace, is_per_stage
 from planahead.tasks import make_task, task_names
-from planahead.tasks.gates import TRACKS
+from planahead.tasks.flight.gates import TRACKS
 
 SIZES = {
     "cartpole": (1, 5),

@@ -27,24 +27,24 @@ if TYPE_CHECKING:
         Transition as Transition,
         constant as constant,
     )
+    from planahead.tasks.flight.quadrotor import (
+        Nominal as Nominal,
+        Quadrotor as Quadrotor,
+        Randomisation as Randomisation,
+        Realistic as Realistic,
+    )
+    from planahead.tasks.flight.race import Race as Race, RaceState as RaceState
+    from planahead.tasks.flight.race_problem import RaceProblem as RaceProblem
+    from planahead.tasks.flight.race_task import RaceTask as RaceTask
+    from planahead.tasks.flight.wind import Wind as Wind
     from planahead.tasks.mass_spring_damper import (
         MassSpringDamper as MassSpringDamper,
         MassSpringDamperProblem as MassSpringDamperProblem,
         MassSpringDamperState as MassSpringDamperState,
         MassSpringDamperTask as MassSpringDamperTask,
     )
-    from planahead.tasks.quadrotor import (
-        Nominal as Nominal,
-        Quadrotor as Quadrotor,
-        Randomisation as Randomisation,
-        Realistic as Realistic,
-    )
-    from planahead.tasks.race_problem import RaceProblem as RaceProblem
-    from planahead.tasks.race_task import RaceTask as RaceTask
-    from planahead.tasks.racing import Race as Race, RaceState as RaceState
     from planahead.tasks.registry import make_task as make_task, task_names as task_names
     from planahead.tasks.task import Task as Task
-    from planahead.tasks.wind import Wind as Wind
     from planahead.tasks.wind_maze import (
         WindMaze as WindMaze,
         WindMazeProblem as WindMazeProblem,
@@ -65,13 +65,13 @@ __getattr__, __dir__ = lazy_names(
             "MassSpringDamperState",
             "MassSpringDamperTask",
         ],
-        "planahead.tasks.quadrotor": ["Nominal", "Quadrotor", "Randomisation", "Realistic"],
-        "planahead.tasks.race_problem": ["RaceProblem"],
-        "planahead.tasks.race_task": ["RaceTask"],
-        "planahead.tasks.racing": ["Race", "RaceState"],
+        "planahead.tasks.flight.quadrotor": ["Nominal", "Quadrotor", "Randomisation", "Realistic"],
+        "planahead.tasks.flight.race_problem": ["RaceProblem"],
+        "planahead.tasks.flight.race_task": ["RaceTask"],
+        "planahead.tasks.flight.race": ["Race", "RaceState"],
         "planahead.tasks.registry": ["make_task", "task_names"],
         "planahead.tasks.task": ["Task"],
-        "planahead.tasks.wind": ["Wind"],
+        "planahead.tasks.flight.wind": ["Wind"],
         "planahead.tasks.wind_maze": ["WindMaze", "WindMazeProblem", "WindMazeState", "WindMazeTask"],
     },
 )

@@ -11,15 +11,15 @@ control with IPOPT through CasADi.
 A local optimum, so no proof of the limit; starts that differ have led to the same one.
 """
 
-import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import jax.numpy as jnp
 import numpy as np
 
-from planahead.tasks.gates import TRACKS, Track, frame_of
-from planahead.tasks.quadrotor import COMMAND_HIGH, COMMAND_LOW, GRAVITY, MASS
-from planahead.tasks.racing import Race
+from planahead.tasks.flight.gates import Track, frame_of
+from planahead.tasks.flight.lap import Lap
+from planahead.tasks.flight.quadrotor import COMMAND_HIGH, COMMAND_LOW, GRAVITY, MASS
+from planahead.tasks.flight.race import Race
 
 if TYPE_CHECKING:
     import casadi
@@ -29,30 +29,25 @@ STEPS = 36
 CRUISE = 12.0  # m/s, of the guess
 
 
-@dataclasses.dataclass(frozen=True)
-class Lap:
-    """A flight of one lap, from gate 1 to gate 1."""
+class Optimised(NamedTuple):
+    """What the optimisation led to."""
 
-    times: np.ndarray
-    """[nodes], s; the last is the lap's."""
-    states: np.ndarray
-    """[nodes, 10]: position, attitude, velocity, as `Nominal` has them."""
-    commands: np.ndarray
-    """[nodes - 1, 4]."""
+    lap: Lap
     solved: bool
-    """Whether the optimisation met its tolerance."""
-
-    @property
-    def duration(self) -> float:
-        return float(self.times[-1])
-
-    @property
-    def peak_speed(self) -> float:
-        return float(np.linalg.norm(self.states[:, 7:], axis=1).max())
+    """Whether it met its tolerance."""
 
 
-def time_optimal_lap(track: Track, steps: int = STEPS, cruise: float = CRUISE) -> Lap:
-    """Compute a lap; `cruise` [m/s] is the speed of the guess, along the lines between gates.
+def time_optimal_lap(
+    track: Track, *, thrust: float = 1.0, opening: float = 1.0, steps: int = STEPS, cruise: float = CRUISE
+) -> Optimised:
+    """Compute a lap.
+
+    **Arguments:**
+
+    - `thrust`: share of the largest thrust that may be used: what follows the lap needs some to spare.
+    - `opening`: share of a gate's opening, likewise.
+    - `steps`: of a segment.
+    - `cruise`: speed of the guess along the lines between gates, m/s.
 
     **Raises:** `ImportError` without CasADi, which the extra `bench` brings.
     """
@@ -61,7 +56,7 @@ def time_optimal_lap(track: Track, steps: int = STEPS, cruise: float = CRUISE) -
     race = Race.on(track)
     gates = np.asarray(race.gates)
     frames = [tuple(map(np.asarray, frame_of(jnp.asarray(gate)))) for gate in gates]
-    half = float(0.5 * race.opening - race.clearance)
+    half = opening * float(0.5 * race.opening - race.clearance)
     count, segments = len(gates), range(len(gates))
 
     problem = ca.Opti()
@@ -82,7 +77,7 @@ def time_optimal_lap(track: Track, steps: int = STEPS, cruise: float = CRUISE) -
         problem.subject_to(problem.bounded(-half, ca.dot(up, offset), half))
     problem.subject_to(problem.bounded(0.2, durations, 5.0))
     for command, (low, high) in enumerate(zip(COMMAND_LOW, COMMAND_HIGH, strict=True)):
-        problem.subject_to(problem.bounded(low, u[command, :], high))
+        problem.subject_to(problem.bounded(low, u[command, :], high * (thrust if command == 0 else 1.0)))
     problem.subject_to(x[2, :] >= float(race.arena_low[2]))
     first, last = x[:, 0], x[:, -1]
     problem.subject_to(first[:3] == last[:3])
@@ -107,7 +102,8 @@ def time_optimal_lap(track: Track, steps: int = STEPS, cruise: float = CRUISE) -
     except RuntimeError:  # what Opti raises where IPOPT did not converge
         found, solved = problem.debug, False
     times = np.concatenate([[0.0], np.cumsum(np.repeat(found.value(durations) / steps, steps))])
-    return Lap(times, found.value(x).T, found.value(u).T, solved)
+    states, commands = found.value(x).T, found.value(u).T
+    return Optimised(Lap(*map(jnp.asarray, (times, states, commands)), gates=count), solved)
 
 
 def _step(ca: Any) -> "casadi.Function":
@@ -134,6 +130,6 @@ def _difference(ca: Any, a: Any, b: Any) -> Any:
     return a[0] * b[1:] - b[0] * a[1:] - ca.cross(a[1:], b[1:])
 
 
-def known_tracks() -> tuple[str, ...]:
+def known_tracks() -> tuple[Track, ...]:
     """Those whose first gate follows the last."""
-    return tuple(track for track in TRACKS if Race.on(track).loop)
+    return tuple(track for track in get_args(Track) if Race.on(track).loop)

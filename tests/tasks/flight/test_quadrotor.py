@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from planahead.problem.rotation import body_z, from_yaw
-from planahead.tasks.quadrotor import GRAVITY, MASS, THRUST_LIMIT, TIME_STEP, Nominal, Randomisation, Realistic
-from planahead.tasks.wind import Wind
+from planahead.tasks.flight.quadrotor import GRAVITY, MASS, THRUST_LIMIT, TIME_STEP, Nominal, Randomisation, Realistic
+from planahead.tasks.flight.wind import Wind
 
 HOVER = jnp.array([MASS * GRAVITY, 0.0, 0.0, 0.0])
 STILL = jnp.zeros(3)

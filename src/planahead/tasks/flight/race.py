@@ -25,8 +25,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from planahead.problem import static
 from planahead.problem.rotation import from_yaw, matrix
 from planahead.tasks.environment import Environment, StepInfo, Transition, constant
-from planahead.tasks.gates import TRACKS, Track, corners_of, crossing, frame_of
-from planahead.tasks.quadrotor import (
+from planahead.tasks.flight.gates import TRACKS, Track, corners_of, crossing, frame_of
+from planahead.tasks.flight.quadrotor import (
     COMMAND_HIGH,
     COMMAND_LOW,
     COMMAND_NAMES,
@@ -36,14 +36,16 @@ from planahead.tasks.quadrotor import (
     Quadrotor,
     Randomisation,
 )
+from planahead.tasks.flight.wind import Wind
 from planahead.tasks.task import check_choice
-from planahead.tasks.wind import Wind
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Starts = Literal["grid", "anywhere"]
 START_SPREAD = 0.5  # m
+GRID_SHARE = 0.2
+"""Of the starts anywhere: a policy that has never started from rest need not be able to."""
 PASSED, CRASHED = 10.0, 10.0
 _RUN_UP = 5.0  # m, of the start on the grid before the first gate
 _MARGIN = 8.0  # m, of the arena around the gates
@@ -84,8 +86,8 @@ class Race(Environment[RaceState]):
     Success: a lap is complete, or a track that is no loop at its end, and nothing has been hit.
     Violation: a crash, or a speed above `speed_limit`.
     Start: with `starts="grid"` at rest, 5 m before the first gate, position within ±`start_spread` (0.5 m) of it in
-        every coordinate; with "anywhere" as well, but before any gate or behind the one before it, flying on as fast as
-        8 m/s. All starts are 0.4 m or more inside the arena.
+        every coordinate; with "anywhere" one in five is there, the others before any gate or behind the one before it,
+        flying on as fast as 8 m/s. All starts are 0.4 m or more inside the arena.
 
     >>> import jax, jax.numpy as jnp
     >>> race = Race.on("split-s", start_spread=0.0)
@@ -165,16 +167,17 @@ class Race(Environment[RaceState]):
 
     def reset(self, key: PRNGKeyArray) -> RaceState:
         choice, place, run, offset, draw = jax.random.split(key, 5)
-        gate, speed, faced = jnp.zeros((), jnp.int32), 0.0, self.gates[0]
+        gate, speed, faced = jnp.zeros((), jnp.int32), jnp.zeros(()), self.gates[0]
         position = self.start
         if self.starts == "anywhere":
-            gate = jax.random.randint(choice, (), 0, len(self.gates))
+            near, gate, on_grid = self._anywhere(choice)
             before = jnp.maximum(gate - 1, 0) if not self.loop else (gate - 1) % len(self.gates)
-            near = jax.random.bernoulli(jax.random.fold_in(choice, 1)) | (gate == before)
-            faced = jnp.where(near, self.gates[gate], self.gates[before])
+            faced = jnp.where(near | (gate == before), self.gates[gate], self.gates[before])
             run_up = jax.random.uniform(place, minval=1.0, maxval=3.0)
-            position = faced[:3] + jnp.where(near, -run_up, 0.3) * frame_of(faced).normal
-            speed = 8.0 * jax.random.uniform(run)
+            there = faced[:3] + jnp.where(near | (gate == before), -run_up, 0.3) * frame_of(faced).normal
+            position = jnp.where(on_grid, self.start, there)
+            faced = jnp.where(on_grid, self.gates[0], faced)
+            speed = jnp.where(on_grid, 0.0, 8.0 * jax.random.uniform(run))
         position += self.start_spread * jax.random.uniform(offset, (3,), minval=-1.0, maxval=1.0)
         position = jnp.clip(position, self.arena_low + 0.4, self.arena_high - 0.4)
         heading, attitude = frame_of(faced).normal, from_yaw(faced[3])
@@ -183,6 +186,13 @@ class Race(Environment[RaceState]):
         zero, never = jnp.zeros((), jnp.int32), -jnp.ones(())
         x = vehicle.at(position, attitude, speed * heading)
         return RaceState(x, gate, zero, zero, never, jnp.zeros(()), jnp.asarray(speed), draws)
+
+    def _anywhere(self, key: PRNGKeyArray) -> tuple[Array, Array, Array]:
+        """Whether near a gate, which one is next, and whether on the grid after all."""
+        which, near, grid = jax.random.split(key, 3)
+        on_grid = jax.random.bernoulli(grid, GRID_SHARE)
+        gate = jnp.where(on_grid, 0, jax.random.randint(which, (), 0, len(self.gates)))
+        return jax.random.bernoulli(near), gate, on_grid
 
     def observe(self, state: RaceState) -> Float[Array, " 36"]:
         half = 0.5 * self.opening

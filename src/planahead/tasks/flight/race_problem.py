@@ -23,7 +23,7 @@ from jaxtyping import Array, Float
 
 from planahead.problem import Bounds, Problem, Slack, parameter, static
 from planahead.tasks.environment import check_constants, constant
-from planahead.tasks.quadrotor import (
+from planahead.tasks.flight.quadrotor import (
     COMMAND_HIGH,
     COMMAND_LOW,
     GRAVITY,

@@ -12,10 +12,10 @@ from planahead.problem import ParameterSpace
 from planahead.problem.rotation import from_matrix, matrix
 from planahead.qp import Status
 from planahead.tasks import make_task
-from planahead.tasks.gates import TRACKS, corners_of, crossing, frame_of
-from planahead.tasks.race_problem import STATE_SCALE, RaceProblem
-from planahead.tasks.race_task import RaceTask
-from planahead.tasks.racing import Race, RaceState
+from planahead.tasks.flight.gates import TRACKS, corners_of, crossing, frame_of
+from planahead.tasks.flight.race import Race, RaceState
+from planahead.tasks.flight.race_problem import STATE_SCALE, RaceProblem
+from planahead.tasks.flight.race_task import RaceTask
 
 KEY = jax.random.key(0)
 HALF, FRAME = jnp.array(0.65), jnp.array(1.2)

@@ -1,4 +1,4 @@
-"""Racing as a task: the world of `racing.py`, and the planner of `race_problem.py` that flies in it."""
+"""Racing as a task: the world of `race.py`, and the planner of `race_problem.py` that flies in it."""
 
 from typing import Literal, final
 
@@ -7,10 +7,10 @@ from jaxtyping import Array, Float
 
 from planahead.problem import static
 from planahead.problem.rotation import from_matrix
-from planahead.tasks.gates import Track
-from planahead.tasks.quadrotor import Nominal, Realistic
-from planahead.tasks.race_problem import STATE_NAMES, Cost, RaceProblem
-from planahead.tasks.racing import Race, Starts
+from planahead.tasks.flight.gates import Track
+from planahead.tasks.flight.quadrotor import Nominal, Realistic
+from planahead.tasks.flight.race import Race, Starts
+from planahead.tasks.flight.race_problem import STATE_NAMES, Cost, RaceProblem
 from planahead.tasks.task import Interface, Task, check_choice, with_stages
 
 Plant = Literal["nominal", "realistic"]
