@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from planahead.experiments.commands.bench import Bench
+from planahead.experiments.commands.bench_flight import FLIGHT_BENCHMARKS
 from planahead.experiments.commands.bench_solver import SOLVER_BENCHMARKS
 from planahead.experiments.commands.command import Command
 from planahead.experiments.commands.demo import Demo
@@ -61,9 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parse(arguments: Sequence[str]) -> Command:
     """The subcommand that the arguments describe; help and mistakes end the program as tyro has it."""
     by_name = {command.name: command for command in COMMANDS}
-    solver = {command.name: command for command in SOLVER_BENCHMARKS}.get(" ".join(arguments[:2]))
-    if solver is not None:
-        return _parse(solver, list(arguments[2:]))
+    own = {command.name: command for command in (*SOLVER_BENCHMARKS, *FLIGHT_BENCHMARKS)}
+    if (benchmark := own.get(" ".join(arguments[:2]))) is not None:  # with options of its own
+        return _parse(benchmark, list(arguments[2:]))
     if not arguments or arguments[0] not in by_name:
         _overview(arguments)
         raise AssertionError("an unknown subcommand was accepted")

@@ -19,6 +19,7 @@ S. Huang et al., "The 37 implementation details of proximal policy optimization"
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, final
 
 import equinox as eqx
@@ -30,8 +31,9 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 from planahead.learning.advantages import generalised_advantages
 from planahead.learning.learner import Learner, Metrics
 from planahead.learning.rollout import Lanes, Tally, start_lanes, step_lanes
+from planahead.learning.value_expansion import expansion_loss
 from planahead.policies import HIDDEN, Network, Policy
-from planahead.policies.gaussian import GaussianPolicy
+from planahead.policies.gaussian import GaussianPolicy, Located
 from planahead.policies.normaliser import Normaliser
 from planahead.tasks import Task
 
@@ -115,6 +117,8 @@ class PPO(Learner[PPOState]):
     """Adam's at the start."""
     anneal_steps: int = eqx.field(default=0, static=True)
     """Environment steps over which the learning rate falls linearly to a tenth; 0 leaves it as it is."""
+    value_expansion: float = eqx.field(default=0.0, static=True)
+    """Weight of what the plans predict, beside the value loss, see `value_expansion.py`; 0 leaves it out."""
     gradient_norm: float = eqx.field(default=0.5, static=True)
     """At most."""
     target_kl: float | None = eqx.field(default=0.03, static=True)
@@ -155,6 +159,7 @@ class PPO(Learner[PPOState]):
             ("learning_rate", self.learning_rate > 0, "a positive number was expected"),
             ("entropy_weight", self.entropy_weight >= 0, "expected 0 or more"),
             ("value_weight", self.value_weight >= 0, "expected 0 or more"),
+            ("value_expansion", self.value_expansion >= 0, "expected 0 (left out) or more"),
             ("gradient_norm", self.gradient_norm > 0, "a positive number was expected"),
             ("target_kl", self.target_kl is None or self.target_kl > 0, "a positive number, or None, was expected"),
             ("anneal_steps", self.anneal_steps >= 0, "expected 0 (no annealing) or more"),
@@ -173,6 +178,8 @@ class PPO(Learner[PPOState]):
 
     def init(self, task: Task, policy: Policy, key: PRNGKeyArray) -> PPOState:
         trained = self.check(policy)
+        if self.value_expansion > 0:
+            _check_imagination(task, trained)
         critic_key, lanes_key = jax.random.split(key)
         hidden = (self.hidden_units,) * self.hidden_layers
         size = task.environment.observation_size
@@ -244,8 +251,7 @@ class PPO(Learner[PPOState]):
         )
         reward, sums, terminated, truncated = outcome
         returns = state.returns.updated(sums.reshape(-1, 1))
-        if self.normalise_rewards:
-            reward = reward / jnp.sqrt(returns.variance[0] + 1e-8)
+        reward = reward / self._unit(returns)
         advantage = generalised_advantages(reward, *values, terminated, truncated, self.discount, self.decay)
         seen = Seen(*seen, advantage=advantage, goal=advantage + values[0])
         state = dataclasses.replace(
@@ -272,7 +278,7 @@ class PPO(Learner[PPOState]):
 
             def move(trained: Trained, moments: PyTree):
                 batch = jax.tree.map(lambda leaf: leaf[rows], seen)
-                gradient, sums = eqx.filter_grad(self._loss, has_aux=True)(trained, fixed, batch)
+                gradient, sums = eqx.filter_grad(self._loss, has_aux=True)(trained, fixed, batch, state)
                 step, moments = adam.update(gradient, moments)
                 step = jax.tree.map(lambda leaf: rate * leaf, step)
                 return eqx.apply_updates(trained, step), moments, sums
@@ -293,7 +299,7 @@ class PPO(Learner[PPOState]):
         )
         return state, jax.tree.map(jnp.sum, sums)
 
-    def _loss(self, trained: Trained, fixed: PyTree, batch: Seen) -> tuple[Float[Array, ""], PPOSums]:
+    def _loss(self, trained: Trained, fixed: PyTree, batch: Seen, state: PPOState) -> tuple[Float[Array, ""], PPOSums]:
         policy: GaussianPolicy = eqx.combine(trained.policy, fixed)
         at = jax.vmap(policy.locate)(batch.observation, batch.memory)
         log_probability = jax.vmap(policy.log_probability)(at.mean, batch.drawn)
@@ -311,8 +317,11 @@ class PPO(Learner[PPOState]):
         advantage = advantage / (jnp.sqrt(mean(advantage**2)) + 1e-8)
         limited = jnp.clip(ratio, 1 - self.clip, 1 + self.clip)
         policy_loss = -mean(jnp.minimum(ratio * advantage, limited * advantage))
-        value = jax.vmap(lambda o: trained.critic(policy.normaliser(o))[0])(batch.observation)
-        value_loss = 0.5 * jnp.mean((value - batch.goal) ** 2)
+
+        def judge(observation: Array) -> Array:
+            return trained.critic(policy.normaliser(observation))[0]
+
+        value_loss = 0.5 * jnp.mean((jax.vmap(judge)(batch.observation) - batch.goal) ** 2)
         sums = PPOSums(
             updates=jnp.ones(()),
             policy_loss=policy_loss,
@@ -321,7 +330,26 @@ class PPO(Learner[PPOState]):
             clipped=mean((jnp.abs(ratio - 1) > self.clip).astype(ratio.dtype)),
             unusable=jnp.mean(~usable, dtype=ratio.dtype),
         )
-        return policy_loss + self.value_weight * value_loss - self.entropy_weight * policy.entropy(), sums
+        loss = policy_loss + self.value_weight * value_loss - self.entropy_weight * policy.entropy()
+        if self.value_expansion > 0:
+            loss += self.value_expansion * mean(self._expansion(judge, batch.observation, at, state))
+        return loss, sums
+
+    def _expansion(
+        self, judge: Callable[[Array], Array], observation: Float[Array, "b observation"], at: Located, state: PPOState
+    ) -> Float[Array, " b"]:
+        """What the plans behind the means teach the critic, row by row."""
+        assert at.decision is not None  # `init` refuses it
+        plan = jax.lax.stop_gradient(at.decision.plan)
+        seen = jax.vmap(state.task.imagined)(observation, plan.states, plan.controls)
+        assert seen is not None  # so with this
+        rewards = seen.rewards / self._unit(state.returns)
+        values = jax.vmap(jax.vmap(judge))(seen.observations)
+        return jax.vmap(lambda v, r, k: expansion_loss(v, r, k, self.discount))(values, rewards, seen.known)
+
+    def _unit(self, returns: Normaliser) -> Float[Array, ""]:
+        """Of rewards."""
+        return jnp.sqrt(returns.variance[0] + 1e-8) if self.normalise_rewards else jnp.ones(())
 
     def _trained(self, policy: GaussianPolicy, critic: Network) -> Trained:
         return Trained(eqx.filter(policy, policy.trainable()), critic)
@@ -337,3 +365,17 @@ class PPO(Learner[PPOState]):
             return jnp.asarray(self.learning_rate, float)
         gone = jnp.clip(steps / self.anneal_steps, 0.0, 1.0)
         return self.learning_rate * (1 - 0.9 * gone)
+
+
+def _check_imagination(task: Task, policy: GaussianPolicy) -> None:
+    if policy.steering is None or policy.noise == "parameters":
+        raise ValueError("value_expansion needs a plan behind the mean of the action; use ac-mpc, or leave it at 0")
+    problem, environment = task.problem, task.environment
+    N, shapes = problem.horizon, (problem.state_size, problem.control_size)
+    told = eqx.filter_eval_shape(
+        task.imagined, jnp.zeros(environment.observation_size), jnp.zeros((N + 1, shapes[0])), jnp.zeros((N, shapes[1]))
+    )
+    if told is None:
+        raise ValueError(
+            f"{task.name} cannot tell what a plan would be like to live through; leave value_expansion at 0"
+        )

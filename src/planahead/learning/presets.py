@@ -301,8 +301,8 @@ def _settings(learner: type[Learner[Any]]) -> Mapping[str, _Setting]:
     for name in ("planner_iterations", "hidden_layers", "hidden_units"):
         known[name] = dataclasses.replace(known[name], least=1.0)
     known["planner_tau"] = dataclasses.replace(known["planner_tau"], positive=True)
-    if "prior_weight" in known:
-        known["prior_weight"] = dataclasses.replace(known["prior_weight"], planner=True)
+    for name in known.keys() & {"prior_weight", "value_expansion"}:
+        known[name] = dataclasses.replace(known[name], planner=True)
     return known
 
 

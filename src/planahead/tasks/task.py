@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Generic, Literal, TypeVar, get_args
 
 import equinox as eqx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from planahead.problem import Problem, per_stage
 from planahead.tasks.environment import Environment
@@ -21,6 +21,17 @@ Interface = Literal["global", "stage"]
 
 E = TypeVar("E", bound=Environment[Any])
 P = TypeVar("P", bound=Problem)
+
+
+class Imagined(eqx.Module):
+    """What living through a plan would be like, as far as a task can tell."""
+
+    observations: Float[Array, "nodes observation"]
+    """At the plan's states."""
+    rewards: Float[Array, " N"]
+    """Of its steps, to be maximised."""
+    known: Bool[Array, " N"]
+    """Whether the task can tell what a step leads to; false for all steps after the first that is not."""
 
 
 class Task(eqx.Module, Generic[E, P]):
@@ -41,6 +52,16 @@ class Task(eqx.Module, Generic[E, P]):
     @abc.abstractmethod
     def planner_state(self, observation: Float[Array, " observation"]) -> Float[Array, " nx"]:
         """The planner's initial state, computed from the observation alone."""
+
+    def imagined(
+        self,
+        observation: Float[Array, " observation"],
+        states: Float[Array, "nodes nx"],
+        controls: Float[Array, "N nu"],
+    ) -> Imagined | None:
+        """What a plan made at `observation` would be like to live through; `None` for a task that cannot tell."""
+        del observation, states, controls
+        return None
 
 
 def check_choice(kind: object, option: str, value: Any, choices: Any) -> None:

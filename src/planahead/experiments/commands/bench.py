@@ -22,10 +22,11 @@ class Bench(Command):
 
     benchmark: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="BENCHMARK")]
     """`swing-up`: the cart-pole with a horizon of 0.25 s. `mpc-prior`: what a planner is worth to a learner, on
-    cart-pole, wind maze and chain. The benchmarks of solvers, `table1`, `nmpc`, `scaling` and `latency`, have options
-    of their own: `planahead bench table1 --help`."""
-    tasks: Annotated[tuple[str, ...], tyro.conf.arg(metavar="TASK")] = ()
-    """Which tasks; the benchmark's own unless given."""
+    cart-pole, wind maze and chain. `racing`: quadrotors through the gates of Split-S, with a planner in their policy
+    and without. The benchmarks of solvers, `table1`, `nmpc`, `scaling` and `latency`, and those of flight,
+    `time-optimal` and `robustness`, have options of their own: `planahead bench table1 --help`."""
+    tasks: Annotated[tuple[str, ...], tyro.conf.arg(metavar="TASK[+OPTION=VALUE...]")] = ()
+    """Which tasks, each with options that differ from its own; the benchmark's own unless given."""
     algorithms: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME[+SETTING=VALUE...]")] = ()
     """Which algorithms, each with settings that differ from its own; `planner` is the planner as it comes."""
     interfaces: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME")] = ()
@@ -50,6 +51,7 @@ class Bench(Command):
         "mpc-prior --jobs 2",
         "mpc-prior --tasks cartpole --algorithms sac-fop sac-fop+entropy=action sac-fop+prior_weight=0.1",
         "mpc-prior --report-only --out benchmarks/mpc-prior",
+        "racing --tasks race-split-s+plant=realistic --algorithms ac-mpc --seeds 0",
     )
 
     def run(self, console: "Console") -> Mapping[str, Any]:
@@ -59,10 +61,11 @@ class Bench(Command):
         from planahead.experiments.bench.results import read_results
         from planahead.experiments.bench.running import results_locked, run_cells
         from planahead.experiments.bench.summary import summary_table
+        from planahead.experiments.commands.bench_flight import FLIGHT_BENCHMARKS
         from planahead.experiments.commands.bench_solver import SOLVER_BENCHMARKS
         from planahead.experiments.errors import UserError, at_least
 
-        others = [command.name.removeprefix("bench ") for command in SOLVER_BENCHMARKS]
+        others = [command.name.removeprefix("bench ") for command in (*SOLVER_BENCHMARKS, *FLIGHT_BENCHMARKS)]
         benchmark = known_benchmark(self.benchmark, others)
         for option in ("steps", "episodes", "jobs"):
             value = getattr(self, option)

@@ -48,7 +48,8 @@ class Lap(eqx.Module):
         """The lap in `laps/NAME.csv`."""
         file = importlib.resources.files("planahead.tasks.flight").joinpath("laps", f"{name}.csv")
         rows = np.array([[float(cell) for cell in row] for row in list(csv.reader(io.StringIO(file.read_text())))[1:]])
-        return cls(*map(jnp.asarray, (rows[:, 0], rows[:, 1:11], rows[:-1, 11:])), gates)
+        times, states, commands = map(jnp.asarray, (rows[:, 0], rows[:, 1:11], rows[:-1, 11:]))
+        return cls(times, states, commands, gates)
 
     def text(self) -> str:
         """As CSV, which `load` reads."""
@@ -84,8 +85,8 @@ class Lap(eqx.Module):
         segment = (gate - 1) % self.gates
         nodes = segment * each + jnp.arange(each)
         start, way = self.states[nodes, :3], self.states[nodes + 1, :3] - self.states[nodes, :3]
-        share = jnp.clip(jnp.sum((position - start) * way, axis=1) / jnp.sum(way * way, axis=1), 0.0, 1.0)
-        distance = jnp.sum((start + share[:, None] * way - position) ** 2, axis=1)
+        share = jnp.clip(jnp.sum((position[None] - start) * way, axis=1) / jnp.sum(way * way, axis=1), 0.0, 1.0)
+        distance = jnp.sum((start + share[:, None] * way - position[None]) ** 2, axis=1)
         best = jnp.argmin(distance)
         node = nodes[best]
         return self.times[node] + share[best] * (self.times[node + 1] - self.times[node])
@@ -109,6 +110,6 @@ def whereabouts(
     """
     seen = observation[12:36].reshape(2, 4, 3)
     differences = jnp.roll(corners, -1, axis=0) - corners
-    gate = jnp.argmin(jnp.sum((differences - seen[1]) ** 2, axis=(1, 2)))
+    gate = jnp.argmin(jnp.sum((differences - seen[None, 1]) ** 2, axis=(1, 2)))
     position = jnp.mean(corners[gate] - seen[0], axis=0)
     return Whereabouts(jnp.concatenate([position, normalised(attitude), observation[:3]]), gate)

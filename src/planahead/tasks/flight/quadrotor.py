@@ -52,8 +52,9 @@ COMMAND_LOW = (0.0, *(-limit for limit in RATE_LIMIT))
 COMMAND_HIGH = (THRUST_LIMIT, *RATE_LIMIT)
 
 # Of the rate loop and the airframe that `Realistic` flies.
-_INERTIA = (0.0025, 0.0021, 0.0043)  # kg m²
-_RATE_GAIN = (20.0, 20.0, 41.0)  # 1/s
+INERTIA = (0.0025, 0.0021, 0.0043)  # kg m²
+RATE_GAIN = (20.0, 20.0, 41.0)  # 1/s
+MOTOR_TIME = 0.033  # s
 _ARM_X = np.array([0.075, -0.075, -0.075, 0.075])  # m, of the rotors
 _ARM_Y = np.array([-0.10, 0.10, -0.10, 0.10])  # m
 _SPIN = np.array([-1.0, -1.0, 1.0, 1.0])
@@ -86,7 +87,7 @@ class Quadrotor(eqx.Module):
         x: Float[Array, " nx"],
         command: Float[Array, " 4"],
         force: Float[Array, " 3"],
-        time_step: float = TIME_STEP,
+        time_step: float | Array = TIME_STEP,
     ) -> Float[Array, " nx"]:
         """The state after `time_step` [s] under a command, a force [N] of the wind acting."""
 
@@ -147,7 +148,7 @@ class Nominal(Quadrotor):
         x: Float[Array, " 10"],
         command: Float[Array, " 4"],
         force: Float[Array, " 3"],
-        time_step: float = TIME_STEP,
+        time_step: float | Array = TIME_STEP,
     ) -> Float[Array, " 10"]:
         p, q, v = x[:3], x[3:7], x[7:]
         thrust, rates = self.thrust_scale * command[0], self.rate_scale * command[1:]
@@ -163,9 +164,9 @@ class Realistic(Quadrotor):
     mass: Array = constant(MASS, positive=True)
     thrust_scale: Array = constant(1.0, positive=True)
     rate_scale: Array = constant(1.0, positive=True)
-    inertia: Array = constant(_INERTIA, positive=True)  # kg m²
+    inertia: Array = constant(INERTIA, positive=True)  # kg m²
     """Of the airframe; the rate loop goes on believing in the one it was tuned for."""
-    motor_time: Array = constant(0.033, positive=True)  # s
+    motor_time: Array = constant(MOTOR_TIME, positive=True)  # s
     drag: Array = constant(1.0)
     """Scale of both drags."""
     linear_drag: Array = constant((0.26, 0.26, 0.30))  # N s/m
@@ -193,7 +194,7 @@ class Realistic(Quadrotor):
         x: Float[Array, " 21"],
         command: Float[Array, " 4"],
         force: Float[Array, " 3"],
-        time_step: float = TIME_STEP,
+        time_step: float | Array = TIME_STEP,
     ) -> Float[Array, " 21"]:
         body, before = x[:17], x[17:]
         h = time_step / self.substeps
@@ -209,8 +210,8 @@ class Realistic(Quadrotor):
 
     def _ode(self, body: Float[Array, " 17"], u: Float[Array, " 4"], force: Float[Array, " 3"]) -> Float[Array, " 17"]:
         q, v, rates, speeds = body[3:7], body[7:10], body[10:13], body[13:]
-        J, believed = self.inertia, jnp.asarray(_INERTIA, body.dtype)
-        torque = believed * jnp.asarray(_RATE_GAIN, body.dtype) * (self.rate_scale * u[1:] - rates)
+        J, believed = self.inertia, jnp.asarray(INERTIA, body.dtype)
+        torque = believed * jnp.asarray(RATE_GAIN, body.dtype) * (self.rate_scale * u[1:] - rates)
         torque += jnp.cross(rates, believed * rates)
         wanted = jnp.asarray(np.linalg.inv(_ALLOCATION), body.dtype) @ jnp.concatenate([u[:1], torque])
         target = jnp.sqrt(jnp.clip(wanted / ROTOR_THRUST, 1e-6, 1.0))

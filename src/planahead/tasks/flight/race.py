@@ -215,11 +215,11 @@ class Race(Environment[RaceState]):
         met = crossing(gate, before, after, half, reach)
         inside = jnp.all((after >= self.arena_low) & (after <= self.arena_high)) & jnp.all(jnp.isfinite(x))
         crashed = met.hit | ~inside
-        progress = _length(gate[:3] - before) - _length(gate[:3] - after)
-        earned = progress - self.rate_price * _length(command[1:]) + PASSED * met.passed
+        progress = length(gate[:3] - before) - length(gate[:3] - after)
+        earned = progress - self.rate_price * length(command[1:]) + PASSED * met.passed
         reward = jnp.where(jnp.isfinite(earned), earned, 0.0) - CRASHED * crashed
 
-        speed = _length(x[7:10])
+        speed = length(x[7:10])
         now = time + met.share * self.time_step
         at_line = met.passed & (state.gate == 0)
         moved = RaceState(
@@ -280,7 +280,7 @@ class Race(Environment[RaceState]):
         axes.set(xlabel="x [m]", ylabel="yz"[seen[1] - 1] + " [m]")
 
 
-def _length(v: Float[Array, " n"]) -> Float[Array, ""]:
+def length(v: Float[Array, " n"]) -> Float[Array, ""]:
     """|v|, with the derivative 0 where v is."""
     square = jnp.sum(v * v)
     moves = square > 0

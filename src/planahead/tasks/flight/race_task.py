@@ -2,16 +2,17 @@
 
 from typing import Literal, final
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from planahead.problem import static
-from planahead.problem.rotation import from_matrix
+from planahead.problem.rotation import from_matrix, matrix
 from planahead.tasks.flight.gates import Track
 from planahead.tasks.flight.quadrotor import Nominal, Realistic
-from planahead.tasks.flight.race import Race, Starts
+from planahead.tasks.flight.race import Race, Starts, length
 from planahead.tasks.flight.race_problem import STATE_NAMES, Cost, RaceProblem
-from planahead.tasks.task import Interface, Task, check_choice, with_stages
+from planahead.tasks.task import Imagined, Interface, Task, check_choice, with_stages
 
 Plant = Literal["nominal", "realistic"]
 PLANTS: dict[str, type[Nominal] | type[Realistic]] = {"nominal": Nominal, "realistic": Realistic}
@@ -80,3 +81,25 @@ class RaceTask(Task[Race, RaceProblem]):
         velocity, attitude, corners = observation[:3], observation[3:12], observation[12:24]
         position = -jnp.mean(corners.reshape(4, 3), axis=0)
         return jnp.concatenate([position, from_matrix(attitude.reshape(3, 3)), velocity])
+
+    def imagined(
+        self, observation: Float[Array, " 36"], states: Float[Array, "nodes 10"], controls: Float[Array, "N 4"]
+    ) -> Imagined:
+        """Up to the next gate: what passing or hitting it leads to is not known, nor is where the arena ends."""
+        corners = observation[12:24].reshape(4, 3)
+        corners = corners - jnp.mean(corners, axis=0, keepdims=True)
+        normal = jnp.cross(corners[0] - corners[1], corners[1] - corners[2])
+        positions = states[:, :3]
+
+        def observe(x: Array) -> Array:
+            parts = x[7:10], jnp.ravel(matrix(x[3:7])), jnp.ravel(corners - x[None, :3]), observation[24:]
+            return jnp.concatenate(parts)
+
+        distances = jax.vmap(length)(positions)
+        rates = jax.vmap(length)(controls[:, 1:])
+        ahead = positions @ normal < 0
+        return Imagined(
+            observations=jax.vmap(observe)(states),
+            rewards=distances[:-1] - distances[1:] - self.environment.rate_price * rates,
+            known=jnp.cumprod(~(ahead[:-1] & ~ahead[1:])).astype(bool),
+        )

@@ -5,12 +5,12 @@ r"""Model predictive control that follows a lap, without learning, and its L1-ad
 over half a second around the lap from its point nearest to the quadrotor. Every step is one real-time iteration from
 the previous plan.
 
-The plan's model is the nominal quadrotor behind two lags, since no body turns and no rotor spins up at once:
+The plan's model is the nominal quadrotor, or with `lags` what is between its commands and their effects too:
 
-    ω' = a_ω (ω_c - ω),   F' = a_F (F_c - F),      x = (p, q, v, ω, F)
+    ω' = α,   α' = a (K (ω_c - ω) - α),   F' = a (F_c - F),   m v̇ = … - c v,   x = (p, q, v, ω, α, F)
 
-ω and F are not observed: they are what the model says of the commands that were given. With `delay` the state is first
-predicted to where the command will take effect, one step later.
+K is the gain of the rate loop, 1/a the lag of the rotors, c a drag, and a command takes effect a step late. ω, α and F
+are not observed: they are what the model says of the commands that were given.
 
 With `adaptive` a predictor of the velocity shows the acceleration σ that the model f lacks, in steps of length T:
 
@@ -35,11 +35,21 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from planahead.planning import SQP, Guess, solve
 from planahead.policies import Decision, Policy, Setting, flat_settings, plan_failed
 from planahead.problem import Bounds, PerStage, Problem, parameter, static
-from planahead.problem.rotation import body_z, product
+from planahead.problem.integrators import rk4
+from planahead.problem.rotation import body_z, normalised, product
 from planahead.tasks.environment import constant
 from planahead.tasks.flight.gates import corners_of
 from planahead.tasks.flight.lap import Lap, Sample, whereabouts
-from planahead.tasks.flight.quadrotor import COMMAND_HIGH, COMMAND_LOW, GRAVITY, MASS, TIME_STEP, Nominal
+from planahead.tasks.flight.quadrotor import (
+    COMMAND_HIGH,
+    COMMAND_LOW,
+    GRAVITY,
+    MASS,
+    MOTOR_TIME,
+    RATE_GAIN,
+    TIME_STEP,
+    Nominal,
+)
 from planahead.tasks.flight.race_task import RaceTask
 
 
@@ -48,34 +58,53 @@ class TrackingProblem(Problem):
     """Follow a reference."""
 
     horizon: int = static(25)
-    state_size: int = static(14)
+    state_size: int = static(10)
+    """17 with `lags`."""
     control_size: int = static(4)
+    lags: bool = static(False)
     reference: Any = parameter((0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0))
     """State, of every stage."""
     command: Any = parameter((MASS * GRAVITY, 0.0, 0.0, 0.0))
     """Command, of every stage."""
-    position_weight: Array = constant(30.0, positive=True)  # per m²
-    attitude_weight: Array = constant(3.0, positive=True)  # per rad²
-    velocity_weight: Array = constant(0.3, positive=True)  # per (m/s)²
-    command_weight: Array = constant((0.002, 0.03, 0.03, 0.1), positive=True)  # per N² and (rad/s)²
-    rate_lag: Array = constant(1e4, positive=True)  # 1/s, a_ω
-    thrust_lag: Array = constant(1e4, positive=True)  # 1/s, a_F
+    position_weight: Array = constant(25.0, positive=True)  # per m²
+    attitude_weight: Array = constant(9.0, positive=True)  # per rad²
+    velocity_weight: Array = constant(3.5, positive=True)  # per (m/s)²
+    command_weight: Array = constant((0.08, 0.6, 0.6, 1.8), positive=True)  # per N² and (rad/s)²
+    rate_gain: Array = constant(RATE_GAIN, positive=True)  # 1/s
+    motor_time: Array = constant(MOTOR_TIME, positive=True)  # s
+    drag: Array = constant(0.45)  # N s/m, with `lags`: the linear drag at racing speed
     mass: Array = constant(MASS, positive=True)  # kg
     disturbance: Array = constant((0.0, 0.0, 0.0))  # m/s², in the world
 
-    def dynamics(self, x: Float[Array, " 14"], u: Float[Array, " 4"]) -> Float[Array, " 14"]:
-        reached = jnp.concatenate([x[13:], x[10:13]])
-        lag = TIME_STEP * jnp.stack([self.thrust_lag, *[self.rate_lag] * 3])
-        left = jnp.exp(-lag)
-        mean = u + (reached - u) * (1 - left) / lag
-        after = u + (reached - u) * left
-        body = Nominal(mass=self.mass).fly(x[:10], mean, self.mass * self.disturbance, TIME_STEP)
-        return jnp.concatenate([body, after[1:], after[:1]])
+    @classmethod
+    def lagging(cls, **fields: Any) -> "TrackingProblem":
+        """With lags."""
+        return cls(lags=True, state_size=17, **fields)
 
-    def stage_residual(self, x: Float[Array, " 14"], u: Float[Array, " 4"]) -> Float[Array, " 13"]:
+    def dynamics(self, x: Float[Array, " nx"], u: Float[Array, " 4"]) -> Float[Array, " nx"]:
+        if not self.lags:
+            return Nominal(mass=self.mass).fly(x, u, self.mass * self.disturbance, TIME_STEP)
+        x = rk4(self._ode, x, u, TIME_STEP)
+        return jnp.concatenate([x[:3], normalised(x[3:7]), x[7:]])
+
+    def _ode(self, x: Float[Array, " 17"], u: Float[Array, " 4"]) -> Float[Array, " 17"]:
+        q, v, rates, turning, thrust = x[3:7], x[7:10], x[10:13], x[13:16], x[16:]
+        spin = 0.5 * product(q, jnp.concatenate([jnp.zeros(1), rates]))
+        force = thrust * body_z(q) - self.drag * v
+        a = force / self.mass - jnp.array([0.0, 0.0, GRAVITY]) + self.disturbance
+        wanted = self.rate_gain * (u[1:] - rates)
+        return jnp.concatenate(
+            [v, spin, a, turning, (wanted - turning) / self.motor_time, (u[:1] - thrust) / self.motor_time]
+        )
+
+    def before_flight(self) -> Float[Array, " inner"]:
+        """What is not observed of the state, while hovering: none without lags."""
+        return jnp.concatenate([jnp.zeros(6), self.mass[None] * GRAVITY]) if self.lags else jnp.zeros(0)
+
+    def stage_residual(self, x: Float[Array, " nx"], u: Float[Array, " 4"]) -> Float[Array, " 13"]:
         return jnp.concatenate([self.terminal_residual(x), jnp.sqrt(self.command_weight) * (u - self.command)])
 
-    def terminal_residual(self, x: Float[Array, " 14"]) -> Float[Array, " 9"]:
+    def terminal_residual(self, x: Float[Array, " nx"]) -> Float[Array, " 9"]:
         inverse = self.reference[3:7] * jnp.array([1.0, -1.0, -1.0, -1.0])
         error = product(inverse, x[3:7])
         turn = 2 * jnp.where(error[0] < 0, -1.0, 1.0) * error[1:]
@@ -104,8 +133,8 @@ class Tracked(eqx.Module):
     """False before the first plan of an episode, and after a failed one."""
     predicted: Float[Array, " 3"]
     """v̂, m/s."""
-    reached: Float[Array, " 4"]
-    """ω and F of the model."""
+    inner: Float[Array, " inner"]
+    """ω, α and F of the model; none without lags."""
     command: Float[Array, " 4"]
     """The one before."""
     disturbance: Float[Array, " 3"]
@@ -121,7 +150,6 @@ class TrackingPolicy(Policy):
     - `task`: whose track it flies; its planner is not used.
     - `lap`: the trajectory.
     - `problem`: weights and horizon.
-    - `delay`: whether a command takes effect a step late, as with the realistic plant.
     - `adaptive`: whether what the model lacks is estimated and compensated.
     """
 
@@ -135,7 +163,6 @@ class TrackingPolicy(Policy):
     bandwidth: Float[Array, ""]
     """ω, rad/s"""
     adaptive: bool = eqx.field(static=True)
-    delay: bool = eqx.field(static=True)
 
     def __init__(
         self,
@@ -143,10 +170,9 @@ class TrackingPolicy(Policy):
         lap: Lap,
         problem: TrackingProblem | None = None,
         *,
-        delay: bool = False,
         adaptive: bool = False,
         adaptation: float = 5.0,
-        bandwidth: float = 20.0,
+        bandwidth: float = 26.0,
     ):
         race = task.environment
         self.corners = jax.vmap(lambda gate: corners_of(gate, 0.5 * race.opening))(race.gates)
@@ -154,25 +180,23 @@ class TrackingPolicy(Policy):
         self.task = task
         self.problem = TrackingProblem() if problem is None else problem
         self.planner = SQP.real_time(gradient_tolerance=np.inf)
-        self.delay = delay
         self.adaptive = adaptive
         self.adaptation = jnp.asarray(adaptation)
         self.bandwidth = jnp.asarray(bandwidth)
 
     def initial_memory(self) -> Tracked:
         N = self.problem.horizon
-        hover = self.problem.mass * GRAVITY
         return Tracked(
-            guess=Guess(jnp.zeros((N + 1, 14)), jnp.zeros((N, 4))),
+            guess=Guess(jnp.zeros((N + 1, self.problem.state_size)), jnp.zeros((N, 4))),
             known=jnp.array(False),
             predicted=jnp.zeros(3),
-            reached=jnp.stack([*jnp.zeros(3), hover]),
-            command=jnp.stack([hover, *jnp.zeros(3)]),
+            inner=self.problem.before_flight(),
+            command=jnp.stack([self.problem.mass * GRAVITY, *jnp.zeros(3)]),
             disturbance=jnp.zeros(3),
         )
 
     def settings(self) -> dict[str, Setting]:
-        return {"adaptive": self.adaptive, "delay": self.delay, **flat_settings("planner", self.planner)}
+        return {"adaptive": self.adaptive, "lags": self.problem.lags, **flat_settings("planner", self.planner)}
 
     def decide(self, observation: Float[Array, " 36"], memory: Any = None, key: PRNGKeyArray | None = None) -> Decision:
         del key
@@ -182,15 +206,16 @@ class TrackingPolicy(Policy):
         missing, disturbance = self._disturbance(velocity, known)
         matched = jnp.dot(disturbance, up)
         problem = eqx.tree_at(lambda problem: problem.disturbance, self.problem, disturbance - matched * up)
-        state = jnp.concatenate([here.state, known.reached])
-        if self.delay:
-            state = problem.dynamics(state, known.command)
+        before = jnp.concatenate([here.state, known.inner])
+        lags = self.problem.lags
+        state = problem.dynamics(before, known.command) if lags else before
         sample = self.lap.at(self.lap.nearest(state[:3], here.gate) + TIME_STEP * jnp.arange(N + 1))
         problem = problem.following(sample)
-        cold = Guess(
-            jnp.concatenate([sample.states, sample.commands[:, 1:], sample.commands[:, :1]], axis=1),
-            sample.commands[:N],
-        )
+        states = sample.states
+        if lags:
+            turning, thrust = jnp.zeros((N + 1, 3)), sample.commands[:, :1]
+            states = jnp.concatenate([states, sample.commands[:, 1:], turning, thrust], axis=1)
+        cold = Guess(states, sample.commands[:N])
         guess = jax.tree.map(lambda warm, cold: jnp.where(known.known, warm, cold), known.guess, cold)
         state = _same_sign(state, guess.states[0])
         plan = solve(problem, state, guess=guess, planner=self.planner)
@@ -198,15 +223,14 @@ class TrackingPolicy(Policy):
         action = plan.controls[0].at[0].add(-self.problem.mass * matched)
         action = jnp.clip(action, jnp.array(COMMAND_LOW), jnp.array(COMMAND_HIGH))
 
-        in_effect = known.command if self.delay else action
-        before = jnp.concatenate([here.state, known.reached])
+        in_effect = known.command if lags else action
         moved = eqx.tree_at(lambda problem: problem.disturbance, self.problem, missing).dynamics(before, in_effect)
         off = jnp.where(known.known, known.predicted - velocity, 0.0)
         after = Tracked(
             guess=plan.shift(),
             known=~failed,
             predicted=moved[7:10] + jnp.exp(-self.adaptation * TIME_STEP) * off,
-            reached=moved[10:],
+            inner=moved[10:],
             command=action,
             disturbance=disturbance,
         )
@@ -222,7 +246,7 @@ class TrackingPolicy(Policy):
         return jnp.where(going, missing, 0.0), jnp.where(going, estimate, 0.0)
 
 
-def _same_sign(state: Float[Array, " 14"], like: Float[Array, " 14"]) -> Float[Array, " 14"]:
+def _same_sign(state: Float[Array, " nx"], like: Float[Array, " nx"]) -> Float[Array, " nx"]:
     """The state with the sign of the quaternion that is nearer to that of `like`: both are the same attitude."""
     sign = jnp.where(jnp.dot(state[3:7], like[3:7]) < 0, -1.0, 1.0)
     return jnp.concatenate([state[:3], sign * state[3:7], state[7:]])

@@ -1,0 +1,41 @@
+"""Success over what is changed in the world, a panel per change and a line per policy."""
+
+from collections.abc import Sequence
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from planahead.experiments.bench.robustness import Flights
+from planahead.experiments.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, STYLE
+from planahead.experiments.statistics import wilson_interval
+
+COLOURS = {"ac-mlp": BLUE, "ac-mpc": ORANGE, "tracking": GREY, "l1": PURPLE}
+_OTHERS = (GREEN, RED, SKY)
+
+
+def robustness_figure(rows: Sequence[Flights]) -> Figure:
+    """Shares of flights that succeed, and their 95 % intervals."""
+    sweeps = list(dict.fromkeys(row.condition.sweep for row in rows))
+    groups = list(dict.fromkeys(row.group for row in rows))
+    rest = iter(_OTHERS * len(groups))
+    colours = {group: COLOURS.get(group) or next(rest) for group in groups}
+    with rc_context(STYLE):
+        figure = Figure(figsize=(9.5, 5.6), layout="constrained")
+        panels = figure.subplots(2, -(-len(sweeps) // 2), squeeze=False, sharey=True).ravel()
+        for axes, sweep in zip(panels, sweeps, strict=False):
+            for group in groups:
+                line = [row for row in rows if row.group == group and row.condition.sweep == sweep]
+                values = [row.condition.value for row in line]
+                shares = [100 * row.successes / row.flights for row in line]
+                ends = [wilson_interval(row.successes, row.flights) for row in line]
+                axes.plot(values, shares, marker="o", markersize=4, color=colours[group], label=group)
+                low, high = [100 * end.low for end in ends], [100 * end.high for end in ends]
+                axes.fill_between(values, low, high, color=colours[group], alpha=0.15, linewidth=0)
+            axes.set(title=sweep.partition(" [")[0], xlabel=sweep, ylim=(-4, 104))
+        for axes in panels[len(sweeps) :]:
+            axes.set_visible(False)
+        for axes in panels[:: len(panels) // 2]:
+            axes.set_ylabel("flights that succeed [%]")
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(groups))
+    return figure

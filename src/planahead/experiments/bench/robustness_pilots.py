@@ -1,0 +1,59 @@
+"""Who flies in the benchmark of robustness: what `bench racing` trained, and planners that nothing trained."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Sequence
+
+from planahead.experiments.errors import UserError, known_names
+from planahead.experiments.experiment import Experiment
+from planahead.experiments.run_directory import RunDirectory
+from planahead.policies import Policy
+from planahead.tasks import RaceTask, make_task
+from planahead.tasks.flight.lap import Lap
+from planahead.tasks.flight.tracking import TrackingPolicy, TrackingProblem
+
+
+@dataclasses.dataclass(frozen=True)
+class Pilot:
+    """Who flies."""
+
+    group: str
+    """Algorithm, or baseline: what tables have a column for."""
+    name: str
+    load: Callable[[], Policy]
+
+
+def pilots_of_runs(out: pathlib.Path, task: str) -> list[Pilot]:
+    """The best policies of the runs on `task`, as `bench racing` names it, in the folder `out` of that benchmark."""
+    found: list[Pilot] = []
+    for path in sorted((out / "runs").glob(f"{task}-*")):
+        run = RunDirectory(path)
+        if not run.best_checkpoint.exists():
+            continue
+        algorithm, _, seed = path.name.removeprefix(f"{task}-").rsplit("-", 2)
+        load = lambda run=run: Experiment.of_run(run).load_policy(run, "best")[0]  # noqa: E731
+        found.append(Pilot(algorithm, f"{algorithm}-{seed}", load))
+    if not found:
+        raise UserError(f"«{out}» has no finished runs on {task}; train them first: planahead bench racing --out {out}")
+    return found
+
+
+def baselines(names: Sequence[str]) -> list[Pilot]:
+    """Planners that follow a lap; `UserError` for an unknown name."""
+    for name in names:
+        if name not in _BASELINES:
+            raise UserError(f"--baselines got «{name}»; the known ones are {known_names(tuple(_BASELINES))}.")
+    return [Pilot(name, name, _BASELINES[name]) for name in names]
+
+
+def _tracking(adaptive: bool) -> TrackingPolicy:
+    """With the lap and the weights that fly best on the realistic quadrotor, undisturbed, from starts that the
+    benchmark does not use; found by random search."""
+    task = make_task("race-split-s", plant="realistic")
+    assert isinstance(task, RaceTask)
+    return TrackingPolicy(
+        task, Lap.load("split-s-80", len(task.environment.gates)), TrackingProblem.lagging(), adaptive=adaptive
+    )
+
+
+_BASELINES: dict[str, Callable[[], Policy]] = {"tracking": lambda: _tracking(False), "l1": lambda: _tracking(True)}

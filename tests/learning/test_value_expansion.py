@@ -1,0 +1,98 @@
+"""Model-predictive value expansion: what the targets are, and that only the critic learns from them."""
+
+import dataclasses
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from planahead.learning import make_algorithm
+from planahead.learning.value_expansion import expansion_loss
+from planahead.tasks import make_task
+
+KEY = jax.random.key(0)
+
+
+def test_the_loss_of_every_known_depth_by_hand():
+    values, rewards = jnp.array([1.0, 2.0, 3.0, 4.0]), jnp.array([0.5, 0.25, 0.125])
+    for known in range(4):
+        mask = jnp.arange(3) < known
+        errors = []
+        for k in range(known):
+            goal = sum(0.9 ** (j - k) * float(rewards[j]) for j in range(k, known)) + 0.9 ** (known - k) * float(
+                values[known]
+            )
+            errors.append(0.5 * (float(values[k]) - goal) ** 2)
+        expected = np.mean(errors) if errors else 0.0
+        assert float(expansion_loss(values, rewards, mask, 0.9)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_no_gradient_flows_into_the_goals():
+    slope = jax.grad(lambda v: expansion_loss(v, jnp.zeros(2), jnp.array([True, True]), 0.9))(
+        jnp.array([0.0, 0.0, 1.0])
+    )
+    np.testing.assert_allclose(slope, [-0.5 * 0.81, -0.5 * 0.9, 0.0], rtol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A learner with and without expansion after the same rollout."""
+    task = make_task("race-split-s")
+    small: dict[str, Any] = {"environments": 8, "rollout_steps": 4, "batch_size": 32, "epochs": 1, "hidden_units": 8}
+    found = {}
+    for weight in (0.0, 1.0):
+        policy, learner = make_algorithm("ac-mpc", task, KEY, value_expansion=weight, **small)
+        state = learner.init(task, policy, jax.random.key(1))
+        found[weight] = learner.advance(state, jax.random.key(2))[0]
+    return found
+
+
+def test_the_critic_learns_from_it_and_the_policy_does_not(trained):
+    """Nearly not: one clipped gradient serves both, so the policy's share of it may be scaled."""
+    plain, expanded = trained[0.0], trained[1.0]
+    before, after = (jax.tree.leaves(eqx.filter(state.critic, eqx.is_array)) for state in (plain, expanded))
+    assert any(not np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_settings_that_cannot_work_are_refused():
+    task = make_task("race-split-s")
+    policy, learner = make_algorithm("ppo-zop", task, KEY, value_expansion=1.0)
+    with pytest.raises(ValueError, match="needs a plan behind the mean"):
+        learner.init(task, policy, KEY)
+    cartpole = make_task("cartpole")
+    policy, learner = make_algorithm("ac-mpc", cartpole, KEY, value_expansion=1.0)
+    with pytest.raises(ValueError, match="cartpole cannot tell"):
+        learner.init(cartpole, policy, KEY)
+    with pytest.raises(ValueError, match="no planner, so no setting 'value_expansion'"):
+        make_algorithm("ac-mlp", task, KEY, value_expansion=1.0)
+
+
+def test_a_race_is_imagined_as_it_is_flown():
+    """The plan's model is the world's: observations, rewards and the passage of a gate have to agree with it."""
+    task = make_task("race-split-s", start_spread=0.0)
+    race = task.environment
+    state = race.reset(KEY)
+    start = jnp.asarray(race.gates[0, :3]) + jnp.array([-0.9, 0.1, 0.0])
+    state = dataclasses.replace(state, x=state.x.at[:3].set(start).at[7:10].set(jnp.array([10.0, 0.0, 1.0])))
+    controls = jnp.array([[20.0, 0.5, 1.0, 0.1]] * 6)
+    observation = race.observe(state)
+    x = task.planner_state(observation)
+    states = [x]
+    for u in controls:
+        states.append(task.problem.dynamics(states[-1], u))
+    told = task.imagined(observation, jnp.stack(states), controls)
+    assert told is not None
+    known = np.asarray(told.known)
+    assert known.any() and not known.all() and (np.diff(known.astype(int)) <= 0).all()
+    np.testing.assert_allclose(told.observations[0], observation, atol=1e-5)
+    for k, u in enumerate(controls):
+        moved = race.step(state, u, KEY)
+        assert bool(known[k]) == (int(moved.state.passed) == 0), "until the gate is passed"
+        if not known[k]:
+            break
+        np.testing.assert_allclose(told.observations[k + 1], moved.observation, atol=2e-4)
+        assert float(told.rewards[k]) == pytest.approx(float(moved.reward), abs=1e-4)
+        state = moved.state
