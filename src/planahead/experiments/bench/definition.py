@@ -185,7 +185,7 @@ class Benchmark:
 _FLIGHT = Conditions(
     steps=20_000_000,
     validate_every=1_000_000,
-    options=("anneal_steps={steps}",),
+    options=("anneal_steps={steps}", "entropy_weight=0"),
     training_options=("starts=anywhere",),
 )
 """Of racing, whose steps are simulated by the hundred side by side."""

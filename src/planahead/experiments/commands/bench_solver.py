@@ -1,4 +1,4 @@
-"""`planahead bench table1`, `nmpc`, `scaling` and `latency`."""
+"""`planahead bench table1`, `nmpc`, `scaling`, `latency` and `inference`."""
 
 import abc
 import dataclasses
@@ -33,6 +33,7 @@ class BenchSolver(Command):
     """The CSV; bench-NAME.csv unless given."""
 
     name: ClassVar[str] = ""
+    precision: ClassVar[str] = "float64"
     examples: ClassVar[tuple[str, ...]] = ("", "--threads 2 --peers False --json result.json")
 
     @abc.abstractmethod
@@ -62,7 +63,7 @@ class BenchSolver(Command):
         from planahead.experiments.figures import save
         from planahead.experiments.versions import versions
 
-        title = f"{benchmark}: medians, {threads} thread{'s' * (threads > 1)}, float64"
+        title = f"{benchmark}: medians, {threads} thread{'s' * (threads > 1)}, {self.precision}"
         console.print(table(rows, title))
         write_csv(out, rows)
         written = [out]
@@ -138,4 +139,25 @@ class BenchLatency(BenchSolver):
         return latency.run(self.repeats, self.peers)
 
 
-SOLVER_BENCHMARKS: tuple[type[BenchSolver], ...] = (BenchTable1, BenchNmpc, BenchScaling, BenchLatency)
+@dataclasses.dataclass(frozen=True)
+class BenchInference(BenchSolver):
+    """Time a racing policy from a Python call to its action, with a planner that looks 2 to 50 steps ahead in it and
+    without, in float32: median and p99 over many calls.
+    """
+
+    name: ClassVar[str] = "bench inference"
+    precision: ClassVar[str] = "float32"
+
+    def rows(self) -> "list[Row]":
+        from planahead.experiments.benchmarks import inference
+
+        return inference.run(self.repeats)
+
+
+SOLVER_BENCHMARKS: tuple[type[BenchSolver], ...] = (
+    BenchTable1,
+    BenchNmpc,
+    BenchScaling,
+    BenchLatency,
+    BenchInference,
+)
