@@ -7,10 +7,13 @@ import pytest
 
 from planahead.experiments.episodes import run_episodes
 from planahead.experiments.evaluation import Evaluation
+from planahead.tasks.flight.believed import Believed
+from planahead.tasks.flight.contouring import ContouringProblem
 from planahead.tasks.flight.lap import Lap
-from planahead.tasks.flight.quadrotor import GRAVITY, MASS, TIME_STEP
+from planahead.tasks.flight.lap_policy import LapPolicy
+from planahead.tasks.flight.quadrotor import GRAVITY, MASS, TIME_STEP, Realistic
 from planahead.tasks.flight.race_task import RaceTask
-from planahead.tasks.flight.tracking import TrackingPolicy, TrackingProblem
+from planahead.tasks.flight.tracking import TrackingProblem
 
 KEY = jax.random.key(5)
 
@@ -18,14 +21,14 @@ KEY = jax.random.key(5)
 @pytest.mark.slow
 def test_it_flies_the_lap_that_it_is_given():
     task, lap = RaceTask(), Lap.load("split-s-90", 7)
-    found = Evaluation.of(run_episodes(task, TrackingPolicy(task, lap), KEY, 5))
+    found = Evaluation.of(run_episodes(task, LapPolicy(task, lap, TrackingProblem()), KEY, 5))
     assert found.success.all() and found.failed_solves == 0
     np.testing.assert_allclose(found.outcomes["lap [s]"], float(lap.duration), atol=5e-3)
 
 
 def test_a_quadrotor_on_the_lap_gets_the_commands_of_the_lap():
     task, lap = RaceTask(), Lap.load("split-s-90", 7)
-    race, policy = task.environment, TrackingPolicy(task, lap)
+    race, policy = task.environment, LapPolicy(task, lap, TrackingProblem())
     state = race.reset(KEY)
     each = (len(lap.times) - 1) // 7
     for gate in (1, 4):
@@ -36,12 +39,13 @@ def test_a_quadrotor_on_the_lap_gets_the_commands_of_the_lap():
         np.testing.assert_allclose(decision.action, lap.commands[node], atol=0.5)
 
 
-def estimates(adaptive: bool, push: jnp.ndarray, lags: bool = False) -> np.ndarray:
+def estimates(adaptive: bool, push: jnp.ndarray) -> np.ndarray:
     """What is estimated while a nominal quadrotor, pushed by a constant acceleration, flies."""
     task = RaceTask()
     race = task.environment
-    problem = TrackingProblem.lagging(drag=0.0) if lags else TrackingProblem()
-    policy = TrackingPolicy(task, Lap.load("split-s-90", 7), problem, adaptive=adaptive, adaptation=5.0, bandwidth=20.0)
+    policy = LapPolicy(
+        task, Lap.load("split-s-90", 7), TrackingProblem(), adaptive=adaptive, adaptation=5.0, bandwidth=20.0
+    )
     force = MASS * push
 
     def step(carry, _):
@@ -71,12 +75,32 @@ def test_without_a_push_nothing_is_found():
 
 
 def test_lags_hover_where_they_are_told():
-    problem = TrackingProblem.lagging()
-    x = jnp.concatenate([jnp.zeros(3), jnp.array([1.0, 0.0, 0.0, 0.0]), jnp.zeros(3), problem.before_flight()])
+    vehicle = Believed(lags=True)
+    x = jnp.concatenate([jnp.zeros(3), jnp.array([1.0, 0.0, 0.0, 0.0]), jnp.zeros(3), vehicle.hovering()])
     hover = jnp.array([MASS * GRAVITY, 0.0, 0.0, 0.0])
-    np.testing.assert_allclose(problem.dynamics(x, hover), x, atol=1e-5)
+    np.testing.assert_allclose(vehicle.fly(x, hover), x, atol=1e-5)
     turning = hover.at[1].set(1.0)
     after = x
     for _ in range(25):
-        after = problem.dynamics(after, turning)
+        after = vehicle.fly(after, turning)
     assert float(after[10]) == pytest.approx(1.0, abs=0.02), "the rate arrives"
+
+
+def test_lags_are_those_of_the_realistic_quadrotor():
+    """But for drag and for rotors that saturate: small commands, from hovering."""
+    vehicle, plant = Believed(lags=True, drag=jnp.array(0.0)), Realistic(drag=jnp.array(0.0), delay=jnp.array(0.0))
+    attitude, zero = jnp.array([1.0, 0.0, 0.0, 0.0]), jnp.zeros(3)
+    x, y = jnp.concatenate([zero, attitude, zero, vehicle.hovering()]), plant.at(zero, attitude, zero)
+    command = jnp.array([MASS * GRAVITY * 1.05, 0.2, -0.2, 0.1])
+    for _ in range(15):
+        x, y = vehicle.fly(x, command), plant.fly(y, command, zero)
+        np.testing.assert_allclose(x[10:13], y[10:13], atol=0.02)
+        np.testing.assert_allclose(x[3:10], y[3:10], atol=0.02)
+
+
+@pytest.mark.slow
+def test_contouring_flies_faster_than_the_lap_it_is_given():
+    task, lap = RaceTask(), Lap.load("split-s-90", 7)
+    found = Evaluation.of(run_episodes(task, LapPolicy(task, lap, ContouringProblem()), KEY, 5))
+    assert found.success.all() and found.failed_solves == 0
+    assert found.outcomes["lap [s]"].max() < float(lap.duration)

@@ -4,13 +4,17 @@ import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
 
+import jax.numpy as jnp
+
 from planahead.experiments.errors import UserError, known_names
 from planahead.experiments.experiment import Experiment
 from planahead.experiments.run_directory import RunDirectory
 from planahead.policies import Policy
 from planahead.tasks import RaceTask, make_task
+from planahead.tasks.flight.believed import Believed
 from planahead.tasks.flight.lap import Lap
-from planahead.tasks.flight.tracking import TrackingPolicy, TrackingProblem
+from planahead.tasks.flight.lap_policy import LapPolicy
+from planahead.tasks.flight.tracking import TrackingProblem
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,29 +50,21 @@ def baselines(names: Sequence[str]) -> list[Pilot]:
     return [Pilot(name, name, _BASELINES[name]) for name in names]
 
 
-def _tracking() -> TrackingPolicy:
-    """Lap, weights and drag as they fly best on the realistic quadrotor, undisturbed, from starts that the benchmark
-    does not use: 25 flights each of some forty random choices."""
-    problem = TrackingProblem.lagging(
-        position_weight=25.0,
-        attitude_weight=3.4,
-        velocity_weight=7.5,
-        command_weight=(0.17, 2.6, 2.6, 7.8),
-        drag=0.40,
-    )
-    return TrackingPolicy(_task(), Lap.load("split-s-80", 7), problem)
+def _tracking() -> LapPolicy:
+    """Weights and drag as they fly best on the realistic quadrotor, undisturbed, from starts that the benchmark does
+    not use: 25 flights each of some forty random choices."""
+    vehicle = Believed(lags=True, drag=jnp.asarray(0.34))
+    weights = {"position_weight": 9.0, "attitude_weight": 7.7, "velocity_weight": 1.7}
+    problem = TrackingProblem.of(vehicle, **weights, command_weight=(0.021, 0.31, 0.31, 0.93))
+    return LapPolicy(_task(), Lap.load("split-s-90", 7), problem)
 
 
-def _adaptive() -> TrackingPolicy:
+def _adaptive() -> LapPolicy:
     """Found in the same way."""
-    problem = TrackingProblem.lagging(
-        position_weight=16.0,
-        attitude_weight=3.2,
-        velocity_weight=2.9,
-        command_weight=(0.014, 0.73, 0.73, 2.2),
-        drag=0.19,
-    )
-    return TrackingPolicy(_task(), Lap.load("split-s-90", 7), problem, adaptive=True, bandwidth=17.5)
+    vehicle = Believed(lags=True, drag=jnp.asarray(0.19))
+    weights = {"position_weight": 16.0, "attitude_weight": 3.2, "velocity_weight": 2.9}
+    problem = TrackingProblem.of(vehicle, **weights, command_weight=(0.014, 0.73, 0.73, 2.2))
+    return LapPolicy(_task(), Lap.load("split-s-90", 7), problem, adaptive=True, bandwidth=17.5)
 
 
 def _task() -> RaceTask:

@@ -1,0 +1,95 @@
+r"""Contouring control (MPCC): get ahead along a lap's path as fast as the vehicle can, near to it.
+
+    x = (vehicle, s),   u = (F, ω_c, ṡ),   s⁺ = s + h ṡ
+
+    e = p - r(s),   lag = tᵀ e,   contour = (I - t tᵀ) e,   r(s) ≈ r(s̄) + r'(s̄) (s - s̄),   t = r'(s̄) / |r'(s̄)|
+
+    minimise  Σ_k ½ (q_c(s̄) ‖contour‖² + q_l lag² + q_ω ‖ω_c‖² + q_p (ṡ_max - ṡ)²)
+
+s is the time of the lap whose place is meant, so ṡ = 1 is as fast as the lap, and s̄ comes from the previous plan. Near
+to gates q_c is larger: between them the path is only a hint.
+
+Reference: A. Romero, S. Sun, P. Foehn, D. Scaramuzza, "Model predictive contouring control for time-optimal quadrotor
+flight", T-RO 2022.
+"""
+
+from typing import Any, final
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from planahead.planning import Guess
+from planahead.problem import Bounds, PerStage, parameter, static
+from planahead.tasks.environment import check_constants, constant
+from planahead.tasks.flight.believed import Believed
+from planahead.tasks.flight.lap import Lap
+from planahead.tasks.flight.lap_problem import Aim, LapProblem
+from planahead.tasks.flight.quadrotor import COMMAND_HIGH, COMMAND_LOW, GRAVITY, TIME_STEP
+
+
+@final
+class ContouringProblem(LapProblem):
+    """`ContouringProblem.of(vehicle)` has the size that the vehicle needs."""
+
+    horizon: int = static(25)
+    state_size: int = static(11)
+    control_size: int = static(5)
+    place: Any = parameter((0.0,) * 8)
+    """r(s̄), r'(s̄), s̄ and the contour's weight, of every stage."""
+    contour_weight: Array = constant(9.0, positive=True)  # per m², far from gates
+    gate_weight: Array = constant(80.0, positive=True)  # per m², in addition, in gates
+    gate_reach: Array = constant(1.6, positive=True)  # m, over which it fades
+    lag_weight: Array = constant(370.0, positive=True)  # per m²
+    rate_weight: Array = constant(0.013, positive=True)  # per (rad/s)²
+    progress_weight: Array = constant(1.4, positive=True)
+    progress_limit: Array = constant(1.6, positive=True)
+    """ṡ_max"""
+
+    def __check_init__(self):
+        check_constants(self)
+
+    @classmethod
+    def of(cls, vehicle: Believed, **fields: Any) -> "ContouringProblem":
+        return cls(vehicle=vehicle, state_size=vehicle.size + 1, **fields)
+
+    def dynamics(self, x: Float[Array, " nx"], u: Float[Array, " 5"]) -> Float[Array, " nx"]:
+        return jnp.concatenate([self.vehicle.fly(x[:-1], u[:4]), x[-1:] + TIME_STEP * u[4:]])
+
+    def stage_residual(self, x: Float[Array, " nx"], u: Float[Array, " 5"]) -> Float[Array, " 8"]:
+        rates = jnp.sqrt(self.rate_weight) * u[1:4]
+        progress = jnp.sqrt(self.progress_weight) * (self.progress_limit - u[4:])
+        return jnp.concatenate([self.terminal_residual(x), rates, progress])
+
+    def terminal_residual(self, x: Float[Array, " nx"]) -> Float[Array, " 4"]:
+        point, slope, at, weight = self.place[:3], self.place[3:6], self.place[6], self.place[7]
+        along = slope / jnp.sqrt(jnp.sum(slope**2) + 1e-12)
+        error = x[:3] - point - slope * (x[-1] - at)
+        lag = jnp.dot(along, error)
+        contour = error - lag * along
+        return jnp.concatenate([jnp.sqrt(weight) * contour, jnp.sqrt(self.lag_weight) * lag[None]])
+
+    def control_guess(self) -> Float[Array, " 5"]:
+        return jnp.stack([self.vehicle.mass * GRAVITY, *jnp.zeros(3), 1.0])
+
+    def control_bounds(self) -> Bounds:
+        limit = self.progress_limit[None]
+        return Bounds(
+            jnp.concatenate([jnp.array(COMMAND_LOW), 0 * limit]), jnp.concatenate([jnp.array(COMMAND_HIGH), limit])
+        )
+
+    def aimed(self, lap: Lap, time: Float[Array, ""], state: Float[Array, " nx"], known: Guess) -> Aim:
+        N = self.horizon
+        ahead = TIME_STEP * jnp.arange(N + 1)
+        planned = known.states[:, -1] - known.states[0, -1]
+        times = time + jnp.where(planned[-1] > 0, planned, ahead)
+        sample, (later, earlier) = lap.at(times), (lap.at(times + 5e-3).states, lap.at(times - 5e-3).states)
+        slopes = (later[:, :3] - earlier[:, :3]) / 1e-2
+        gates = lap.states[:: (len(lap.times) - 1) // lap.gates, :3]
+        nearest = jnp.min(jnp.sum((sample.states[:, None, :3] - gates[None]) ** 2, axis=-1), axis=1)
+        weight = self.contour_weight + self.gate_weight * jnp.exp(-nearest / (2 * self.gate_reach**2))
+        place = jnp.concatenate([sample.states[:, :3], slopes, times[:, None], weight[:, None]], axis=1)
+        problem = eqx.tree_at(lambda problem: problem.place, self, PerStage(place))
+        states = jnp.concatenate([sample.states, self.vehicle.commanded(sample.commands), times[:, None]], axis=1)
+        controls = jnp.concatenate([sample.commands[:-1], jnp.ones((N, 1))], axis=1)
+        return Aim(problem, jnp.append(state, time), Guess(states, controls))

@@ -1,0 +1,146 @@
+r"""Model predictive control along a lap, without learning: what racing policies are compared with.
+
+Every step is one real-time iteration from the previous plan. With `adaptive` (L1) a predictor of the velocity shows the
+acceleration σ that the model f lacks, in steps of length T:
+
+    ṽ = v̂ - v,      σ = -a e / (1 - e) ṽ,   e = exp(-aT),      d ← β d + (1 - β) σ,   β = exp(-ωT)
+    v̂ ← v̂ + T (f(u) + σ) - (1 - e) ṽ
+
+The part of d along the body's thrust is cancelled by thrust (it is matched), and the rest, which no thrust can cancel,
+is what the plan's model assumes to last.
+
+Reference: D. Hanover, P. Foehn, S. Sun, E. Kaufmann, D. Scaramuzza, "Performance, precision, and payloads: adaptive
+nonlinear MPC for quadrotors", RA-L 2022, with the velocity alone, since commands are thrust and body rates.
+"""
+
+from typing import Any, final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from planahead.planning import SQP, Guess, solve
+from planahead.policies import Decision, Policy, Setting, flat_settings, plan_failed
+from planahead.problem.rotation import body_z
+from planahead.tasks.flight.gates import corners_of
+from planahead.tasks.flight.lap import Lap, whereabouts
+from planahead.tasks.flight.lap_problem import LapProblem, same_sign
+from planahead.tasks.flight.quadrotor import COMMAND_HIGH, COMMAND_LOW, GRAVITY, TIME_STEP
+from planahead.tasks.flight.race_task import RaceTask
+
+
+class Flown(eqx.Module):
+    """What is remembered from step to step."""
+
+    guess: Guess
+    known: Bool[Array, ""]
+    """False before the first plan of an episode, and after a failed one."""
+    inner: Float[Array, " inner"]
+    """What is not observed of the vehicle's state, as the model has it."""
+    command: Float[Array, " 4"]
+    """The one before."""
+    predicted: Float[Array, " 3"]
+    """v̂, m/s."""
+    disturbance: Float[Array, " 3"]
+    """d, m/s²."""
+
+
+@final
+class LapPolicy(Policy):
+    """Flies along `lap`, on the track of `task`, from anywhere.
+
+    **Arguments:**
+
+    - `task`: whose track it flies; its planner is not used.
+    - `lap`: where to.
+    - `problem`: how: `TrackingProblem`, `ContouringProblem`.
+    - `adaptive`: whether what the model lacks is estimated and compensated, with `adaptation` a [1/s] and `bandwidth` ω
+      [rad/s].
+    """
+
+    corners: Float[Array, "gates 4 3"]
+    lap: Lap
+    problem: LapProblem
+    planner: SQP
+    task: RaceTask
+    adaptation: Float[Array, ""]
+    bandwidth: Float[Array, ""]
+    adaptive: bool = eqx.field(static=True)
+
+    def __init__(
+        self,
+        task: RaceTask,
+        lap: Lap,
+        problem: LapProblem,
+        *,
+        adaptive: bool = False,
+        adaptation: float = 5.0,
+        bandwidth: float = 20.0,
+    ):
+        race = task.environment
+        self.corners = jax.vmap(lambda gate: corners_of(gate, 0.5 * race.opening))(race.gates)
+        self.lap = lap
+        self.task = task
+        self.problem = problem
+        self.planner = SQP.real_time(gradient_tolerance=np.inf)
+        self.adaptive = adaptive
+        self.adaptation = jnp.asarray(adaptation)
+        self.bandwidth = jnp.asarray(bandwidth)
+
+    def initial_memory(self) -> Flown:
+        problem, vehicle = self.problem, self.problem.vehicle
+        N, sizes = problem.horizon, (problem.state_size, problem.control_size)
+        return Flown(
+            guess=Guess(jnp.zeros((N + 1, sizes[0])), jnp.zeros((N, sizes[1]))),
+            known=jnp.array(False),
+            inner=vehicle.hovering(),
+            command=jnp.stack([vehicle.mass * GRAVITY, *jnp.zeros(3)]),
+            predicted=jnp.zeros(3),
+            disturbance=jnp.zeros(3),
+        )
+
+    def settings(self) -> dict[str, Setting]:
+        kind = type(self.problem).__name__
+        return {"problem": kind, "adaptive": self.adaptive, **flat_settings("planner", self.planner)}
+
+    def decide(self, observation: Float[Array, " 36"], memory: Any = None, key: PRNGKeyArray | None = None) -> Decision:
+        del key
+        known: Flown = self.initial_memory() if memory is None else memory
+        here = whereabouts(self.corners, observation, self.task.planner_state(observation)[3:7])
+        velocity, up = here.state[7:], body_z(here.state[3:7])
+        missing, disturbance = self._disturbance(velocity, known)
+        matched = jnp.dot(disturbance, up)
+        problem = self.problem.disturbed(disturbance - matched * up)
+        before = jnp.concatenate([here.state, known.inner])
+        lags = problem.vehicle.lags
+        state = problem.vehicle.fly(before, known.command) if lags else before
+        aim = problem.aimed(self.lap, self.lap.nearest(state[:3], here.gate), state, known.guess)
+        guess = jax.tree.map(lambda warm, cold: jnp.where(known.known, warm, cold), known.guess, aim.cold)
+        state = same_sign(aim.state, guess.states[0, 3:7])
+        plan = solve(aim.problem, state, guess=guess, planner=self.planner)
+        failed = plan_failed(plan, self.planner)
+        action = plan.controls[0, :4].at[0].add(-problem.vehicle.mass * matched)
+        action = jnp.clip(action, jnp.array(COMMAND_LOW), jnp.array(COMMAND_HIGH))
+
+        moved = self.problem.disturbed(missing).vehicle.fly(before, known.command if lags else action)
+        off = jnp.where(known.known, known.predicted - velocity, 0.0)
+        after = Flown(
+            guess=plan.shift(),
+            known=~failed,
+            inner=moved[10:],
+            command=action,
+            predicted=moved[7:10] + jnp.exp(-self.adaptation * TIME_STEP) * off,
+            disturbance=disturbance,
+        )
+        return Decision(action, jnp.zeros((), action.dtype), plan=plan, memory=after, failed=failed)
+
+    def _disturbance(self, velocity: Float[Array, " 3"], known: Flown) -> tuple[Array, Array]:
+        """σ and d now; zero before the first plan."""
+        kept = jnp.exp(-self.adaptation * TIME_STEP)
+        missing = -self.adaptation * kept / (1 - kept) * (known.predicted - velocity)
+        keep = jnp.exp(-self.bandwidth * TIME_STEP)
+        estimate = keep * known.disturbance + (1 - keep) * missing
+        going = known.known & self.adaptive
+        return jnp.where(going, missing, 0.0), jnp.where(going, estimate, 0.0)
