@@ -93,7 +93,7 @@ MISTAKES = [
     ("evaluate . --episodes 0", "--episodes is 0; at least 1 was expected"),
     (
         "bench swing-down",
-        "there is no benchmark «swing-down»; the known ones are «swing-up», «mpc-prior», «table1», «nmpc»",
+        "there is no benchmark «swing-down»; the known ones are «swing-up», «mpc-prior», «racing», «table1», «nmpc»",
     ),
     (
         "bench swing-up --algorithms dqn",

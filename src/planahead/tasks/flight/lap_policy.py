@@ -26,7 +26,7 @@ from planahead.policies import Decision, Policy, Setting, flat_settings, plan_fa
 from planahead.problem.rotation import body_z
 from planahead.tasks.flight.gates import corners_of
 from planahead.tasks.flight.lap import Lap, whereabouts
-from planahead.tasks.flight.lap_problem import LapProblem, same_sign
+from planahead.tasks.flight.lap_problem import LapProblem, disturbed, same_sign
 from planahead.tasks.flight.quadrotor import COMMAND_HIGH, COMMAND_LOW, GRAVITY, TIME_STEP
 from planahead.tasks.flight.race_task import RaceTask
 
@@ -112,7 +112,7 @@ class LapPolicy(Policy):
         velocity, up = here.state[7:], body_z(here.state[3:7])
         missing, disturbance = self._disturbance(velocity, known)
         matched = jnp.dot(disturbance, up)
-        problem = self.problem.disturbed(disturbance - matched * up)
+        problem = disturbed(self.problem, disturbance - matched * up)
         before = jnp.concatenate([here.state, known.inner])
         lags = problem.vehicle.lags
         state = problem.vehicle.fly(before, known.command) if lags else before
@@ -124,7 +124,7 @@ class LapPolicy(Policy):
         action = plan.controls[0, :4].at[0].add(-problem.vehicle.mass * matched)
         action = jnp.clip(action, jnp.array(COMMAND_LOW), jnp.array(COMMAND_HIGH))
 
-        moved = self.problem.disturbed(missing).vehicle.fly(before, known.command if lags else action)
+        moved = disturbed(self.problem, missing).vehicle.fly(before, known.command if lags else action)
         off = jnp.where(known.known, known.predicted - velocity, 0.0)
         after = Flown(
             guess=plan.shift(),

@@ -1,7 +1,7 @@
 """A planning problem that is set anew in every step, along a lap."""
 
 import abc
-from typing import NamedTuple, Self
+from typing import NamedTuple, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -11,6 +11,8 @@ from planahead.planning import Guess
 from planahead.problem import Problem
 from planahead.tasks.flight.believed import Believed
 from planahead.tasks.flight.lap import Lap
+
+P = TypeVar("P", bound="LapProblem")
 
 
 class Aim(NamedTuple):
@@ -32,9 +34,10 @@ class LapProblem(Problem):
         """The problem for a vehicle at `state`, nearest to the lap at `time` [s]. `known` is the previous plan,
         shifted, or zeros."""
 
-    def disturbed(self, disturbance: Float[Array, " 3"]) -> Self:
-        """The same with another believed acceleration [m/s²]."""
-        return eqx.tree_at(lambda problem: problem.vehicle.disturbance, self, disturbance)
+
+def disturbed(problem: P, disturbance: Float[Array, " 3"]) -> P:
+    """The problem with another believed acceleration [m/s²]."""
+    return eqx.tree_at(lambda problem: problem.vehicle.disturbance, problem, disturbance)
 
 
 def same_sign(state: Float[Array, " nx"], like: Float[Array, " 4"]) -> Float[Array, " nx"]:

@@ -32,10 +32,10 @@ class TrackingProblem(LapProblem):
     """Position, attitude, velocity, of every stage."""
     command: Any = parameter((MASS * GRAVITY, 0.0, 0.0, 0.0))
     """Of every stage."""
-    position_weight: Array = constant(25.0, positive=True)  # per m²
-    attitude_weight: Array = constant(9.0, positive=True)  # per rad²
-    velocity_weight: Array = constant(3.5, positive=True)  # per (m/s)²
-    command_weight: Array = constant((0.08, 0.6, 0.6, 1.8), positive=True)  # per N² and (rad/s)²
+    position_weight: Array = constant(30.0, positive=True)  # per m²
+    attitude_weight: Array = constant(3.0, positive=True)  # per rad²
+    velocity_weight: Array = constant(0.3, positive=True)  # per (m/s)²
+    command_weight: Array = constant((0.002, 0.03, 0.03, 0.1), positive=True)  # per N² and (rad/s)²
 
     def __check_init__(self):
         check_constants(self)
