@@ -79,7 +79,7 @@ def test_overview_and_unknown_commands(capsys: pytest.CaptureFixture[str], argum
 MISTAKES = [
     (
         "train stub pendulum",
-        "there is no task «pendulum»; the known ones are «cartpole», «chain», «mass-spring-damper», «point»,",
+        "there is no task «pendulum»; the known ones are «cartpole», «chain», «hover», «mass-spring-damper», «point»,",
     ),
     ("train dqn point", "there is no algorithm «dqn»; the known ones are «stub». See: planahead list"),
     ("plan pendulum", "there is no task «pendulum»"),

@@ -16,6 +16,7 @@ from planahead.tasks.flight.gates import TRACKS
 SIZES = {
     "cartpole": (1, 5),
     "chain": (24, 420),
+    "hover": (17, 340),
     "mass-spring-damper": (8, 120),
     **{f"race-{track}": (28, 56) for track in TRACKS},
     "windmaze-easy": (12, 240),

@@ -27,6 +27,12 @@ if TYPE_CHECKING:
         Transition as Transition,
         constant as constant,
     )
+    from planahead.tasks.flight.hover import (
+        Hover as Hover,
+        HoverProblem as HoverProblem,
+        HoverState as HoverState,
+        HoverTask as HoverTask,
+    )
     from planahead.tasks.flight.quadrotor import (
         Nominal as Nominal,
         Quadrotor as Quadrotor,
@@ -65,6 +71,7 @@ __getattr__, __dir__ = lazy_names(
             "MassSpringDamperState",
             "MassSpringDamperTask",
         ],
+        "planahead.tasks.flight.hover": ["Hover", "HoverProblem", "HoverState", "HoverTask"],
         "planahead.tasks.flight.quadrotor": ["Nominal", "Quadrotor", "Randomisation", "Realistic"],
         "planahead.tasks.flight.race_problem": ["RaceProblem"],
         "planahead.tasks.flight.race_task": ["RaceTask"],

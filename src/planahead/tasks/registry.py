@@ -15,6 +15,7 @@ def task_names() -> tuple[str, ...]:
     >>> print(*task_names(), sep="\n")
     cartpole
     chain
+    hover
     mass-spring-damper
     race-circle
     race-horizontal

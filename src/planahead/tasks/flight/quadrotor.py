@@ -27,7 +27,7 @@ https://github.com/uzh-rpg/agile_flight), also of A. Romero et al., "Actor-criti
 
 import abc
 import dataclasses
-from typing import final
+from typing import Literal, final
 
 import equinox as eqx
 import jax
@@ -224,3 +224,7 @@ class Realistic(Quadrotor):
         turning = (produced[1:] - jnp.cross(rates, J * rates)) / J
         spin = 0.5 * product(q, jnp.concatenate([jnp.zeros(1), rates]))
         return jnp.concatenate([v, spin, a, turning, (target - speeds) / self.motor_time])
+
+
+Plant = Literal["nominal", "realistic"]
+PLANTS: dict[str, type[Nominal] | type[Realistic]] = {"nominal": Nominal, "realistic": Realistic}

@@ -1,6 +1,6 @@
 """Racing as a task: the world of `race.py`, and the planner of `race_problem.py` that flies in it."""
 
-from typing import Literal, final
+from typing import final
 
 import jax
 import jax.numpy as jnp
@@ -9,13 +9,10 @@ from jaxtyping import Array, Float
 from planahead.problem import static
 from planahead.problem.rotation import from_matrix, matrix
 from planahead.tasks.flight.gates import Track
-from planahead.tasks.flight.quadrotor import Nominal, Realistic
+from planahead.tasks.flight.quadrotor import PLANTS, Plant
 from planahead.tasks.flight.race import Race, Starts, length
 from planahead.tasks.flight.race_problem import STATE_NAMES, Cost, RaceProblem
 from planahead.tasks.task import Imagined, Interface, Task, check_choice, with_stages
-
-Plant = Literal["nominal", "realistic"]
-PLANTS: dict[str, type[Nominal] | type[Realistic]] = {"nominal": Nominal, "realistic": Realistic}
 
 
 @final
