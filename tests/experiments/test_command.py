@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from importlib import metadata
 from typing import Any
 
 import pytest
@@ -336,3 +337,8 @@ def test_the_installed_program_answers():
     program = pathlib.Path(sys.executable).with_name("planahead")
     done = subprocess.run([program, "--help"], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0 and "doctor" in done.stdout
+
+
+def test_the_version_is_said(capsys: pytest.CaptureFixture[str]):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == f"planahead {metadata.version('planahead')}"

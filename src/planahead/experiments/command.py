@@ -8,6 +8,7 @@ import dataclasses
 import shutil
 import sys
 from collections.abc import Sequence
+from importlib import metadata
 from typing import Annotated, Any, Union
 
 import tyro
@@ -41,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a subcommand; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     console = Console() if sys.stdout.isatty() else Console(width=shutil.get_terminal_size((LOG_WIDTH, 0)).columns)
+    if arguments == ["--version"]:
+        console.print(f"planahead {metadata.version('planahead')}", highlight=False)
+        return 0
     try:
         command = parse(arguments)
         if command.json is not None:
