@@ -17,17 +17,16 @@ HOVERING = jnp.array([MASS * GRAVITY, 0.0, 0.0, 0.0])
 
 
 def test_hovering_at_the_point_stays_there():
-    hover = Hover(start_spread=0.0)
-    state = hover.reset(KEY)
+    hover = Hover(start_spread=jnp.array(0.0))
+    moved = hover.step(hover.reset(KEY), HOVERING, KEY)
     for _ in range(5):
-        moved = hover.step(state, HOVERING, KEY)
-        state = moved.state
+        moved = hover.step(moved.state, HOVERING, KEY)
     assert float(moved.reward) == pytest.approx(1.0, abs=1e-4) and bool(moved.info.success)
     np.testing.assert_allclose(moved.observation, [0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0], atol=1e-5)
 
 
 def test_a_step_by_hand():
-    hover = Hover(start_spread=0.0)
+    hover = Hover(start_spread=jnp.array(0.0))
     state = hover.reset(KEY)
     moved = hover.step(state, jnp.array([0.0, 0.0, 3.0, 4.0]), KEY)
     fallen, speed = 0.5 * GRAVITY * 0.02**2, GRAVITY * 0.02
