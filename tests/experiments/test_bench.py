@@ -82,9 +82,14 @@ class TestCells:
         assert cell.settings.task == "race-split-s"
         assert cell.settings.task_arguments() == {"horizon": 5, "plant": "realistic"}
         assert cell.settings.learner_options() == {"anneal_steps": 9}
+        assert "anneal_steps=9" in results.told_settings(cell), "a longer training is another one"
         other = dataclasses.replace(cell, interface="global").settings.task_arguments()
         assert other["interface"] == "global", "the task's own interface is per stage"
-        for text, told in (("race", "the known ones are"), ("race-split-s+wings=2", "no option 'wings'")):
+        for text, told in (
+            ("race", "the known ones are"),
+            ("race-split-s+wings=2", "no option 'wings'"),
+            ("race-split-s+interface=stage", "--interfaces"),
+        ):
             with pytest.raises(UserError, match=told):
                 World.parse(text)
 

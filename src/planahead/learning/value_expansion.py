@@ -5,7 +5,8 @@ r"""Model-predictive value expansion: a plan's own predictions teach the critic.
     G_H = V_H,     G_k = r_k + γ G_{k+1},     L = mean over known k of ½ (V_k - G_k)²           no gradient through G
 
 A step is unknown from where the task cannot tell what would happen, beyond a gate for instance; G then begins at the
-last state that is known. Only the critic learns from this.
+last state that is known. Only the critic learns from this; where both learn by one step whose gradient is clipped, the
+policy's share of it shrinks.
 
 Reference: A. Romero, E. Aljalbout, Y. Song, D. Scaramuzza, "Actor-critic model predictive control: differentiable
 optimization meets reinforcement learning", arXiv 2306.09852, 2025.

@@ -1,5 +1,7 @@
 """Laps to follow: what is between their nodes, where the nearest point is, and how a quadrotor knows where it is."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,7 +36,9 @@ def test_a_lap_passes_every_gate_and_closes(lap, request):
         seen = np.asarray(corners_of(race.gates[gate], jnp.array(0.65)))
         offset = np.asarray(lap.states[gate * each, :3]) - seen.mean(axis=0)
         tangent, up = (seen[0] - seen[1]) / 1.3, (seen[1] - seen[2]) / 1.3
-        assert abs(np.cross(tangent, up) @ offset) < 1e-4, "in its plane"
+        normal = np.cross(tangent, up)
+        assert abs(normal @ offset) < 1e-4, "in its plane"
+        assert normal @ np.asarray(lap.states[gate * each, 7:]) > 0, "in its direction"
         assert max(abs(tangent @ offset), abs(up @ offset)) < 0.65 + 1e-4, "within its opening"
     first, last = np.asarray(lap.states[0]), np.asarray(lap.states[-1])
     np.testing.assert_allclose(np.delete(first, range(3, 7)), np.delete(last, range(3, 7)), atol=1e-4)
@@ -64,10 +68,23 @@ def test_the_nearest_point_is_on_the_way_to_the_next_gate():
         assert float(time) == pytest.approx(float(lap.times[node]), abs=0.01)
 
 
-def test_survives_its_own_text(tmp_path, monkeypatch):
+def test_survives_its_own_text():
     lap = Lap.load("split-s-90", 7)
-    rows = lap.text().splitlines()
-    assert len(rows) == len(lap.times) + 1 and rows[0].startswith("time [s],x [m]")
+    again = Lap.parse(lap.text(), 7)
+    for ours, theirs in zip(jax.tree.leaves(lap), jax.tree.leaves(again), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match="252 steps, which 5 gates do not divide"):
+        Lap.parse(lap.text(), 5)
+    with pytest.raises(ValueError, match="no lap 'split-t'; the known ones are: split-s-100, split-s-90"):
+        Lap.load("split-t", 7)
+
+
+def test_attitudes_of_a_window_are_near_to_one_another_where_a_lap_ends_with_the_other_sign():
+    lap = Lap.load("split-s-90", 7)
+    flipped = dataclasses.replace(lap, states=lap.states.at[100:, 3:7].multiply(-1.0))
+    window = lap.duration - 0.1 + 0.02 * jnp.arange(12)
+    q = flipped.at(window).states[:, 3:7]
+    assert float(jnp.min(jnp.sum(q[1:] * q[:-1], axis=1))) > 0.9
 
 
 @pytest.mark.parametrize("track", [name for name in TRACKS if name.startswith("split-s")])

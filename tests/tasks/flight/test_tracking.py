@@ -1,5 +1,6 @@
 """The planner that follows a lap, and the L1-adaptive one."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from planahead.experiments.episodes import run_episodes
 from planahead.experiments.evaluation import Evaluation
+from planahead.planning import solve
 from planahead.tasks.flight.believed import Believed
 from planahead.tasks.flight.contouring import ContouringProblem
 from planahead.tasks.flight.lap import Lap
@@ -68,6 +70,22 @@ def test_a_constant_push_is_found():
     assert 0.9 < share < 0.92
     np.testing.assert_allclose(estimates(True, push)[-1], share * push, atol=0.01)
     assert not estimates(False, push).any()
+
+
+@pytest.mark.parametrize("lags", [False, True])
+def test_a_push_that_is_known_is_hovered_against(lags):
+    """Compensated once, not twice and not undone: with the thrust that holds it, the vehicle stays where it is, and the
+    plan goes on with that thrust."""
+    vehicle = Believed(lags=lags, disturbance=jnp.array([0.0, 0.0, 3.0]))
+    thrust = MASS * (GRAVITY - 3.0)
+    still = jnp.concatenate([jnp.zeros(3), jnp.array([1.0, 0.0, 0.0, 0.0]), jnp.zeros(3)])
+    inner = vehicle.hovering().at[6:].set(thrust)
+    x, u = jnp.concatenate([still, inner]), jnp.array([thrust, 0.0, 0.0, 0.0])
+    np.testing.assert_allclose(vehicle.fly(x, u), x, atol=1e-5)
+    problem = TrackingProblem.of(vehicle)
+    problem = eqx.tree_at(lambda p: p.reference, problem, still)
+    plan = solve(problem, x)
+    np.testing.assert_allclose(plan.controls[0], u, atol=0.1)
 
 
 def test_without_a_push_nothing_is_found():

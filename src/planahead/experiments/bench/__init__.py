@@ -4,11 +4,13 @@
 
     OUT/runs/CELL/           an ordinary run, with its report (none for the planner as it comes)
     OUT/curves/CELL.csv      its learning curve, a row per validation, written when the cell is finished
+    OUT/episodes/CELL.csv    every episode of the best policy's evaluation
     OUT/results.csv          a row per finished cell
     OUT/summary.csv, .md     a row per algorithm: interquartile means over seeds with their intervals
+    OUT/outcomes.md          what successful episodes came to, where a task tells: lap times, speeds
     OUT/learning-TASK.png    success, return and violations over environment steps
     OUT/results.lock         while a process writes these
 
 All but `runs/` is small enough to be kept under version control: a cell whose row and curve are there is finished,
-whether its run is still there or not, and table and pictures can be made anew from rows and curves alone.
+whether its run is still there or not, and table and pictures can be made anew from rows, curves and episodes alone.
 """

@@ -82,6 +82,8 @@ class World:
         if task not in task_names():
             raise UserError(f"--tasks got «{text}»; the known ones are {known_names(task_names())}.")
         options = read_options("--tasks", parts)
+        if "interface" in options:
+            raise UserError(f"--tasks got «{text}»; what a policy writes is chosen by --interfaces.")
         if options:
             experiment.make_known_task(task, "--tasks", **options)
         return cls(task, _spelled(options))
@@ -118,6 +120,10 @@ class Conditions:
     training_options: tuple[str, ...] = ()
     """As in `TrainSettings`: arguments of the task that only training sees."""
 
+    def learner_options(self) -> tuple[str, ...]:
+        """`options` with the steps filled in: a run whose options depend on its length cannot be lengthened."""
+        return tuple(option.format(steps=self.steps) for option in self.options)
+
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
@@ -148,7 +154,7 @@ class Cell:
         """Of the cell's run; an entry's own settings win over those of the task."""
         c = self.conditions
         options: dict[str, Any] = {
-            **read_options("--options", [option.format(steps=c.steps) for option in c.options]),
+            **read_options("--options", c.learner_options()),
             **read_options("--options", self.entry.options),
         }
         world = World.parse(self.task)

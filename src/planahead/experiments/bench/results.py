@@ -270,7 +270,7 @@ def told_settings(cell: Cell) -> str:
     words = [f"validate_every={c.validate_every}", f"validation_episodes={c.validation_episodes}"]
     if c.start_spread is not None:
         words.append(f"start_spread={c.start_spread}")
-    words += [*c.options, *(f"training:{option}" for option in c.training_options)]
+    words += [*c.learner_options(), *(f"training:{option}" for option in c.training_options)]
     return " ".join(words) if cell.entry.trained else ""
 
 

@@ -5,14 +5,14 @@
     flights      deterministic episodes, from the same starts for all policies
 
 A pair of policy and world is finished where its `episodes/POLICY--WORLD.csv` is there, so an interrupted benchmark goes
-on. All else is made anew from these files.
+on. All else is made anew from these files and the table of `bench racing`.
 """
 
 import csv
 import dataclasses
 import io
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -20,12 +20,13 @@ import numpy as np
 from rich.console import Console
 
 from planahead.experiments.bench.outcomes import episodes_path, read_episodes, write_episodes
-from planahead.experiments.bench.robustness_pilots import Pilot
+from planahead.experiments.bench.robustness_pilots import TRACK, Pilot
 from planahead.experiments.episodes import run_episodes
+from planahead.experiments.errors import UserError
 from planahead.experiments.evaluation import Evaluation
 from planahead.experiments.experiment import Stream, stream_key
 from planahead.experiments.files import make_folder, write_text
-from planahead.experiments.statistics import wilson_interval
+from planahead.experiments.statistics import Interval, wilson_interval
 from planahead.tasks import RaceTask, Task, make_task
 from planahead.tasks.environment import with_constants
 from planahead.tasks.flight.quadrotor import INERTIA, MASS
@@ -74,12 +75,12 @@ def world_of(task: Task, condition: Condition) -> Task:
 
 def fly(pilots: Sequence[Pilot], out: pathlib.Path, episodes: int, console: Console) -> None:
     """All flights that are not there yet."""
-    task = make_task("race-split-s", plant="realistic")
+    task = make_task(TRACK, plant="realistic")
     assert isinstance(task, RaceTask)
     key = stream_key(0, Stream.EVALUATION)
     make_folder(out / "episodes")
     for pilot in pilots:
-        missing = [c for c in CONDITIONS if not episodes_path(out, f"{pilot.name}--{c.name}").exists()]
+        missing = [c for c in CONDITIONS if _flights(pilot, c, out, episodes) is None]
         if not missing:
             continue
         policy = pilot.load()
@@ -92,25 +93,58 @@ def fly(pilots: Sequence[Pilot], out: pathlib.Path, episodes: int, console: Cons
             )
 
 
+def _flights(pilot: Pilot, condition: Condition, out: pathlib.Path, episodes: int | None) -> Mapping[str, Any] | None:
+    """What is there of a pilot in a world; `UserError` where it is another number of `episodes`."""
+    path = episodes_path(out, f"{pilot.name}--{condition.name}")
+    if not path.exists():
+        return None
+    found = read_episodes(path)
+    if episodes is not None and len(found["success"]) != episodes:
+        raise UserError(
+            f"«{path}» has {len(found['success'])} flights, and --episodes is {episodes}; choose another --out, or as "
+            "many as are there."
+        )
+    return found
+
+
 @dataclasses.dataclass(frozen=True)
 class Flights:
     """What a group of pilots did under one condition."""
 
     group: str
     condition: Condition
-    pilots: int
     flights: int
-    successes: int
-    lap: float
-    """Mean of the successful flights, s; NaN where there are none."""
+    """Of each pilot."""
+    shares: tuple[float, ...]
+    """Of a pilot's flights that succeeded, pilot by pilot."""
+    laps: tuple[float, ...]
+    """Means over the successful flights of every pilot that has some, s."""
+
+    @property
+    def share(self) -> float:
+        """The mean of the pilots'."""
+        return float(np.mean(self.shares))
+
+    @property
+    def interval(self) -> Interval:
+        """From the worst pilot to the best; of a single one its 95 % Wilson interval."""
+        if len(self.shares) == 1:
+            return wilson_interval(round(self.share * self.flights), self.flights)
+        return Interval(min(self.shares), max(self.shares))
 
     def flat(self) -> dict[str, Any]:
-        interval = wilson_interval(self.successes, self.flights)
+        """As `robustness.csv` has it."""
         return {
-            "group": self.group, "sweep": self.condition.sweep, "value": self.condition.value, "pilots": self.pilots,
-            "flights": self.flights, "success": self.successes / self.flights, "success_low": interval.low,
-            "success_high": interval.high, "lap": "" if np.isnan(self.lap) else f"{self.lap:.4f}",
+            "group": self.group, "sweep": self.condition.sweep, "value": self.condition.value,
+            "pilots": len(self.shares), "flights_each": self.flights, "success": f"{self.share:.6g}",
+            "success_low": f"{self.interval.low:.6g}", "success_high": f"{self.interval.high:.6g}",
+            "lap": f"{np.mean(self.laps):.4f}" if self.laps else "",
         }  # fmt: skip
+
+    def cell(self) -> str:
+        """As `robustness.md` has it."""
+        lap = f", {np.mean(self.laps):.2f} s" if self.laps else ""
+        return f"{100 * self.share:.0f} [{100 * self.interval.low:.0f}, {100 * self.interval.high:.0f}]{lap}"
 
 
 def collect(pilots: Sequence[Pilot], out: pathlib.Path) -> list[Flights]:
@@ -118,13 +152,19 @@ def collect(pilots: Sequence[Pilot], out: pathlib.Path) -> list[Flights]:
     rows: list[Flights] = []
     for condition in CONDITIONS:
         for group in dict.fromkeys(pilot.group for pilot in pilots):
-            paths = [episodes_path(out, f"{p.name}--{condition.name}") for p in pilots if p.group == group]
-            tables = [read_episodes(path) for path in paths if path.exists()]
+            found = [_flights(pilot, condition, out, None) for pilot in pilots if pilot.group == group]
+            tables = [table for table in found if table is not None]
             if tables:
-                success = np.concatenate([table["success"] for table in tables]) > 0
-                laps = np.concatenate([table["lap [s]"] for table in tables])[success]
-                lap = float(np.nanmean(laps)) if np.isfinite(laps).any() else float("nan")
-                rows.append(Flights(group, condition, len(tables), len(success), int(success.sum()), lap))
+                laps = [table["lap [s]"][(table["success"] > 0) & np.isfinite(table["lap [s]"])] for table in tables]
+                rows.append(
+                    Flights(
+                        group,
+                        condition,
+                        len(tables[0]["success"]),
+                        tuple(float(np.mean(table["success"] > 0)) for table in tables),
+                        tuple(float(lap.mean()) for lap in laps if len(lap)),
+                    )
+                )
     return rows
 
 
@@ -139,21 +179,13 @@ def write_robustness(rows: Sequence[Flights], out: pathlib.Path) -> None:
     cells = {(row.group, row.condition.name): row for row in rows}
     lines = [["world", *groups], ["---"] * (1 + len(groups))]
     for condition in CONDITIONS:
-        shown = [_shown(cells.get((group, condition.name))) for group in groups]
-        lines.append([f"{condition.sweep.partition(' [')[0]} {condition.value:g}", *shown])
+        found = [cells.get((group, condition.name)) for group in groups]
+        shown = ["–" if row is None else row.cell() for row in found]
+        lines.append([f"{condition.sweep}: {condition.value:g}", *shown])
     head = (
-        "Share of flights that succeed [%], its 95 % Wilson interval over all flights of all seeds, and the mean lap "
-        "of those that do."
+        "Share of flights that succeed [%]: the mean over seeds, in brackets the worst and the best seed, or the 95 % "
+        "Wilson interval of a policy that has no seeds; and the mean lap of the flights that do."
     )
     write_text(
         out / "robustness.md", "\n\n".join([head, "\n".join(f"| {' | '.join(line)} |" for line in lines)]) + "\n"
     )
-
-
-def _shown(row: Flights | None) -> str:
-    if row is None:
-        return "–"
-    interval = wilson_interval(row.successes, row.flights)
-    lap = "" if np.isnan(row.lap) else f", {row.lap:.2f} s"
-    share = 100 * row.successes / row.flights
-    return f"{share:.0f} [{100 * interval.low:.0f}, {100 * interval.high:.0f}]{lap}"

@@ -7,14 +7,13 @@ from matplotlib.figure import Figure
 
 from planahead.experiments.bench.robustness import Flights
 from planahead.experiments.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, STYLE
-from planahead.experiments.statistics import wilson_interval
 
-COLOURS = {"ac-mlp": BLUE, "ac-mpc": ORANGE, "tracking": GREY, "l1": PURPLE}
+COLOURS = {"ac-mlp (stage)": BLUE, "ac-mpc (stage)": ORANGE, "tracking": GREY, "l1": PURPLE}
 _OTHERS = (GREEN, RED, SKY)
 
 
 def robustness_figure(rows: Sequence[Flights]) -> Figure:
-    """Shares of flights that succeed, and their 95 % intervals."""
+    """Shares of flights that succeed, and their intervals as `Flights` has them."""
     sweeps = list(dict.fromkeys(row.condition.sweep for row in rows))
     groups = list(dict.fromkeys(row.group for row in rows))
     rest = iter(_OTHERS * len(groups))
@@ -26,9 +25,15 @@ def robustness_figure(rows: Sequence[Flights]) -> Figure:
             for group in groups:
                 line = [row for row in rows if row.group == group and row.condition.sweep == sweep]
                 values = [row.condition.value for row in line]
-                shares = [100 * row.successes / row.flights for row in line]
-                ends = [wilson_interval(row.successes, row.flights) for row in line]
-                axes.plot(values, shares, marker="o", markersize=4, color=colours[group], label=group)
+                ends = [row.interval for row in line]
+                axes.plot(
+                    values,
+                    [100 * row.share for row in line],
+                    marker="o",
+                    markersize=4,
+                    color=colours[group],
+                    label=group,
+                )
                 low, high = [100 * end.low for end in ends], [100 * end.high for end in ends]
                 axes.fill_between(values, low, high, color=colours[group], alpha=0.15, linewidth=0)
             axes.set(title=sweep.partition(" [")[0], xlabel=sweep, ylim=(-4, 104))

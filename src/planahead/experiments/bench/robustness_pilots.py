@@ -6,6 +6,9 @@ from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
 
+from planahead.experiments.bench.definition import World
+from planahead.experiments.bench.report import finished_results
+from planahead.experiments.bench.results import Result
 from planahead.experiments.errors import UserError, known_names
 from planahead.experiments.experiment import Experiment
 from planahead.experiments.run_directory import RunDirectory
@@ -16,6 +19,9 @@ from planahead.tasks.flight.lap import Lap
 from planahead.tasks.flight.lap_policy import LapPolicy
 from planahead.tasks.flight.tracking import TrackingProblem
 
+TRACK = "race-split-s"
+"""Where all fly, whatever they were trained on."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Pilot:
@@ -24,22 +30,39 @@ class Pilot:
     group: str
     """Algorithm, or baseline: what tables have a column for."""
     name: str
+    """Of its flights; a policy that was trained further has another one."""
     load: Callable[[], Policy]
 
 
-def pilots_of_runs(out: pathlib.Path, task: str) -> list[Pilot]:
-    """The best policies of the runs on `task`, as `bench racing` names it, in the folder `out` of that benchmark."""
-    found: list[Pilot] = []
-    for path in sorted((out / "runs").glob(f"{task}-*")):
-        run = RunDirectory(path)
-        if not run.best_checkpoint.exists():
-            continue
-        algorithm, _, seed = path.name.removeprefix(f"{task}-").rsplit("-", 2)
-        load = lambda run=run: Experiment.of_run(run).load_policy(run, "best")[0]  # noqa: E731
-        found.append(Pilot(algorithm, f"{algorithm}-{seed}", load))
-    if not found:
-        raise UserError(f"«{out}» has no finished runs on {task}; train them first: planahead bench racing --out {out}")
-    return found
+def pilots_of_runs(racing: pathlib.Path, task: str) -> list[Pilot]:
+    """The best policies of the finished cells on `task` in the folder `racing` of `bench racing`; one is read from its
+    run when it is to fly."""
+    world = World.parse(task)
+    if world.task != TRACK:
+        raise UserError(
+            f"--task got «{task}»; the flights are on {TRACK}, with options after it: {TRACK}+plant=realistic."
+        )
+    results = [result for result in finished_results(racing) if result.task == str(world)]
+    if not results:
+        raise UserError(
+            f"«{racing}» has no finished cell on {world}; train some first: "
+            f"planahead bench racing --tasks {world} --out {racing}"
+        )
+    return [Pilot(result.label, f"{result.name}-{result.best_step}", _loader(racing, result)) for result in results]
+
+
+def _loader(racing: pathlib.Path, result: Result) -> Callable[[], Policy]:
+    def load() -> Policy:
+        run = RunDirectory.open(racing / "runs" / result.name)
+        policy, info = Experiment.of_run(run).load_policy(run, "best")
+        if info.step != result.best_step:
+            raise UserError(
+                f"«{run.path}» has a best policy of {info.step:,} steps, its row in results.csv one of "
+                f"{result.best_step:,}; finish it with planahead bench racing."
+            )
+        return policy
+
+    return load
 
 
 def baselines(names: Sequence[str]) -> list[Pilot]:
@@ -68,7 +91,7 @@ def _adaptive() -> LapPolicy:
 
 
 def _task() -> RaceTask:
-    task = make_task("race-split-s", plant="realistic")
+    task = make_task(TRACK, plant="realistic")
     assert isinstance(task, RaceTask)
     return task
 

@@ -1,5 +1,5 @@
 """A racing policy from a Python call to its action, with a planner of growing horizon in it and without: what an
-on-board computer waits for. float32, untrained networks of the usual size, one core."""
+on-board computer waits for. Untrained networks of the usual size."""
 
 import jax
 import jax.numpy as jnp

@@ -1,14 +1,15 @@
-r"""The fastest lap there is: a time-optimal flight of the nominal quadrotor through all gates of a track, by optimal
-control with IPOPT through CasADi.
+r"""A time-optimal lap: the nominal quadrotor through all gates of a track, again and again, by optimal control with
+IPOPT through CasADi.
 
     minimise  Σ_s T_s      over the durations T_s of the segments between gates, states and commands
     subject to             x_{k+1} = fly(x_k, u_k, T_s / n)     the step that the race simulates, n of them in a segment
                            0 <= F <= F_max,  |ω_c| <= ω_max
-                           the end of segment s lies in the plane of gate s and within its opening
+                           the end of segment s lies in the plane of gate s, within its opening, going its way
                            z >= 0.1 m
                            a lap that can be flown again and again: v, R and place at its end as at its start
 
-A local optimum, so no proof of the limit; starts that differ have led to the same one.
+A local optimum of laps that repeat, so no proof of the limit; guesses that differ have led to the same one. A single
+lap that need not end as it began can be a little faster.
 """
 
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
@@ -73,6 +74,7 @@ def time_optimal_lap(
         normal, tangent, up = frames[(segment + 1) % count]
         offset = x[:3, (segment + 1) * steps] - gates[(segment + 1) % count, :3]
         problem.subject_to(ca.dot(normal, offset) == 0)
+        problem.subject_to(ca.dot(normal, x[7:, (segment + 1) * steps]) >= 0)  # in the direction of passage
         problem.subject_to(problem.bounded(-half, ca.dot(tangent, offset), half))
         problem.subject_to(problem.bounded(-half, ca.dot(up, offset), half))
     problem.subject_to(problem.bounded(0.2, durations, 5.0))

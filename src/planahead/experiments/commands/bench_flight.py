@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class BenchTimeOptimal(Command):
-    """Compute the fastest lap of a race track for the nominal quadrotor, by optimal control (IPOPT through CasADi, in
-    the extra `bench`), and write it as CSV: the limit that no racing policy can beat, and a reference to track.
+    """Compute a time-optimal lap of a race track for the nominal quadrotor, one that can be flown again and again, by
+    optimal control (IPOPT through CasADi, in the extra `bench`), and write it as CSV: what racing policies are to come
+    near, and what planners track.
     """
 
     track: str = "split-s"

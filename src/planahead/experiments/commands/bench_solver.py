@@ -142,11 +142,11 @@ class BenchLatency(BenchSolver):
 @dataclasses.dataclass(frozen=True)
 class BenchInference(BenchSolver):
     """Time a racing policy from a Python call to its action, with a planner that looks 2 to 50 steps ahead in it and
-    without, in float32: median and p99 over many calls.
+    without: median and p99 over many calls. It has no peers.
     """
 
     name: ClassVar[str] = "bench inference"
-    precision: ClassVar[str] = "float32"
+    precision: ClassVar[str] = "float32 unless JAX_ENABLE_X64"
 
     def rows(self) -> "list[Row]":
         from planahead.experiments.benchmarks import inference

@@ -45,9 +45,20 @@ class Lap(eqx.Module):
 
     @classmethod
     def load(cls, name: str, gates: int) -> "Lap":
-        """The lap in `laps/NAME.csv`."""
-        file = importlib.resources.files("planahead.tasks.flight").joinpath("laps", f"{name}.csv")
-        rows = np.array([[float(cell) for cell in row] for row in list(csv.reader(io.StringIO(file.read_text())))[1:]])
+        """The lap in `laps/NAME.csv`. **Raises** `ValueError` for an unknown name, and as `parse` does."""
+        folder = importlib.resources.files("planahead.tasks.flight").joinpath("laps")
+        known = sorted(file.name.removesuffix(".csv") for file in folder.iterdir() if file.name.endswith(".csv"))
+        if name not in known:
+            raise ValueError(f"there is no lap '{name}'; the known ones are: {', '.join(known)}.")
+        return cls.parse(folder.joinpath(f"{name}.csv").read_text(), gates)
+
+    @classmethod
+    def parse(cls, text: str, gates: int) -> "Lap":
+        """A lap from its `text`, as `planahead bench time-optimal` writes it. **Raises** `ValueError` where it does not
+        have equally many steps from gate to gate."""
+        rows = np.array([[float(cell) for cell in row] for row in list(csv.reader(io.StringIO(text)))[1:]])
+        if (len(rows) - 1) % gates != 0:
+            raise ValueError(f"the lap has {len(rows) - 1} steps, which {gates} gates do not divide.")
         times, states, commands = map(jnp.asarray, (rows[:, 0], rows[:, 1:11], rows[:-1, 11:]))
         return cls(times, states, commands, gates)
 
@@ -76,7 +87,10 @@ class Lap(eqx.Module):
         share = (moments - self.times[before]) / (self.times[after] - self.times[before])
         states = self.states[before] + share[:, None] * (self.states[after] - self.states[before])
         norms = jnp.sqrt(jnp.sum(states[:, 3:7] ** 2, axis=1, keepdims=True))
-        states = jnp.concatenate([states[:, :3], states[:, 3:7] / norms, states[:, 7:]], axis=1)
+        # Of the two quaternions of an attitude, those of all moments are near to one another.
+        turns = jnp.sum(states[1:, 3:7] * states[:-1, 3:7], axis=1) < 0
+        signs = jnp.cumprod(jnp.where(jnp.append(False, turns), -1.0, 1.0))[:, None]
+        states = jnp.concatenate([states[:, :3], signs * states[:, 3:7] / norms, states[:, 7:]], axis=1)
         return Sample(states, self.commands[before])
 
     def nearest(self, position: Float[Array, " 3"], gate: Int[Array, ""]) -> Float[Array, ""]:

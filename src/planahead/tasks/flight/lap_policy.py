@@ -6,8 +6,9 @@ acceleration σ that the model f lacks, in steps of length T:
     ṽ = v̂ - v,      σ = -a e / (1 - e) ṽ,   e = exp(-aT),      d ← β d + (1 - β) σ,   β = exp(-ωT)
     v̂ ← v̂ + T (f(u) + σ) - (1 - e) ṽ
 
-The part of d along the body's thrust is cancelled by thrust (it is matched), and the rest, which no thrust can cancel,
-is what the plan's model assumes to last.
+The plan's model assumes that d lasts, along the thrust and across it, so the plan compensates both, within its bounds.
+(The reference cancels the part along the thrust after planning; a plan that remembers what thrust it commanded would
+undo that.)
 
 Reference: D. Hanover, P. Foehn, S. Sun, E. Kaufmann, D. Scaramuzza, "Performance, precision, and payloads: adaptive
 nonlinear MPC for quadrotors", RA-L 2022, with the velocity alone, since commands are thrust and body rates.
@@ -23,7 +24,6 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from planahead.planning import SQP, Guess, solve
 from planahead.policies import Decision, Policy, Setting, flat_settings, plan_failed
-from planahead.problem.rotation import body_z
 from planahead.tasks.flight.gates import corners_of
 from planahead.tasks.flight.lap import Lap, whereabouts
 from planahead.tasks.flight.lap_problem import LapProblem, disturbed, same_sign
@@ -109,20 +109,18 @@ class LapPolicy(Policy):
         del key
         known: Flown = self.initial_memory() if memory is None else memory
         here = whereabouts(self.corners, observation, self.task.planner_state(observation)[3:7])
-        velocity, up = here.state[7:], body_z(here.state[3:7])
+        velocity = here.state[7:]
         missing, disturbance = self._disturbance(velocity, known)
-        matched = jnp.dot(disturbance, up)
-        problem = disturbed(self.problem, disturbance - matched * up)
         before = jnp.concatenate([here.state, known.inner])
-        lags = problem.vehicle.lags
+        problem, lags = disturbed(self.problem, disturbance), self.problem.vehicle.lags
         state = problem.vehicle.fly(before, known.command) if lags else before
-        aim = problem.aimed(self.lap, self.lap.nearest(state[:3], here.gate), state, known.guess)
-        guess = jax.tree.map(lambda warm, cold: jnp.where(known.known, warm, cold), known.guess, aim.cold)
+        last = jax.tree.map(lambda leaf: jnp.where(known.known, leaf, 0.0), known.guess)
+        aim = problem.aimed(self.lap, self.lap.nearest(state[:3], here.gate), state, last)
+        guess = jax.tree.map(lambda warm, cold: jnp.where(known.known, warm, cold), last, aim.cold)
         state = same_sign(aim.state, guess.states[0, 3:7])
         plan = solve(aim.problem, state, guess=guess, planner=self.planner)
         failed = plan_failed(plan, self.planner)
-        action = plan.controls[0, :4].at[0].add(-problem.vehicle.mass * matched)
-        action = jnp.clip(action, jnp.array(COMMAND_LOW), jnp.array(COMMAND_HIGH))
+        action = jnp.clip(plan.controls[0, :4], jnp.array(COMMAND_LOW), jnp.array(COMMAND_HIGH))
 
         moved = disturbed(self.problem, missing).vehicle.fly(before, known.command if lags else action)
         off = jnp.where(known.known, known.predicted - velocity, 0.0)

@@ -82,7 +82,17 @@ class RaceTask(Task[Race, RaceProblem]):
     def imagined(
         self, observation: Float[Array, " 36"], states: Float[Array, "nodes 10"], controls: Float[Array, "N 4"]
     ) -> Imagined:
-        """Up to the next gate: what passing or hitting it leads to is not known, nor is where the arena ends."""
+        """Up to the next gate: what passing or hitting it leads to is not known. Where the arena ends is not seen, so
+        steps beyond it count as known.
+
+        The controls are flown anew from the first state: the states of a plan that is one iteration from its guess need
+        not follow one another."""
+
+        def advance(x: Array, u: Array) -> tuple[Array, Array]:
+            x = self.problem.dynamics(x, u)
+            return x, x
+
+        states = jnp.concatenate([states[:1], jax.lax.scan(advance, states[0], controls)[1]])
         corners = observation[12:24].reshape(4, 3)
         corners = corners - jnp.mean(corners, axis=0, keepdims=True)
         normal = jnp.cross(corners[0] - corners[1], corners[1] - corners[2])
