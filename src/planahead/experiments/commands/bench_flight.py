@@ -47,7 +47,9 @@ class BenchTimeOptimal(Command):
         try:
             found = time_optimal_lap(self.track, thrust=self.thrust, opening=self.opening)
         except ImportError as error:
-            raise UserError(f"{error}. CasADi is needed: pip install 'planahead[bench]'") from error
+            raise UserError(
+                "CasADi is needed, and is not installed: pip install casadi, or the extra `bench`."
+            ) from error
         lap = found.lap
         if not found.solved:
             raise UserError(f"IPOPT did not converge; it had reached {float(lap.duration):.4f} s. Nothing is written.")
