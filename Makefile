@@ -62,7 +62,7 @@ test-slow: .venv/.installed-dev
 	@touch $@
 
 .venv/.installed: $(SOURCES) | .venv/.created
-	@echo "Installing planahead into .venv (once, two to four minutes)"
+	@echo "Installing planahead into .venv (once, two to five minutes)"
 	$(INSTALL) --editable .
 	@touch $@
 
