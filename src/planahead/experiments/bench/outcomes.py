@@ -56,7 +56,7 @@ def read_episodes(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
+class Outcomes:
     """What the cells of one task, algorithm and interface came to."""
 
     seeds: int
@@ -66,7 +66,7 @@ class Outcome:
     """By name: over seeds, the means of successful episodes; and the mean over seeds of their standard deviation."""
 
     @classmethod
-    def of(cls, cells: Sequence[dict[str, np.ndarray]]) -> "Outcome":
+    def of(cls, cells: Sequence[dict[str, np.ndarray]]) -> "Outcomes":
         names = [name for name in cells[0] if name not in COMMON]
         found: dict[str, tuple[Estimate, float]] = {}
         for name in names:
@@ -106,7 +106,7 @@ def outcomes_markdown(out: pathlib.Path, results: Sequence[Result]) -> str | Non
             continue
         lines = [["algorithm", "seeds", "episodes", "success", *names]]
         lines += [["---"] * len(lines[0])]
-        lines += [[label, *Outcome.of(cells).cells(names)] for label, cells in groups.items()]
+        lines += [[label, *Outcomes.of(cells).cells(names)] for label, cells in groups.items()]
         parts += [f"## {task}", "\n".join(f"| {' | '.join(line)} |" for line in lines)]
     if not parts:
         return None

@@ -3,9 +3,9 @@ commands and their effects too.
 
     ω' = α,   α' = a (K (ω_c - ω) - α),   F' = a (F_c - F),   m v̇ = F z_B - m g - c v + m d,   x = (p, q, v, ω, α, F)
 
-K is the gain of the rate loop, 1/a the lag of the rotors, c a drag, d an acceleration that is believed to last, and a
-command takes effect a step late. ω, α and F are not observed: they are what the model says of the commands that were
-given.
+K is the gain of the rate loop, 1/a the lag of the rotors, c a drag, and d an acceleration that is believed to last. ω,
+α and F are not observed: they are what the model says of the commands that were given. With `lags` a command also takes
+effect a step late, which `LapPolicy` sees to: it plans from where the vehicle will be by then.
 """
 
 from typing import final

@@ -85,7 +85,7 @@ class ContouringProblem(LapProblem):
         times = time + jnp.where(planned[-1] > 0, planned, ahead)
         sample, (later, earlier) = lap.at(times), (lap.at(times + 5e-3).states, lap.at(times - 5e-3).states)
         slopes = (later[:, :3] - earlier[:, :3]) / 1e-2
-        gates = lap.states[:: (len(lap.times) - 1) // lap.gates, :3]
+        gates = lap.states[:: lap.segment_steps, :3]
         nearest = jnp.min(jnp.sum((sample.states[:, None, :3] - gates[None]) ** 2, axis=-1), axis=1)
         weight = self.contour_weight + self.gate_weight * jnp.exp(-nearest / (2 * self.gate_reach**2))
         place = jnp.concatenate([sample.states[:, :3], slopes, times[:, None], weight[:, None]], axis=1)

@@ -26,6 +26,7 @@ from planahead.tasks.flight.quadrotor import (
     COMMAND_HIGH,
     COMMAND_LOW,
     COMMAND_NAMES,
+    COMMAND_SCALE,
     GRAVITY,
     MASS,
     PLANTS,
@@ -37,7 +38,6 @@ from planahead.tasks.flight.quadrotor import (
     Randomisation,
 )
 from planahead.tasks.flight.race import length
-from planahead.tasks.flight.race_problem import CONTROL_SCALE
 from planahead.tasks.flight.wind import Wind
 from planahead.tasks.task import Interface, Task, check_choice, with_stages
 
@@ -171,7 +171,7 @@ class HoverProblem(Problem):
         return Nominal(mass=self.mass).fly(x, u, jnp.zeros(3), self.time_step)
 
     def stage_residual(self, x: Float[Array, " 10"], u: Float[Array, " 4"]) -> Float[Array, " 14"]:
-        off = (u - self.control_guess()) / jnp.array(CONTROL_SCALE)
+        off = (u - self.control_guess()) / jnp.array(COMMAND_SCALE)
         return jnp.concatenate([self.terminal_residual(x), jnp.sqrt(self.control_weight) * off])
 
     def terminal_residual(self, x: Float[Array, " 10"]) -> Float[Array, " 10"]:

@@ -63,11 +63,16 @@ class Lap(eqx.Module):
         return cls(times, states, commands, gates)
 
     def text(self) -> str:
-        """As CSV, which `load` reads."""
+        """As CSV, which `parse` reads."""
         commands = np.concatenate([self.commands, self.commands[-1:]])
         rows = np.concatenate([np.asarray(self.times)[:, None], np.asarray(self.states), commands], axis=1)
         lines = [",".join(COLUMNS), *(",".join(f"{value:.7g}" for value in row) for row in rows.tolist())]
         return "\n".join(lines) + "\n"
+
+    @property
+    def segment_steps(self) -> int:
+        """From gate to gate."""
+        return (len(self.times) - 1) // self.gates
 
     @property
     def duration(self) -> Float[Array, ""]:
@@ -95,9 +100,8 @@ class Lap(eqx.Module):
 
     def nearest(self, position: Float[Array, " 3"], gate: Int[Array, ""]) -> Float[Array, ""]:
         """The time [s] at which the lap is nearest to `position` on its way to the gate `gate`."""
-        each = (len(self.times) - 1) // self.gates
         segment = (gate - 1) % self.gates
-        nodes = segment * each + jnp.arange(each)
+        nodes = segment * self.segment_steps + jnp.arange(self.segment_steps)
         start, way = self.states[nodes, :3], self.states[nodes + 1, :3] - self.states[nodes, :3]
         share = jnp.clip(jnp.sum((position[None] - start) * way, axis=1) / jnp.sum(way * way, axis=1), 0.0, 1.0)
         distance = jnp.sum((start + share[:, None] * way - position[None]) ** 2, axis=1)

@@ -50,6 +50,8 @@ TIME_STEP = 0.02  # s
 COMMAND_NAMES = ("thrust [N]", "roll rate [rad/s]", "pitch rate [rad/s]", "yaw rate [rad/s]")
 COMMAND_LOW = (0.0, *(-limit for limit in RATE_LIMIT))
 COMMAND_HIGH = (THRUST_LIMIT, *RATE_LIMIT)
+COMMAND_SCALE = COMMAND_HIGH
+"""What planners divide commands by."""
 
 # Of the rate loop and the airframe that `Realistic` flies.
 INERTIA = (0.0025, 0.0021, 0.0043)  # kg m²

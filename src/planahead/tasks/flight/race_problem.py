@@ -1,7 +1,7 @@
 r"""What a racing quadrotor plans with: a nominal quadrotor, and a quadratic cost that a policy writes.
 
     Σ_k ½ yᵀ Q_k y + p_kᵀ y,      y = (state at stage k + 1, control at stage k) in units of `STATE_SCALE` and
-                                  `CONTROL_SCALE`, from the next gate's centre and from hovering
+                                  `COMMAND_SCALE`, from the next gate's centre and from hovering
 
     cost        Q, separately for states and controls                              learned, of every stage
     diagonal    diag(q)                                                             28
@@ -26,10 +26,9 @@ from planahead.tasks.environment import check_constants, constant
 from planahead.tasks.flight.quadrotor import (
     COMMAND_HIGH,
     COMMAND_LOW,
+    COMMAND_SCALE,
     GRAVITY,
     MASS,
-    RATE_LIMIT,
-    THRUST_LIMIT,
     TIME_STEP,
     Nominal,
 )
@@ -43,7 +42,6 @@ STATE_NAMES = (
     *(f"velocity {axis} [m/s]" for axis in "xyz"),
 )
 STATE_SCALE = (1.0,) * 3 + (1.0,) * 4 + (10.0,) * 3
-CONTROL_SCALE = (THRUST_LIMIT, *RATE_LIMIT)
 _STATES, _CONTROLS = 45, 6
 """Pairs of states, and of controls."""
 _ROOT = 0.1
@@ -54,7 +52,7 @@ _ROOT = 0.1
 class RaceProblem(Problem):
     """What the planner believes and wants.
 
-    A weight of 1 belongs to an error of one unit of `STATE_SCALE` or `CONTROL_SCALE`. Without a policy the cost asks
+    A weight of 1 belongs to an error of one unit of `STATE_SCALE` or `COMMAND_SCALE`. Without a policy the cost asks
     for hovering upright in the next gate.
 
     With `limits_speed` the plan keeps below `speed_limit`, softly: a start above it is no contradiction.
@@ -94,7 +92,7 @@ class RaceProblem(Problem):
         return Nominal(mass=self.mass).fly(x, u, jnp.zeros(3), self.time_step)
 
     def stage_residual(self, x: Float[Array, " 10"], u: Float[Array, " 4"]) -> Float[Array, " residuals"]:
-        y = (u - self.control_guess()) / jnp.array(CONTROL_SCALE)
+        y = (u - self.control_guess()) / jnp.array(COMMAND_SCALE)
         control = self._residual(y, self.control_weight, self.control_slope, self.control_lower, self.control_upper)
         return jnp.concatenate([self.terminal_residual(x), control])
 
