@@ -53,6 +53,15 @@ class Task(eqx.Module, Generic[E, P]):
     def planner_state(self, observation: Float[Array, " observation"]) -> Float[Array, " nx"]:
         """The planner's initial state, computed from the observation alone."""
 
+    def expert(self, observation: Float[Array, " observation"]) -> Problem:
+        """What a planner that shows a learner what to do solves at `observation`, from `planner_state`.
+
+        It may look further ahead than a deployed planner has time for, or know the way; unless a task says so it is the
+        task's own problem. Which class and horizon it has does not depend on the observation.
+        """
+        del observation
+        return self.problem
+
     def imagined(
         self,
         observation: Float[Array, " observation"],

@@ -17,6 +17,7 @@ neither wind nor walls. What a policy learns is where to aim at, `state_referenc
 Reference: the point mass of leap-c (https://github.com/leap-c/leap-c), whose numbers these are; `walls` is new.
 """
 
+import dataclasses
 import math
 from typing import TYPE_CHECKING, Any, Literal, final
 
@@ -26,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from planahead.problem import Bounds, Problem, Slack, parameter, static
+from planahead.problem import Bounds, PerStage, Problem, Slack, parameter, static
 from planahead.tasks.environment import Environment, StepInfo, Transition, check_constants, constant
 from planahead.tasks.task import Definition, Interface, Task, check_choice, with_stages
 
@@ -49,6 +50,10 @@ WIND = 10.5  # N
 START = (0.25, 0.8)  # m
 GOAL = (3.75, 0.2)  # m
 RADIUS = 0.15  # m, of both
+WAIT = 0.12  # m, before an obstacle, until the gap beside it is reached
+PASSED = 0.05  # m, behind it, when it counts no more
+EXPERT_WEIGHT_ROOTS = {"state_weight_root": (5.0, 5.0, 0.5, 0.5), "control_weight_root": (0.05, 0.05)}
+"""Of who knows the way and is in a hurry: with the default ones the mass crawls up to every point and time runs out."""
 ANYWHERE = ((0.1, 3.9), (0.1, 0.9))  # m, where `starts="anywhere"` puts them, off wind zones and walls
 
 LAYOUTS: dict[str, dict[str, Any]] = {
@@ -184,6 +189,26 @@ class WindMaze(Environment[WindMazeState]):
         across = jnp.abs(middle[:, 0] * way[:, 1] - middle[:, 1] * way[:, 0])
         apart |= across > half[:, 0] * jnp.abs(way[:, 1]) + half[:, 1] * jnp.abs(way[:, 0])
         return jnp.any(~apart)
+
+    def next_point(self, position: Float[Array, " 2"]) -> Float[Array, " 2"]:
+        """Where to go from `position` [m] to get past wind zones and walls to the goal.
+
+        Past an obstacle leads the middle of the gap beside it: at first across to it, `WAIT` before the obstacle, and
+        along once there; in between the point moves with the position, so that the way is continuous but for where an
+        obstacle has been passed.
+        """
+        obstacles = jnp.concatenate([_rows(self.zones, 4), _rows(self.walls, 4)])
+        start, end, low, high = obstacles.T
+        beside = (start[:, None] <= end[None]) & (start[None] <= end[:, None])  # of one another, along the course
+        bottom = jnp.max(jnp.where(beside & (low <= LOW[1])[None], high[None], LOW[1]), axis=1, initial=LOW[1])
+        top = jnp.min(jnp.where(beside & (high >= HIGH[1])[None], low[None], HIGH[1]), axis=1, initial=HIGH[1])
+        ahead = position[0] < end + PASSED
+        following = jnp.argmin(jnp.where(ahead, start, jnp.inf))
+        middle, half = (bottom + top)[following] / 2, (top - bottom)[following] / 2
+        there = jnp.clip(2.0 - jnp.abs(position[1] - middle) / (0.4 * half), 0.0, 1.0)
+        wait = jnp.maximum(start[following] - WAIT, position[0])
+        along = wait + there * (end[following] + PASSED + WAIT - wait)
+        return jnp.where(jnp.any(ahead), jnp.stack([along, middle]), jnp.asarray(GOAL))
 
     def _in_disc(self, key: PRNGKeyArray) -> Float[Array, " 2"]:
         radius, turn = jax.random.uniform(key, (2,))
@@ -369,6 +394,14 @@ class WindMazeTask(Task[WindMaze, WindMazeProblem]):
 
     def planner_state(self, observation: Float[Array, " 6"]) -> Float[Array, " 4"]:
         return observation[:4]
+
+    def expert(self, observation: Float[Array, " 6"]) -> WindMazeProblem:
+        """Knows the way: it aims at the next point on it, see `WindMaze.next_point`."""
+        if isinstance(self.problem.state_reference, PerStage):
+            raise ValueError("WindMazeTask(interface='stage') has no expert; one is known with interface='global'.")
+        target = jnp.concatenate([self.environment.next_point(observation[:2]), jnp.zeros(2)])
+        weights = {name: jnp.asarray(root) for name, root in EXPERT_WEIGHT_ROOTS.items()}
+        return dataclasses.replace(self.problem, state_reference=target, **weights)
 
 
 def _rows(table: Float[Array, "..."], columns: int) -> Float[Array, "rows columns"]:

@@ -1,0 +1,93 @@
+r"""A planner as a teacher: what it does at an observation, how that answers to the observation, and whether it is sure.
+
+    u*(o) = u₀*(x(o), problem(o)),      z* = unit u*,      J = ∂z*/∂o
+
+`problem(o)` is `Task.expert`. J costs one back-solve per action with the factorisation of one plan. A plan that failed
+is no label: its lane says so, and whoever learns leaves it out.
+"""
+
+from typing import Any, final
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from planahead.planning import SQP, Plan, solve
+from planahead.policies import ActionBox, Decision, Policy, Setting, flat_settings, plan_failed
+from planahead.tasks import Task
+
+CONTENT = 1e-2
+"""The residual up to which a plan that ran out of iterations is used: a plan has not failed and has a derivative up to
+here. The residual is relative, so an action is then wrong by less than about a hundredth of the terms that it
+balances."""
+
+
+class Answer(eqx.Module):
+    """What the expert says about one observation."""
+
+    unit: Float[Array, " action"]
+    """z*, in unit coordinates."""
+    usable: Bool[Array, ""]
+    """Whether the solve did not fail."""
+    plan: Plan
+    jacobian: Float[Array, "action observation"] | None = None
+    """J, zero where the plan has no valid gradient; `None` where it was not asked for."""
+
+
+@final
+class Expert(Policy):
+    """Model predictive control with the problem of `task.expert`. Every solve starts cold, so that a label is a
+    function of the observation.
+
+    >>> import planahead as pa
+    >>> expert, hanging = Expert(pa.make_task("cartpole")), jnp.array([0.0, 3.14, 0.0, 0.0])
+    >>> answer = expert.answer(hanging, sensitive=True)
+    >>> bool(answer.usable), answer.jacobian.shape
+    (True, (1, 4))
+    """
+
+    task: Task
+    planner: SQP = eqx.field(default_factory=lambda: SQP(iterations=30, gradient_tolerance=CONTENT))
+
+    @property
+    def box(self) -> ActionBox:
+        """The actions."""
+        return ActionBox(self.task.environment.action_low, self.task.environment.action_high)
+
+    def initial_memory(self) -> None:
+        return None
+
+    def settings(self) -> dict[str, Setting]:
+        return flat_settings("planner", self.planner)
+
+    def plan(self, observation: Float[Array, " observation"]) -> Plan:
+        """The plan at one observation."""
+        return solve(self.task.expert(observation), self.task.planner_state(observation), planner=self.planner)
+
+    def decide(
+        self, observation: Float[Array, " observation"], memory: Any = None, key: PRNGKeyArray | None = None
+    ) -> Decision:
+        del memory, key
+        answer = self.answer(observation)
+        return Decision(
+            action=self.box.from_unit(answer.unit),
+            log_probability=jnp.zeros((), answer.unit.dtype),
+            plan=answer.plan,
+            failed=~answer.usable,
+            gradient_valid=answer.plan.gradient_valid,
+        )
+
+    def answer(self, observation: Float[Array, " observation"], *, sensitive: bool = False) -> Answer:
+        """What to do at one observation, with J where `sensitive`."""
+
+        def act(observation: Float[Array, " observation"]) -> tuple[Float[Array, " action"], Plan]:
+            plan = self.plan(observation)
+            return self.box.to_unit(self.box.clip(plan.controls[0])), plan
+
+        if not sensitive:
+            unit, plan = act(observation)
+            return Answer(unit, ~plan_failed(plan, self.planner), plan)
+        unit, pull_back, plan = jax.vjp(act, observation, has_aux=True)
+        (jacobian,) = jax.vmap(pull_back)(jnp.eye(unit.size, dtype=unit.dtype))
+        return Answer(unit, ~plan_failed(plan, self.planner), plan, jacobian)
