@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from planahead.learning import PPO, SAC, TD3, algorithm_names, make_algorithm
-from planahead.learning.presets import check_settings
+from planahead.learning import PPO, SAC, TD3, Imitation, algorithm_names, make_algorithm
+from planahead.learning.presets import SOBOLEV_WEIGHT, check_settings
 from planahead.policies import DirectPolicy, GaussianPolicy, PlannerPolicy
 from planahead.tasks import make_task
 from tests.learning.probes import AIM_AT_HALF, LEARNERS, ProbeTask, actions
@@ -23,6 +23,12 @@ SWITCHES = {
     "td3": (TD3, "action", "action", DirectPolicy),
     "td3-zop": (TD3, "parameters", "parameters", PlannerPolicy),
     "td3-fop": (TD3, "action", "parameters", PlannerPolicy),
+    "bc": (Imitation, None, "action", DirectPolicy),
+    "bc-sobolev": (Imitation, None, "action", DirectPolicy),
+    "dagger": (Imitation, None, "action", DirectPolicy),
+    "q-loss": (Imitation, None, "action", DirectPolicy),
+    "q-loss-gn": (Imitation, None, "action", DirectPolicy),
+    "trajectory-loss": (Imitation, None, "parameters", DirectPolicy),
     "ac-mlp": (PPO, None, "action", GaussianPolicy),
     "ac-mpc": (PPO, None, "action", GaussianPolicy),
     "ppo-zop": (PPO, None, "parameters", GaussianPolicy),
@@ -33,8 +39,28 @@ SWITCHES = {
 def test_presets_are_switch_settings(name):
     policy, learner = make_algorithm(name, make_task("cartpole"), jax.random.key(0), batch_size=32)
     assert isinstance(policy, DirectPolicy | PlannerPolicy | GaussianPolicy)
-    assert isinstance(learner, SAC | TD3 | PPO) and learner.batch_size == 32
+    assert isinstance(learner, SAC | TD3 | PPO | Imitation) and learner.batch_size == 32
     assert (type(learner), getattr(learner, "critic", None), policy.noise, type(policy)) == SWITCHES[name]
+
+
+IMITATIONS = {
+    "bc": ("action", 0.0, 1.0),
+    "bc-sobolev": ("action", SOBOLEV_WEIGHT, 1.0),
+    "dagger": ("action", 0.0, 0.0),
+    "q-loss": ("q", 0.0, 0.0),
+    "q-loss-gn": ("gauss-newton", 0.0, 0.0),
+    "trajectory-loss": ("trajectory", 0.0, 0.0),
+}
+
+
+@pytest.mark.parametrize("name", IMITATIONS)
+def test_imitations_differ_by_switches(name: str):
+    policy, learner = make_algorithm(name, make_task("cartpole"), jax.random.key(0), hidden_units=8)
+    assert isinstance(learner, Imitation) and isinstance(policy, DirectPolicy)
+    assert (learner.loss, learner.sobolev_weight, learner.expert_decay) == IMITATIONS[name]
+    assert policy.horizon == (20 if name == "trajectory-loss" else 1)
+    again = make_algorithm(name, make_task("cartpole"), jax.random.key(0), expert_decay=0.5).learner
+    assert isinstance(again, Imitation) and again.expert_decay == 0.5
 
 
 def test_every_preset_is_tested():
@@ -47,7 +73,7 @@ def test_every_preset_is_tested():
         (
             "ddpg",
             {},
-            "there is no algorithm 'ddpg'; the known ones are: ac-mlp, ac-mpc, ppo-zop, sac, sac-foa,",
+            "there is no algorithm 'ddpg'; the known ones are: ac-mlp, ac-mpc, bc, bc-sobolev, dagger,",
         ),
         (
             "sac",
@@ -57,9 +83,13 @@ def test_every_preset_is_tested():
         (
             "sac",
             {"residual": True},
-            "algorithm 'sac' has no planner, so no setting 'residual'; leave it out, or use sac-zop",
+            "algorithm 'sac' has no planner in its policy, so no setting 'residual'; leave it out, or use sac-zop",
         ),
-        ("td3", {"prior_weight": 0.1}, "algorithm 'td3' has no planner, so no setting 'prior_weight'; .* use td3-zop"),
+        (
+            "td3",
+            {"prior_weight": 0.1},
+            "algorithm 'td3' has no planner in .*, so no setting 'prior_weight'; .* use td3-zop",
+        ),
         ("sac-zop", {"entropy": "action"}, "entropy='action' is for plans that noise at the parameters moves"),
     ],
 )

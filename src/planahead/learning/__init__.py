@@ -1,6 +1,8 @@
 """Learners: what turns experience into a better policy."""
 
 from planahead.learning.critics import TwinCritic as TwinCritic
+from planahead.learning.expert import Answer as Answer, Expert as Expert
+from planahead.learning.imitation import Imitation as Imitation, ImitationState as ImitationState
 from planahead.learning.learner import Learner as Learner, Metrics as Metrics
 from planahead.learning.ppo import PPO as PPO, PPOState as PPOState
 from planahead.learning.presets import algorithm_names as algorithm_names, make_algorithm as make_algorithm

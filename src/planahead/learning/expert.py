@@ -91,3 +91,9 @@ class Expert(Policy):
         unit, pull_back, plan = jax.vjp(act, observation, has_aux=True)
         (jacobian,) = jax.vmap(pull_back)(jnp.eye(unit.size, dtype=unit.dtype))
         return Answer(unit, ~plan_failed(plan, self.planner), plan, jacobian)
+
+
+def expert_horizon(task: Task) -> int:
+    """How many controls a plan of the task's expert has."""
+    world = task.environment
+    return eqx.filter_eval_shape(lambda key: task.expert(world.observe(world.reset(key))), jax.random.key(0)).horizon

@@ -34,3 +34,15 @@ class Learner(eqx.Module, Generic[LearnerState]):
     @abc.abstractmethod
     def policy(self, state: LearnerState) -> Policy:
         """The policy as it is now."""
+
+    def _check_range(self, name: str, holds: bool, expected: str) -> None:
+        if not holds:
+            raise ValueError(f"{name}={getattr(self, name)}; {expected}")
+
+    def _check_multiple(self, name: str, of: str) -> None:
+        value, unit = getattr(self, name), getattr(self, of)
+        if value % unit != 0:
+            below, above = value // unit * unit, (value // unit + 1) * unit
+            raise ValueError(
+                f"{name}={value} is not a multiple of {of}={unit}; use {f'{below} or ' if below else ''}{above}"
+            )

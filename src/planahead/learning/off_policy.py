@@ -20,11 +20,11 @@ import optax
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, PyTree
 
 from planahead.learning.critics import TwinCritic
-from planahead.learning.imitation import Imitated, check_demonstrator, demonstrate, imitate
 from planahead.learning.learner import Learner, Metrics
 from planahead.learning.replay import Replay
 from planahead.learning.rollout import Lanes, Tally, start_lanes, step_lanes
 from planahead.learning.soft_losses import CriticPlace, Experience
+from planahead.learning.warm_start import Imitated, check_demonstrator, demonstrate, imitate
 from planahead.policies import HIDDEN, Policy, Proposal, StochasticPolicy
 from planahead.policies.sensitivity import sensitivities
 from planahead.tasks import Task
@@ -100,7 +100,7 @@ class OffPolicy(Learner[State]):
     knows the problem can say what its defaults are worth. In units of return: w is lost by parameters half a box off
     the default."""
     imitation_steps: int = eqx.field(default=0, static=True)
-    """Gradient steps towards the default planner between warming up and learning, see `imitation.py`; off at 0, since
+    """Gradient steps towards the default planner between warming up and learning, see `warm_start.py`; off at 0, since
     it presumes that the default planner is worth being imitated. Half of the environments then warm up with it."""
     hidden_layers: int = eqx.field(default=len(HIDDEN), static=True)
     """Of the critics."""
@@ -129,18 +129,6 @@ class OffPolicy(Learner[State]):
         self._check_multiple("environments", "steps_per_update")
         self._check_multiple("steps_per_chunk", "environments")
         self._check_multiple("replay_size", "environments")
-
-    def _check_range(self, name: str, holds: bool, expected: str) -> None:
-        if not holds:
-            raise ValueError(f"{name}={getattr(self, name)}; {expected}")
-
-    def _check_multiple(self, name: str, of: str) -> None:
-        value, unit = getattr(self, name), getattr(self, of)
-        if value % unit != 0:
-            below, above = value // unit * unit, (value // unit + 1) * unit
-            raise ValueError(
-                f"{name}={value} is not a multiple of {of}={unit}; use {f'{below} or ' if below else ''}{above}"
-            )
 
     def check(self, policy: Policy) -> StochasticPolicy:
         """The policy, if this learner can train it. **Raises** `ValueError` that says what is missing otherwise."""

@@ -12,7 +12,7 @@ ac-mlp    PPO       observation     action            no
 ac-mpc    PPO       observation     action            yes
 ppo-zop   PPO       observation     parameters        yes
 
-The others' critics see the observation as well.
+The others' critics see the observation as well. What imitates a planner is listed in `imitation.py`.
 """
 
 import dataclasses
@@ -26,6 +26,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
+from planahead.learning.expert import CONTENT, expert_horizon
+from planahead.learning.imitation import Imitation
 from planahead.learning.learner import Learner
 from planahead.learning.off_policy import OffPolicy
 from planahead.learning.ppo import PPO
@@ -47,11 +49,8 @@ from planahead.problem import Problem, at_stage, overrides
 from planahead.qp.interior_point import Arithmetic
 from planahead.tasks import Task
 
-CONTENT = 1e-2
-"""The residual up to which a plan that ran out of iterations is used: a plan has not failed and has a derivative up to
-here. The residual is relative, so an action is then wrong by less than about a hundredth of the terms that it
-balances."""
-
+SOBOLEV_WEIGHT = 0.1
+"""Of the planner's sensitivities in `bc-sobolev`."""
 
 SHORT = 8
 """Controls of a whole plan up to which they are all that is sought (single shooting). For the racing quadrotor, four
@@ -68,12 +67,26 @@ class Preset:
     noise: NoisePlace
     plans: bool
     summary: str
-    learner: type[OffPolicy[Any]] | type[PPO] = SAC
+    learner: type[OffPolicy[Any]] | type[PPO] | type[Imitation] = SAC
     planner_iterations: int = 10
     """See `make_algorithm`."""
+    switches: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Settings of the learner that differ from its defaults unless told."""
+
+
+def _imitating(summary: str, **switches: Any) -> Preset:
+    return Preset(None, "action", False, summary, Imitation, switches=switches)
 
 
 PRESETS = {
+    "bc": _imitating("behaviour cloning: a network learns what a planner does along its own way", expert_decay=1.0),
+    "bc-sobolev": _imitating(
+        "behaviour cloning of a planner and of its sensitivities", expert_decay=1.0, sobolev_weight=SOBOLEV_WEIGHT
+    ),
+    "dagger": _imitating("a network learns what a planner would do where the network itself gets to"),
+    "q-loss": _imitating("DAgger that counts what a deviation costs the planner", loss="q"),
+    "q-loss-gn": _imitating("DAgger that counts it to second order, and solves nothing to learn", loss="gauss-newton"),
+    "trajectory-loss": _imitating("DAgger on whole plans, judged by where they lead", loss="trajectory"),
     "sac": Preset("action", "action", False, "a network acts by itself"),
     "sac-zop": Preset(
         "parameters",
@@ -131,8 +144,9 @@ PLANNING = {"sac": "sac-zop", "td3": "td3-zop", "ac-mlp": "ac-mpc"}
 def algorithm_names() -> tuple[str, ...]:
     """The names that `make_algorithm` knows, sorted.
 
-    >>> algorithm_names()
-    ('ac-mlp', 'ac-mpc', 'ppo-zop', 'sac', 'sac-foa', 'sac-fop', 'sac-zop', 'td3', 'td3-fop', 'td3-zop')
+    >>> algorithm_names()  # doctest: +NORMALIZE_WHITESPACE
+    ('ac-mlp', 'ac-mpc', 'bc', 'bc-sobolev', 'dagger', 'ppo-zop', 'q-loss', 'q-loss-gn', 'sac', 'sac-foa', 'sac-fop',
+     'sac-zop', 'td3', 'td3-fop', 'td3-zop', 'trajectory-loss')
     """
     return tuple(sorted(PRESETS))
 
@@ -166,7 +180,7 @@ def make_algorithm(
     - `planner_arithmetic`: what the native kernel solves in. Of 256 plans of the wind maze all are solved in either;
       "float32" takes two thirds of the time, and their first derivatives differ by a thousandth at most.
     - `hidden_layers`, `hidden_units`: of the networks of policy and critics.
-    - `settings`: fields of the learner, `SAC`, `TD3` or `PPO`, e.g. `batch_size=256`.
+    - `settings`: fields of the learner, `SAC`, `TD3`, `PPO` or `Imitation`, e.g. `batch_size=256`.
 
     **Raises:** `ValueError` for an unknown name or setting (the message lists the known ones), and for settings that do
     not fit.
@@ -190,11 +204,17 @@ def make_algorithm(
     # What is left at its default need not be known to an algorithm without a planner.
     changed = {setting: value for setting, value in planning.items() if value != _settings(SAC)[setting].default}
     check_settings(name, {**changed, **networks, **settings})
+    environment, hidden = task.environment, (hidden_units,) * hidden_layers
+    box = ActionBox(environment.action_low, environment.action_high)
+    settings = {**preset.switches, **settings}
+    if preset.learner is Imitation:
+        learner = Imitation(**settings)
+        horizon = expert_horizon(task) if learner.loss == "trajectory" else 1
+        policy = DirectPolicy(environment.observation_scale, box, hidden=hidden, horizon=horizon, key=key)
+        return Algorithm(learner.check(policy), learner)
     if preset.critic is not None:
         settings["critic"] = preset.critic
     learner = preset.learner(hidden_layers=hidden_layers, hidden_units=hidden_units, **settings)
-    environment, hidden = task.environment, (hidden_units,) * hidden_layers
-    box = ActionBox(environment.action_low, environment.action_high)
     planner = _planner(
         task.problem,
         preset.planner_iterations if planner_iterations is None else planner_iterations,
@@ -335,8 +355,9 @@ def check_settings(name: str, settings: Mapping[str, Any]) -> None:
         if about is None:
             raise ValueError(f"algorithm '{name}' has no setting '{setting}'; the known ones are: {', '.join(known)}")
         if setting not in known:
+            instead = f", or use {PLANNING[name]}" if name in PLANNING else ""
             raise ValueError(
-                f"algorithm '{name}' has no planner, so no setting '{setting}'; leave it out, or use {PLANNING[name]}"
+                f"algorithm '{name}' has no planner in its policy, so no setting '{setting}'; leave it out{instead}"
             )
         if not about.accepts(value):
             example = {int: 1, float: 1e-3}[about.kind] if about.default is None else about.default

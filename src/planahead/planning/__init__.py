@@ -1,5 +1,9 @@
 """Planning: from a problem and a state to a plan, and its derivatives."""
 
+from planahead.planning.action_curvature import (
+    ActionCurvature as ActionCurvature,
+    action_curvature as action_curvature,
+)
 from planahead.planning.check_gradient import GradientCheck as GradientCheck, check_gradient as check_gradient
 from planahead.planning.cold_start import cold_start as cold_start
 from planahead.planning.globalisation import FullStep as FullStep

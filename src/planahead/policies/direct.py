@@ -1,6 +1,8 @@
 """A network that acts by itself: the policy of plain soft actor-critic, and the baseline of every planning one.
 
 observation -> network -> squashed Gaussian over the action box -> action
+
+With a `horizon` it proposes a whole plan, as a planner would: the controls of that many steps, of which the first acts.
 """
 
 from collections.abc import Sequence
@@ -18,7 +20,8 @@ from planahead.policies.stochastic import POLICY_GAIN, ActionBox, NoisePlace, Pr
 
 @final
 class DirectPolicy(StochasticPolicy):
-    """Observation to action without a planner.
+    """Observation to action without a planner, or with a `horizon` above 1 to that many actions, side by side in the
+    proposal, of which the first acts.
 
     >>> import jax
     >>> policy = DirectPolicy((1.0, 2.0), ActionBox((-80.0,), (80.0,)), key=jax.random.key(0))
@@ -28,7 +31,9 @@ class DirectPolicy(StochasticPolicy):
 
     network: Network
     box: ActionBox
+    """Of one action."""
     noise: NoisePlace = eqx.field(static=True)
+    horizon: int = eqx.field(static=True)
 
     def __init__(
         self,
@@ -37,10 +42,13 @@ class DirectPolicy(StochasticPolicy):
         *,
         key: PRNGKeyArray,
         hidden: Sequence[int] = HIDDEN,
+        horizon: int = 1,
     ):
-        self.network = Network(observation_scale, 2 * box.size, hidden=hidden, last_gain=POLICY_GAIN, key=key)
+        outputs = 2 * horizon * box.size
+        self.network = Network(observation_scale, outputs, hidden=hidden, last_gain=POLICY_GAIN, key=key)
         self.box = box
-        self.noise = "action"
+        self.noise = "action" if horizon == 1 else "parameters"  # what is drawn is more than the action
+        self.horizon = horizon
 
     @property
     def plans(self) -> bool:
@@ -48,7 +56,7 @@ class DirectPolicy(StochasticPolicy):
 
     @property
     def proposal_size(self) -> int:
-        return self.box.size
+        return self.horizon * self.box.size
 
     @property
     def differentiable(self) -> bool:
@@ -58,14 +66,15 @@ class DirectPolicy(StochasticPolicy):
         return None
 
     def settings(self) -> dict[str, Setting]:
-        return {"hidden": str(self.network.hidden)}
+        plan: dict[str, Setting] = {} if self.horizon == 1 else {"horizon": self.horizon}
+        return {"hidden": str(self.network.hidden), **plan}
 
     def propose(self, observation: Float[Array, " observation"], key: PRNGKeyArray | None = None) -> Proposal:
         return Proposal.draw(SquashedGaussian(*jnp.split(self.network(observation), 2)), key)
 
     def execute(self, observation: Float[Array, " observation"], proposal: Proposal, memory: Any = None) -> Decision:
         del observation, memory
-        return Decision(self.box.from_unit(proposal.unit), proposal.log_probability)
+        return Decision(self.box.from_unit(proposal.unit[: self.box.size]), proposal.log_probability)
 
     def trainable(self) -> PyTree[bool]:
         return mask_of(self, lambda policy: policy.network)

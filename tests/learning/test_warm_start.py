@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from planahead.learning import SAC
-from planahead.learning.imitation import demonstrate
 from planahead.learning.off_policy import OffPolicy
+from planahead.learning.warm_start import demonstrate
 from planahead.policies import DirectPolicy, StochasticPolicy
 from tests.learning.probes import AIM_AT_HALF, QUICK, QUICK_TD3, ProbeTask, SteeredProblem, direct_policy
 from tests.learning.steered import SteeredPolicy

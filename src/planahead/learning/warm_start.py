@@ -1,0 +1,91 @@
+r"""A warm start: before it learns from rewards, a network learns to do what the default planner does.
+
+    min_θ  E_o[ mean_i (z_i(o; θ) - z⁰_i(o))² ],     z in unit coordinates
+
+    policy that plans    z⁰ = unit φ⁰, the problem's own parameters: the same everywhere, nothing is planned for it
+    policy that acts     z⁰ = unit u₀*(x(o), φ⁰), the default planner's action; rows whose plan failed are left out
+
+z is the policy's deterministic proposal, so the width of its noise is left to the learner. The observations are those
+of the replay after warming up, where half of the environments were driven by the default planner and half by uniform
+proposals: the first are the states that a good imitation visits, the others those it has to come back from (S. Ross et
+al. 2011, "A reduction of imitation learning and structured prediction to no-regret online learning"), and without them
+a critic would have seen one proposal only.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
+
+from planahead.learning.fitting import fit
+from planahead.learning.imitation_losses import distance
+from planahead.learning.replay import Replay
+from planahead.learning.soft_losses import Experience, mean_of_usable
+from planahead.planning import SQP, solve
+from planahead.policies import StochasticPolicy, plan_failed
+from planahead.tasks import Task
+
+
+class Demonstration(eqx.Module):
+    """What the default planner proposes."""
+
+    unit: Float[Array, " proposal"]
+    """z⁰."""
+    usable: Bool[Array, ""]
+
+
+class Imitated(eqx.Module):
+    """A policy after imitation."""
+
+    trained: PyTree
+    """What was trained of it."""
+    loss: Float[Array, ""]
+    """Mean squared distance to the demonstrations over the last tenth of the steps, in unit coordinates."""
+
+
+def check_demonstrator(policy: StochasticPolicy, task: Task) -> None:
+    """**Raises** `ValueError` where nothing demonstrates what `policy` proposes."""
+    kind = type(policy).__name__
+    if policy.plans and policy.default_unit() is None:
+        raise ValueError(
+            f"imitation needs the proposal that stands for the default planner, and {kind} names none; give it a "
+            "`default_unit()`, or use imitation_steps=0"
+        )
+    if not policy.plans and task.problem.control_size != policy.box.size:
+        raise ValueError(
+            f"imitation makes the planned control the action; {type(task.problem).__name__} plans "
+            f"{task.problem.control_size} controls and {kind} takes {policy.box.size} actions; use imitation_steps=0"
+        )
+
+
+def demonstrate(policy: StochasticPolicy, task: Task, observation: Float[Array, " observation"]) -> Demonstration:
+    """z⁰ at one observation."""
+    default = policy.default_unit()
+    if default is not None:
+        return Demonstration(default, jnp.array(True))
+    planner = SQP()
+    plan = solve(task.problem, task.planner_state(observation), planner=planner)
+    return Demonstration(policy.box.to_unit(policy.box.clip(plan.controls[0])), ~plan_failed(plan, planner))
+
+
+def imitate(
+    policy: StochasticPolicy,
+    task: Task,
+    replay: Replay[Experience],
+    optimiser: optax.GradientTransformation,
+    steps: int,
+    batch_size: int,
+    key: PRNGKeyArray,
+) -> Imitated:
+    """Take `steps` gradient steps towards the default planner. The optimiser's moments are forgotten afterwards."""
+    trained, fixed = eqx.partition(policy, policy.trainable())
+
+    def loss_of(trained: PyTree, key: PRNGKeyArray) -> tuple[Float[Array, ""], None]:
+        observations = replay.sample(key, batch_size).observation
+        shown = jax.vmap(lambda observation: demonstrate(policy, task, observation))(observations)
+        found = jax.vmap(eqx.combine(trained, fixed).propose)(observations).unit
+        return mean_of_usable(distance(found, shown.unit), shown.usable), None
+
+    fitted = fit(trained, optimiser.init(trained), optimiser, loss_of, steps, key)
+    return Imitated(fitted.trained, jnp.mean(fitted.losses[-max(1, steps // 10) :]))
