@@ -18,7 +18,7 @@ from planahead.problem import Problem
 from planahead.tasks import Environment, StepInfo, Task, Transition, constant
 
 STEP = 0.2
-GROWTH = 1.05
+GROWTH = 1.3
 HORIZON = 10
 WEIGHTS = (1.0, 0.1, 0.01)
 

@@ -35,7 +35,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from planahead.learning.expert import CONTENT, Expert
 from planahead.learning.fitting import fit
-from planahead.learning.imitation_losses import TERMS, ImitationTerm, Lesson, LossName, Scored, SobolevTerm
+from planahead.learning.imitation_losses import ImitationTerm, Lesson, LossName, Scored, SobolevTerm, term_of
 from planahead.learning.learner import Learner, Metrics
 from planahead.learning.replay import Replay
 from planahead.learning.rollout import Lanes, Tally, start_lanes, step_lanes
@@ -70,6 +70,8 @@ class Imitation(Learner[ImitationState]):
 
     loss: LossName = eqx.field(default="action", static=True)
     """See `imitation_losses.py`."""
+    robust: bool = eqx.field(default=True, static=True)
+    """Whether losses that are costs average logarithms, see there; without, it is the mean that was published."""
     sobolev_weight: float = eqx.field(default=0.0, static=True)
     """Of the planner's sensitivities beside the loss; 0 leaves them out, and then none is computed."""
     expert_decay: float = eqx.field(default=0.0, static=True)
@@ -211,7 +213,7 @@ class Imitation(Learner[ImitationState]):
     def _terms(self) -> tuple[tuple[float, ImitationTerm], ...]:
         """What is minimised: weights and terms."""
         sobolev = ((self.sobolev_weight, SobolevTerm()),) if self.sobolev_weight > 0 else ()
-        return ((1.0, TERMS[self.loss]), *sobolev)
+        return ((1.0, term_of(self.loss, self.robust)), *sobolev)
 
     def _check_sizes(self, expert: Expert, student: StochasticPolicy, observation: Any) -> None:
         problem = eqx.filter_eval_shape(expert.task.expert, observation)
@@ -229,13 +231,4 @@ class Imitation(Learner[ImitationState]):
             )
 
     def _adam(self) -> optax.GradientTransformation:
-        adam = optax.adam(self.learning_rate)
-        # One state where a deviation is ruinous has a Q that outweighs thousands of others, and Adam would take tiny
-        # steps for as many more: the size of a batch's gradient is left out.
-        return optax.chain(optax.stateless(_of_unit_norm), adam) if self.loss in ("q", "gauss-newton") else adam
-
-
-def _of_unit_norm(gradient: PyTree, parameters: PyTree) -> PyTree:
-    del parameters
-    norm = jnp.maximum(optax.global_norm(gradient), jnp.finfo(float).tiny)
-    return jax.tree.map(lambda leaf: leaf / norm, gradient)
+        return optax.adam(self.learning_rate)

@@ -11,7 +11,11 @@ The Q-loss is what a deviation costs in closed loop with the expert, so it is la
 where the action does not matter; its gradient ∂Q/∂u is the multiplier of u_0 = u (envelope theorem), and every gradient
 step solves a batch of problems, from the expert's plans. Its Gauss-Newton form solves none: H is the Hessian of the
 quadratic program around the expert's plan with its active set held (soft bounds included), g the multiplier of the
-control's own bounds, zero inside of them. σ_i is the root mean square of how far the expert's plans of a batch move in
+control's own bounds, zero inside of them.
+
+Costs of deviations have heavy tails: on the cart-pole H alone spans five decades, and the mean is that of a few states
+in which all is lost anyway. Unless told otherwise the mean is one of ln(1 + (Q - V)/c), c a quantile of Q - V in the
+batch: it has the same best action in every state, and a row's gradient is bounded by 1/c of what it was. σ_i is the root mean square of how far the expert's plans of a batch move in
 x_i, so that units drop out.
 
 A row whose expert's solve failed is left out of everything; one without a valid derivative out of what needs J or H.
@@ -90,6 +94,9 @@ class ActionTerm(ImitationTerm):
 class QTerm(ImitationTerm):
     """What the student's action costs the expert."""
 
+    robust: bool = eqx.field(default=True, static=True)
+    """Whether logarithms are averaged."""
+
     def keep(self, expert: Expert, observation: Float[Array, " observation"], answer: Answer) -> tuple[Guess, Array]:
         del expert, observation
         return answer.plan.guess(), answer.plan.cost
@@ -103,12 +110,15 @@ class QTerm(ImitationTerm):
             return action_value(problem, state, action, guess=guess, planner=expert.planner)
 
         costs = jax.vmap(cost)(lessons.observation, actions, guesses)
-        return _scored(costs - values, lessons.usable & jnp.isfinite(costs))
+        return _scored_costs(costs - values, lessons.usable & jnp.isfinite(costs), self.robust)
 
 
 @final
 class GaussNewtonTerm(ImitationTerm):
     """The same to second order."""
+
+    robust: bool = eqx.field(default=True, static=True)
+    """As above."""
 
     def keep(self, expert: Expert, observation: Float[Array, " observation"], answer: Answer) -> PyTree:
         problem, state = expert.task.expert(observation), expert.task.planner_state(observation)
@@ -119,7 +129,7 @@ class GaussNewtonTerm(ImitationTerm):
             lessons.unit
         )
         costs = jnp.sum(kept.gradient * apart, axis=1) + 0.5 * jnp.einsum("bi,bij,bj->b", apart, kept.hessian, apart)
-        return _scored(costs, lessons.usable & kept.valid)
+        return _scored_costs(costs, lessons.usable & kept.valid, self.robust)
 
 
 @final
@@ -168,15 +178,17 @@ class SobolevTerm(ImitationTerm):
         return Scored(scored.loss / jnp.maximum(whole, _STILL), scored.unusable)
 
 
+COST_QUANTILE = 0.9
+"""Of the unit of costs, c. Where the control is at a bound half of the rows may cost nothing, so a median would not do.
+"""
 _STILL = 1e-6
 """What does not move at all is divided by this."""
 
-TERMS: dict[LossName, ImitationTerm] = {
-    "action": ActionTerm(),
-    "q": QTerm(),
-    "gauss-newton": GaussNewtonTerm(),
-    "trajectory": TrajectoryTerm(),
-}
+
+def term_of(loss: LossName, robust: bool) -> ImitationTerm:
+    """The term called `loss`; only those of costs can be robust."""
+    terms = {"action": ActionTerm(), "q": QTerm(robust), "gauss-newton": GaussNewtonTerm(robust)}
+    return terms.get(loss, TrajectoryTerm())
 
 
 def distance(found: Float[Array, "batch n"], shown: Float[Array, "batch n"]) -> Float[Array, " batch"]:
@@ -196,3 +208,12 @@ def _scale(expert: Expert) -> Float[Array, " observation"]:
 
 def _scored(values: Float[Array, " batch"], usable: Bool[Array, " batch"]) -> Scored:
     return Scored(mean_of_usable(values, usable), jnp.mean(~usable, dtype=values.dtype))
+
+
+def _scored_costs(costs: Float[Array, " batch"], usable: Bool[Array, " batch"], robust: bool) -> Scored:
+    """Q - V of all rows; rounding may make it negative where the student does the same, and such a row has no say."""
+    if not robust:
+        return _scored(costs, usable)
+    costs = jnp.maximum(jnp.where(usable, costs, 0.0), 0.0)  # no NaN may enter a derivative
+    unit = jnp.quantile(jax.lax.stop_gradient(costs), COST_QUANTILE)
+    return _scored(jnp.log1p(costs / jnp.maximum(unit, _STILL)), usable)
