@@ -15,8 +15,9 @@ control's own bounds, zero inside of them.
 
 Costs of deviations have heavy tails: on the cart-pole H alone spans five decades, and the mean is that of a few states
 in which all is lost anyway. Unless told otherwise the mean is one of ln(1 + (Q - V)/c), c a quantile of Q - V in the
-batch: it has the same best action in every state, and a row's gradient is bounded by 1/c of what it was. σ_i is the root mean square of how far the expert's plans of a batch move in
-x_i, so that units drop out.
+batch: every state has the same best action, and no row drowns the others.
+
+σ_i is the root mean square of how far the expert's plans of a batch move in x_i, so that units drop out.
 
 A row whose expert's solve failed is left out of everything; one without a valid derivative out of what needs J or H.
 
@@ -178,7 +179,7 @@ class SobolevTerm(ImitationTerm):
         return Scored(scored.loss / jnp.maximum(whole, _STILL), scored.unusable)
 
 
-COST_QUANTILE = 0.9
+COST_QUANTILE = 0.7
 """Of the unit of costs, c. Where the control is at a bound half of the rows may cost nothing, so a median would not do.
 """
 _STILL = 1e-6

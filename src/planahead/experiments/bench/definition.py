@@ -16,10 +16,13 @@ from planahead.tasks.task import Interface
 
 PLANNER = "planner"
 """The entry of the planner as it comes, which is evaluated and not trained."""
+EXPERT = "expert"
+"""The entry of the planner that is imitated, which is evaluated and not trained."""
 TUNED = "planner-tuned"
 """The entry of the planner with constant parameters that evolution finds, see `tuned_planner.py`."""
 BASELINES = {
     PLANNER: "The planner as it comes; nothing is trained.",
+    EXPERT: "The planner that is imitated: it may look further ahead, or know the way; nothing is trained.",
     TUNED: "The planner with constant parameters, which evolution finds in as many steps as an algorithm has.",
 }
 
@@ -40,11 +43,11 @@ class Entry:
         """
         algorithm, *parts = text.split("+")
         options = read_options("--algorithms", parts)
-        if algorithm in (PLANNER, TUNED):
+        if algorithm in BASELINES:
             if options:
                 raise UserError(f"--algorithms got «{text}»; {algorithm} has no settings.")
             return cls(algorithm)
-        experiment.known_algorithm(algorithm, PLANNER, TUNED)
+        experiment.known_algorithm(algorithm, *BASELINES)
         try:
             experiment.check_settings(algorithm, options)
         except ValueError as error:
@@ -53,7 +56,7 @@ class Entry:
 
     @property
     def trained(self) -> bool:
-        return self.algorithm != PLANNER
+        return self.algorithm not in (PLANNER, EXPERT)
 
     @property
     def tuned(self) -> bool:
@@ -196,6 +199,9 @@ _FLIGHT = Conditions(
 )
 """Of racing, whose steps are simulated by the hundred side by side."""
 
+_ASKING = Conditions(steps=8_000, validate_every=400)
+"""Of imitation, in which a step is a query."""
+
 BENCHMARKS: dict[str, Benchmark] = {
     "swing-up": Benchmark(
         summary="the cart-pole with a horizon of 0.25 s",
@@ -214,6 +220,17 @@ BENCHMARKS: dict[str, Benchmark] = {
         },
         algorithms=("sac", "sac-zop", "sac-fop", "sac-foa", "td3", TUNED, PLANNER),
         seeds=(0, 1, 2, 3, 4),
+    ),
+    "expert": Benchmark(
+        summary="a network learns from a planner: success against questions asked, on cart-pole and wind maze",
+        tasks={
+            # By itself it always starts from the same state, and a single episode is all that cloning would see.
+            "cartpole": dataclasses.replace(_ASKING, training_options=("start_spread=0.1",)),
+            "windmaze-easy": _ASKING,
+            "windmaze-hard": _ASKING,
+        },
+        algorithms=("dagger", "bc", "bc-sobolev", "q-loss-gn", EXPERT),
+        seeds=(0, 1, 2),
     ),
     "racing": Benchmark(
         summary="a quadrotor through the gates of Split-S, with a planner in its policy and without",

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import jax
 from rich.console import Console
 
-from planahead.experiments.bench.definition import Cell, World
+from planahead.experiments.bench.definition import EXPERT, Cell, World
 from planahead.experiments.bench.outcomes import episodes_path, write_episodes
 from planahead.experiments.bench.report import curve_path, write_benchmark_report
 from planahead.experiments.bench.results import (
@@ -42,6 +42,7 @@ from planahead.experiments.report import write_report
 from planahead.experiments.run_directory import Rows, RunDirectory
 from planahead.experiments.training import prepare, train
 from planahead.experiments.versions import commit
+from planahead.learning import Expert
 
 SECONDS_FOR_RESULTS = 120.0  # to wait for another process that writes table and pictures, which takes it seconds
 
@@ -107,14 +108,15 @@ def _train_cell(cell: Cell, out: pathlib.Path, console: Console) -> tuple[Result
 
 def _judge_planner(cell: Cell, out: pathlib.Path, console: Console) -> tuple[Result, Rows, Evaluation]:
     del out
-    console.print(f"evaluating the planner on {cell.task} …", style="dim", highlight=False)
+    console.print(f"evaluating the {cell.entry} on {cell.task} …", style="dim", highlight=False)
     world, start = World.parse(cell.task), time.perf_counter()
     task = make_known_task(world.task, "--tasks", **world.arguments)
     key = stream_key(0, Stream.EVALUATION)  # the starts of all evaluations, see `evaluate_run`
-    rows, _ = evaluate_policy(task, FixedPlanner(task), str(cell.entry), key, cell.conditions.episodes)
+    policy = Expert(task) if cell.entry.algorithm == EXPERT else FixedPlanner(task)
+    rows, _ = evaluate_policy(task, policy, str(cell.entry), key, cell.conditions.episodes)
     # Its curve is of validation episodes, as those beside it are.
     c, key = cell.conditions, stream_key(0, Stream.VALIDATION)
-    curve = [curve_row(0.0, 0.0, evaluate(task, FixedPlanner(task), key, c.validation_episodes, c.start_spread))]
+    curve = [curve_row(0.0, 0.0, evaluate(task, policy, key, c.validation_episodes, c.start_spread))]
     return result_of_planner(cell, rows, time.perf_counter() - start, curve), curve, rows[0].evaluation
 
 
