@@ -98,7 +98,7 @@ MISTAKES = [
     ),
     (
         "bench swing-up --algorithms dqn",
-        "there is no algorithm «dqn»; the known ones are «stub», «planner», «planner-tuned».",
+        "there is no algorithm «dqn»; the known ones are «stub», «planner», «expert», «planner-tuned».",
     ),
     ("bench swing-up --algorithms stub+speed=1", "--algorithms stub+speed=1: speed=1: a number was expected"),
     ("bench swing-up --algorithms stub+fast", "--algorithms got «fast»; name=value was expected, e.g. --algorithms"),

@@ -175,7 +175,8 @@ ALL = {"action": ActionTerm(), "q": QTerm(), "gauss-newton": GaussNewtonTerm(), 
 def test_labels_of_failed_solves_have_no_say(name: str):
     """A row whose solve failed changes neither loss nor gradient."""
     term, good = ALL[name], [[0.3, -0.2], [0.5, 0.1]]
-    learner = Imitation(loss="action" if name == "sobolev" else name, sobolev_weight=float(name == "sobolev"))
+    settings: dict[str, Any] = {"sobolev_weight": 1.0} if name == "sobolev" else {"loss": name}
+    learner = Imitation(**settings)
     policy, place = student(), int(name == "sobolev")
     parts, fixed = eqx.partition(policy, policy.trainable())
     ask = jax.jit(jax.vmap(lambda o: learner._ask(EXPERT, o)))
@@ -274,6 +275,6 @@ def test_policies_that_do_not_fit_are_refused_in_words():
         Imitation().init(TASK, GaussianPolicy((1.0, 2.0), BOX, key=jax.random.key(0)), jax.random.key(0))
     with pytest.raises(ValueError, match="proposes 1 numbers; give it horizon=10"):
         Imitation(loss="trajectory").init(TASK, student(), jax.random.key(0))
-    with pytest.raises(ValueError, match="plans 1 controls and DirectPolicy takes 2 actions"):
+    with pytest.raises(ValueError, match="plans 1 controls and the policy takes 2 actions"):
         wide = DirectPolicy((1.0, 2.0), ActionBox((-1.0,) * 2, (1.0,) * 2), key=jax.random.key(0))
         Imitation().init(TASK, wide, jax.random.key(0))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from planahead.learning import PPO, SAC, TD3, Imitation, algorithm_names, make_algorithm
+from planahead.learning import PPO, SAC, TD3, GuidedPolicySearch, Imitation, algorithm_names, make_algorithm
 from planahead.learning.presets import SOBOLEV_WEIGHT, check_settings
 from planahead.policies import DirectPolicy, GaussianPolicy, PlannerPolicy
 from planahead.tasks import make_task
@@ -29,6 +29,7 @@ SWITCHES = {
     "q-loss": (Imitation, None, "action", DirectPolicy),
     "q-loss-gn": (Imitation, None, "action", DirectPolicy),
     "trajectory-loss": (Imitation, None, "parameters", DirectPolicy),
+    "gps": (GuidedPolicySearch, None, "action", GaussianPolicy),
     "ac-mlp": (PPO, None, "action", GaussianPolicy),
     "ac-mpc": (PPO, None, "action", GaussianPolicy),
     "ppo-zop": (PPO, None, "parameters", GaussianPolicy),
@@ -39,7 +40,7 @@ SWITCHES = {
 def test_presets_are_switch_settings(name):
     policy, learner = make_algorithm(name, make_task("cartpole"), jax.random.key(0), batch_size=32)
     assert isinstance(policy, DirectPolicy | PlannerPolicy | GaussianPolicy)
-    assert isinstance(learner, SAC | TD3 | PPO | Imitation) and learner.batch_size == 32
+    assert isinstance(learner, SAC | TD3 | PPO | Imitation | GuidedPolicySearch) and learner.batch_size == 32
     assert (type(learner), getattr(learner, "critic", None), policy.noise, type(policy)) == SWITCHES[name]
 
 

@@ -1,7 +1,17 @@
 """Learners: what turns experience into a better policy."""
 
+from planahead.learning.constrained_lqr import (
+    ControlStep as ControlStep,
+    LinearGaussian as LinearGaussian,
+    LinearQuadratic as LinearQuadratic,
+    control_step as control_step,
+)
 from planahead.learning.critics import TwinCritic as TwinCritic
 from planahead.learning.expert import Answer as Answer, Expert as Expert
+from planahead.learning.guided_policy_search import (
+    GuidedPolicySearch as GuidedPolicySearch,
+    GuidedState as GuidedState,
+)
 from planahead.learning.imitation import Imitation as Imitation, ImitationState as ImitationState
 from planahead.learning.learner import Learner as Learner, Metrics as Metrics
 from planahead.learning.ppo import PPO as PPO, PPOState as PPOState

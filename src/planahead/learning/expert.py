@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from planahead.planning import SQP, Plan, solve
 from planahead.policies import ActionBox, Decision, Policy, Setting, flat_settings, plan_failed
+from planahead.problem import Problem
 from planahead.tasks import Task
 
 CONTENT = 1e-2
@@ -49,6 +50,11 @@ class Expert(Policy):
 
     task: Task
     planner: SQP = eqx.field(default_factory=lambda: SQP(iterations=30, gradient_tolerance=CONTENT))
+
+    @classmethod
+    def of(cls, task: Task, iterations: int) -> "Expert":
+        """As learners ask: with at most as many SQP iterations per plan, and the native kernel's float32."""
+        return cls(task, SQP(iterations=iterations, gradient_tolerance=CONTENT, arithmetic="float32"))
 
     @property
     def box(self) -> ActionBox:
@@ -95,5 +101,20 @@ class Expert(Policy):
 
 def expert_horizon(task: Task) -> int:
     """How many controls a plan of the task's expert has."""
+    return _problem_of(task).horizon
+
+
+def check_actions(expert: Expert, box: ActionBox) -> None:
+    """**Raises** `ValueError` where a planned control is no action of `box`."""
+    problem = _problem_of(expert.task)
+    if problem.control_size != box.size:
+        raise ValueError(
+            f"imitation makes the planned control the action; {type(problem).__name__} plans {problem.control_size} "
+            f"controls and the policy takes {box.size} actions"
+        )
+
+
+def _problem_of(task: Task) -> Problem:
+    """As to its class and sizes."""
     world = task.environment
-    return eqx.filter_eval_shape(lambda key: task.expert(world.observe(world.reset(key))), jax.random.key(0)).horizon
+    return eqx.filter_eval_shape(lambda key: task.expert(world.observe(world.reset(key))), jax.random.key(0))

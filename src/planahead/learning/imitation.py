@@ -25,7 +25,7 @@ online learning", 2011; planners as experts: B. Karg, S. Lucia, "Efficient repre
 predictive control laws via deep learning", 2020.
 """
 
-from typing import Any, final, get_args
+from typing import final, get_args
 
 import equinox as eqx
 import jax
@@ -33,13 +33,13 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from planahead.learning.expert import CONTENT, Expert
+from planahead.learning.expert import Expert, check_actions, expert_horizon
 from planahead.learning.fitting import fit
 from planahead.learning.imitation_losses import ImitationTerm, Lesson, LossName, Scored, SobolevTerm, term_of
 from planahead.learning.learner import Learner, Metrics
 from planahead.learning.replay import Replay
-from planahead.learning.rollout import Lanes, Tally, start_lanes, step_lanes
-from planahead.planning import SQP
+from planahead.learning.rollout import Lanes, Tally, start_lanes
+from planahead.learning.visiting import Asked, visit
 from planahead.policies import Policy, StochasticPolicy
 from planahead.tasks import Task
 
@@ -113,10 +113,10 @@ class Imitation(Learner[ImitationState]):
 
     def init(self, task: Task, policy: Policy, key: PRNGKeyArray) -> ImitationState:
         student = self.check(policy)
-        planner = SQP(iterations=self.expert_iterations, gradient_tolerance=CONTENT, arithmetic="float32")
-        expert = Expert(task, planner)
-        lanes = start_lanes(task.environment, self.environments, student.initial_memory(), key)
-        self._check_sizes(expert, student, lanes.observation[0])
+        expert = Expert.of(task, self.expert_iterations)
+        lanes = start_lanes(task.environment, self.environments, None, key)
+        check_actions(expert, student.box)
+        self._check_horizon(expert, student)
         lesson = eqx.filter_eval_shape(self._ask, expert, lanes.observation[0])
         example = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), lesson)
         return ImitationState(
@@ -154,32 +154,21 @@ class Imitation(Learner[ImitationState]):
         """`steps_per_chunk` steps with a question at each; solves that failed are the expert's."""
         expert, policy = state.expert, state.policy
 
-        def step(carry: tuple[Lanes, Replay[Lesson]], key: PRNGKeyArray):
-            lanes, replay = carry
-            who_key, step_key = jax.random.split(key)
+        def ask(lanes: Lanes, key: PRNGKeyArray) -> Asked[Lesson]:
             lessons = jax.vmap(lambda observation: self._ask(expert, observation))(lanes.observation)
-            decision = jax.vmap(policy.decide)(lanes.observation, lanes.memory)
-            leads = jax.random.bernoulli(who_key, share, (self.environments,))
+            decision = jax.vmap(policy.decide)(lanes.observation)
+            leads = jax.random.bernoulli(key, share, (self.environments,))
             action = jnp.where(leads[:, None], jax.vmap(expert.box.from_unit)(lessons.unit), decision.action)
-            lanes, _, tally = step_lanes(
-                expert.task.environment,
-                lanes,
-                action,
-                ~lessons.usable,
-                decision.memory,
-                policy.initial_memory(),
-                step_key,
-            )
-            return (lanes, replay.insert(lessons)), tally
+            return Asked(action, lessons, ~lessons.usable)
 
-        keys = jax.random.split(key, self.steps_per_chunk // self.environments)
-        (lanes, replay), tallies = jax.lax.scan(step, (state.lanes, state.replay), keys)
+        steps = self.steps_per_chunk // self.environments
+        found = visit(expert.task.environment, state.lanes, state.replay, ask, steps, key)
         state = eqx.tree_at(
             lambda s: (s.lanes, s.replay, s.chunks, s.steps),
             state,
-            (lanes, replay, state.chunks + 1, state.steps + self.steps_per_chunk),
+            (found.lanes, found.replay, state.chunks + 1, state.steps + self.steps_per_chunk),
         )
-        return state, jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), tallies)
+        return state, found.tally
 
     def _ask(self, expert: Expert, observation: Float[Array, " observation"]) -> Lesson:
         """The expert's answer at one observation, as far as the losses need it."""
@@ -215,19 +204,13 @@ class Imitation(Learner[ImitationState]):
         sobolev = ((self.sobolev_weight, SobolevTerm()),) if self.sobolev_weight > 0 else ()
         return ((1.0, term_of(self.loss, self.robust)), *sobolev)
 
-    def _check_sizes(self, expert: Expert, student: StochasticPolicy, observation: Any) -> None:
-        problem = eqx.filter_eval_shape(expert.task.expert, observation)
-        actions = student.box.size
-        if problem.control_size != actions:
+    def _check_horizon(self, expert: Expert, student: StochasticPolicy) -> None:
+        horizon, actions = expert_horizon(expert.task), student.box.size
+        if self.loss == "trajectory" and student.proposal_size != horizon * actions:
             raise ValueError(
-                f"imitation makes the planned control the action; {type(problem).__name__} plans "
-                f"{problem.control_size} controls and {type(student).__name__} takes {actions} actions"
-            )
-        if self.loss == "trajectory" and student.proposal_size != problem.horizon * actions:
-            raise ValueError(
-                f"loss='trajectory' rolls a student's whole plan out; the expert's has {problem.horizon} controls of "
+                f"loss='trajectory' rolls a student's whole plan out; the expert's has {horizon} controls of "
                 f"{actions}, and {type(student).__name__} proposes {student.proposal_size} numbers; give it "
-                f"horizon={problem.horizon}"
+                f"horizon={horizon}"
             )
 
     def _adam(self) -> optax.GradientTransformation:

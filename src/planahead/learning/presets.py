@@ -12,7 +12,8 @@ ac-mlp    PPO       observation     action            no
 ac-mpc    PPO       observation     action            yes
 ppo-zop   PPO       observation     parameters        yes
 
-The others' critics see the observation as well. What imitates a planner is listed in `imitation.py`.
+The others' critics see the observation as well. What imitates a planner is listed in `imitation.py`,
+and `gps` is `guided_policy_search.py`.
 """
 
 import dataclasses
@@ -27,6 +28,7 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from planahead.learning.expert import CONTENT, expert_horizon
+from planahead.learning.guided_policy_search import GuidedPolicySearch
 from planahead.learning.imitation import Imitation
 from planahead.learning.learner import Learner
 from planahead.learning.off_policy import OffPolicy
@@ -67,7 +69,7 @@ class Preset:
     noise: NoisePlace
     plans: bool
     summary: str
-    learner: type[OffPolicy[Any]] | type[PPO] | type[Imitation] = SAC
+    learner: type[OffPolicy[Any]] | type[PPO] | type[Imitation] | type[GuidedPolicySearch] = SAC
     planner_iterations: int = 10
     """See `make_algorithm`."""
     switches: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -84,6 +86,13 @@ PRESETS = {
         "behaviour cloning of a planner and of its sensitivities", expert_decay=1.0, sobolev_weight=SOBOLEV_WEIGHT
     ),
     "dagger": _imitating("a network learns what a planner would do where the network itself gets to"),
+    "gps": Preset(
+        None,
+        "action",
+        False,
+        "guided policy search: a planner supervises a network and never asks for more than it can follow",
+        GuidedPolicySearch,
+    ),
     "q-loss": _imitating("DAgger that counts what a deviation costs the planner", loss="q"),
     "q-loss-gn": _imitating("DAgger that counts it to second order, and solves nothing to learn", loss="gauss-newton"),
     "trajectory-loss": _imitating("DAgger on whole plans, judged by where they lead", loss="trajectory"),
@@ -145,8 +154,8 @@ def algorithm_names() -> tuple[str, ...]:
     """The names that `make_algorithm` knows, sorted.
 
     >>> algorithm_names()  # doctest: +NORMALIZE_WHITESPACE
-    ('ac-mlp', 'ac-mpc', 'bc', 'bc-sobolev', 'dagger', 'ppo-zop', 'q-loss', 'q-loss-gn', 'sac', 'sac-foa', 'sac-fop',
-     'sac-zop', 'td3', 'td3-fop', 'td3-zop', 'trajectory-loss')
+    ('ac-mlp', 'ac-mpc', 'bc', 'bc-sobolev', 'dagger', 'gps', 'ppo-zop', 'q-loss', 'q-loss-gn', 'sac', 'sac-foa',
+     'sac-fop', 'sac-zop', 'td3', 'td3-fop', 'td3-zop', 'trajectory-loss')
     """
     return tuple(sorted(PRESETS))
 
@@ -180,7 +189,7 @@ def make_algorithm(
     - `planner_arithmetic`: what the native kernel solves in. Of 256 plans of the wind maze all are solved in either;
       "float32" takes two thirds of the time, and their first derivatives differ by a thousandth at most.
     - `hidden_layers`, `hidden_units`: of the networks of policy and critics.
-    - `settings`: fields of the learner, `SAC`, `TD3`, `PPO` or `Imitation`, e.g. `batch_size=256`.
+    - `settings`: fields of the learner (`SAC`, `TD3`, `PPO`, `Imitation`, `GuidedPolicySearch`), e.g. `batch_size=256`.
 
     **Raises:** `ValueError` for an unknown name or setting (the message lists the known ones), and for settings that do
     not fit.
@@ -207,6 +216,12 @@ def make_algorithm(
     environment, hidden = task.environment, (hidden_units,) * hidden_layers
     box = ActionBox(environment.action_low, environment.action_high)
     settings = {**preset.switches, **settings}
+    if preset.learner is GuidedPolicySearch:
+        learner, policy = (
+            GuidedPolicySearch(**settings),
+            GaussianPolicy(environment.observation_scale, box, hidden=hidden, key=key),
+        )
+        return Algorithm(learner.check(policy), learner)
     if preset.learner is Imitation:
         learner = Imitation(**settings)
         horizon = expert_horizon(task) if learner.loss == "trajectory" else 1
