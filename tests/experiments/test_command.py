@@ -94,7 +94,7 @@ MISTAKES = [
     ("evaluate . --episodes 0", "--episodes is 0; at least 1 was expected"),
     (
         "bench swing-down",
-        "there is no benchmark «swing-down»; the known ones are «swing-up», «mpc-prior», «racing», «table1», «nmpc»",
+        "there is no benchmark «swing-down»; the known ones are «swing-up», «mpc-prior», «expert», «racing», «table1»",
     ),
     (
         "bench swing-up --algorithms dqn",

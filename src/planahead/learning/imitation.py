@@ -71,7 +71,7 @@ class Imitation(Learner[ImitationState]):
     loss: LossName = eqx.field(default="action", static=True)
     """See `imitation_losses.py`."""
     robust: bool = eqx.field(default=True, static=True)
-    """Whether losses that are costs average logarithms, see there; without, it is the mean that was published."""
+    """Whether losses that are costs grow like distances far away, see there; without, it is the mean as published."""
     sobolev_weight: float = eqx.field(default=0.0, static=True)
     """Of the planner's sensitivities beside the loss; 0 leaves them out, and then none is computed."""
     expert_decay: float = eqx.field(default=0.0, static=True)

@@ -14,8 +14,9 @@ quadratic program around the expert's plan with its active set held (soft bounds
 control's own bounds, zero inside of them.
 
 Costs of deviations have heavy tails: on the cart-pole H alone spans five decades, and the mean is that of a few states
-in which all is lost anyway. Unless told otherwise the mean is one of ln(1 + (Q - V)/c), c a quantile of Q - V in the
-batch: every state has the same best action, and no row drowns the others.
+in which all is lost anyway. Unless told otherwise the mean is one of √(1 + 2 (Q - V)/c) - 1, c a quantile of Q - V in
+the batch: every state has the same best action, and what is quadratic grows like a distance far away, so that no row
+drowns the others and none is given up.
 
 σ_i is the root mean square of how far the expert's plans of a batch move in x_i, so that units drop out.
 
@@ -96,7 +97,7 @@ class QTerm(ImitationTerm):
     """What the student's action costs the expert."""
 
     robust: bool = eqx.field(default=True, static=True)
-    """Whether logarithms are averaged."""
+    """Whether costs are averaged as distances, see above."""
 
     def keep(self, expert: Expert, observation: Float[Array, " observation"], answer: Answer) -> tuple[Guess, Array]:
         del expert, observation
@@ -217,4 +218,4 @@ def _scored_costs(costs: Float[Array, " batch"], usable: Bool[Array, " batch"], 
         return _scored(costs, usable)
     costs = jnp.maximum(jnp.where(usable, costs, 0.0), 0.0)  # no NaN may enter a derivative
     unit = jnp.quantile(jax.lax.stop_gradient(costs), COST_QUANTILE)
-    return _scored(jnp.log1p(costs / jnp.maximum(unit, _STILL)), usable)
+    return _scored(jnp.sqrt(1 + 2 * costs / jnp.maximum(unit, _STILL)) - 1, usable)

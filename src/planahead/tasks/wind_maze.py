@@ -198,6 +198,8 @@ class WindMaze(Environment[WindMazeState]):
         obstacle has been passed.
         """
         obstacles = jnp.concatenate([_rows(self.zones, 4), _rows(self.walls, 4)])
+        if obstacles.shape[0] == 0:
+            return jnp.asarray(GOAL)
         start, end, low, high = obstacles.T
         beside = (start[:, None] <= end[None]) & (start[None] <= end[:, None])  # of one another, along the course
         bottom = jnp.max(jnp.where(beside & (low <= LOW[1])[None], high[None], LOW[1]), axis=1, initial=LOW[1])
