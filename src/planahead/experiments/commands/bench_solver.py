@@ -59,12 +59,14 @@ class BenchSolver(Command):
         console.print(f"{benchmark}: compiling and timing …", style="dim")
         rows = self.rows()
 
-        from planahead.experiments.benchmarks.results import summaries, table, write_csv
+        from planahead.experiments.benchmarks.results import absent, summaries, table, write_csv
         from planahead.experiments.figures import save
         from planahead.experiments.versions import versions
 
         title = f"{benchmark}: medians, {threads} thread{'s' * (threads > 1)}, {self.precision}"
         console.print(table(rows, title))
+        for line in absent(rows):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
         write_csv(out, rows)
         written = [out]
         if (figure := self.picture(rows)) is not None:
