@@ -117,7 +117,7 @@ class Randomisation(eqx.Module):
         check_constants(self)
         for name in RANDOMISED:
             spread = getattr(self, f"{name}_spread")
-            if not isinstance(spread, Tracer) and not np.all((spread >= 0) & (spread < 1)):
+            if not isinstance(spread, Tracer) and not np.all((np.asarray(spread) >= 0) & (np.asarray(spread) < 1)):
                 raise ValueError(
                     f"Randomisation got {name}_spread={spread}; a share from 0 to below 1 was expected, so that what "
                     "is drawn stays positive."
@@ -179,8 +179,9 @@ class Realistic(Quadrotor):
     substeps: int = static(4)
 
     def __check_init__(self):
-        if not isinstance(self.delay, Tracer) and not np.all((self.delay >= 0) & (self.delay <= TIME_STEP)):
-            if not np.isnan(np.asarray(self.delay)).any():
+        if not isinstance(self.delay, Tracer):
+            delay = np.asarray(self.delay)  # compared by JAX it would be traced where a trace makes the quadrotor
+            if np.any((delay < 0) | (delay > TIME_STEP)):
                 raise ValueError(f"Realistic got delay={self.delay}; expected 0 to {TIME_STEP} s, one step.")
 
     def at(

@@ -140,7 +140,8 @@ class Race(Environment[RaceState]):
                     f"Race got gates of shape {self.gates.shape}; rows of x, y, z [m], yaw and pitch [rad] were "
                     "expected, one at least, as Race.on(track) makes them."
                 )
-        if not isinstance(self.clearance, Tracer) and np.any(2 * self.clearance >= self.opening):
+        known = not isinstance(self.clearance, Tracer) and not isinstance(self.opening, Tracer)
+        if known and np.any(2 * np.asarray(self.clearance) >= np.asarray(self.opening)):
             raise ValueError(
                 f"Race got clearance={self.clearance} and opening={self.opening}; nothing passes a gate unless the "
                 "clearance is less than half the opening."
