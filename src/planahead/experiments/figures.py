@@ -189,7 +189,13 @@ def _training(axes: Axes, metrics: Rows, name: str, scale: float) -> None:
     if metrics and name in metrics[0]:
         values = scale * _column(metrics, name)
         axes.plot(
-            _column(metrics, "step"), values, color=GREY, linewidth=1.1, alpha=0.8, label="training, with exploration"
+            _column(metrics, "step"),
+            values,
+            "." if len(values) < 3 else "-",
+            color=GREY,
+            linewidth=1.1,
+            alpha=0.8,
+            label="training, with exploration",
         )
 
 
@@ -229,7 +235,9 @@ def _verdicts(axes: Axes, evaluation: Evaluation) -> None:
     status = evaluation.status
     names = [member.name.lower().replace("_", " ") for member in Status]
     shares = [100 * float((status == int(member)).mean()) for member in Status]
-    colours = [GREEN if member == Status.SOLVED else RED for member in Status]
+    # A planner of few iterations is used where it stops; whether that failed is in `failed_solves`.
+    fine = {Status.SOLVED: GREEN} | ({Status.ITERATION_LIMIT: SKY} if _limit_is_fine(evaluation) else {})
+    colours = [fine.get(member, RED) for member in Status]
     axes.barh(names, shares, color=colours, height=0.6)
     for row, share in enumerate(shares):
         text = "none" if share == 0 else f"{share:.2f} %" if share < 99.995 or share == 100 else "> 99.99 %"
@@ -237,6 +245,12 @@ def _verdicts(axes: Axes, evaluation: Evaluation) -> None:
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
     axes.grid(visible=False, axis="y")
+
+
+def _limit_is_fine(evaluation: Evaluation) -> bool:
+    """Whether plans at the iteration limit were used rather than failed."""
+    limited = float(np.mean(evaluation.status == int(Status.ITERATION_LIMIT)))
+    return evaluation.failed_solves < 0.5 * limited
 
 
 def _strobe(task: Task, axes: Axes, trajectory: Trajectory, title: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from planahead.experiments import figures
-from planahead.experiments.evaluated_run import HEADINGS, EvaluatedRun, Row, outcome_cells
+from planahead.experiments.evaluated_run import HEADINGS, UNTRAINED, EvaluatedRun, Row, outcome_cells
 from planahead.experiments.evaluation import GOAL
 from planahead.experiments.files import write_text
 from planahead.experiments.progress import clock, percent
@@ -43,8 +43,8 @@ def report_html(evaluated: EvaluatedRun) -> str:
         "<h2>Learning</h2>",
         _image(
             figures.learning_curve(validations, metrics, evaluated.best_step),
-            "Validation: deterministic episodes from perturbed starts, the same at every checkpoint. "
-            f"Dashed: {percent(GOAL)}.",
+            f"Validation: deterministic episodes from {evaluated.headline().starts} starts, the same at every "
+            f"checkpoint. Dashed: {percent(GOAL)}.{_untrained(evaluated)}",
         ),
         "<h2>Closed loop</h2>",
         _closed_loop(evaluated),
@@ -82,6 +82,10 @@ def first_step_at(validations: Rows, success_rate: float) -> int | None:
     return next((int(row["step"]) for row in validations if row["success_rate"] >= success_rate), None)
 
 
+def _untrained(evaluated: EvaluatedRun) -> str:
+    return "" if evaluated.best_step != 0 else f" {UNTRAINED}"
+
+
 def _headline(evaluated: EvaluatedRun, validations: Rows, timing: Rows) -> str:
     row = evaluated.headline()
     reached, rate = first_step_at(validations, GOAL), row.evaluation.success_rate
@@ -112,8 +116,9 @@ def _closed_loop(evaluated: EvaluatedRun) -> str:
 def _solver(evaluated: EvaluatedRun, metrics: Rows) -> str:
     row = evaluated.headline()
     caption = (
-        f"Above: all solves of the evaluation ({row.policy} policy, {row.starts} starts). Below: averages over chunks "
-        "of training."
+        f"Above: all solves of the evaluation ({row.policy} policy, {row.starts} starts); a plan at the iteration "
+        "limit is used all the same, and failed only where its residual is above what its planner allows. Below: "
+        "averages over chunks of training."
     )
     return _image(figures.solver_statistics(row.evaluation, metrics), caption)
 

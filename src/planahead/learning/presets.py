@@ -156,7 +156,9 @@ def make_algorithm(
     **Arguments:**
 
     - `name`: one of `algorithm_names()`.
-    - `residual`, `warm_start`: of a policy that plans, see `PlannerPolicy`.
+    - `residual`: of a policy that plans: the network's output is an offset from the problem's own parameters, so that
+      an untrained policy plans with these; otherwise it starts in the middle of their box.
+    - `warm_start`: of a policy that plans: a solve starts from the previous plan of the episode, shifted by one step.
     - `planner_iterations`: at most as many SQP iterations per plan, so that a step of many environments does not wait
       for the slowest lane. Algorithms with PPO take one, a real-time iteration; its derivative is its own, exactly,
       where all costs are residuals, and otherwise that of a solution, kept where it is nearly one. The others take ten:
@@ -254,7 +256,7 @@ def _planner(problem: Problem, iterations: int, tau: float | None, arithmetic: A
 
 
 @dataclasses.dataclass(frozen=True)
-class _Setting:
+class Setting:
     """What a setting may be."""
 
     kind: type
@@ -286,9 +288,9 @@ class _Setting:
 
 
 @functools.cache
-def _settings(learner: type[Learner[Any]]) -> Mapping[str, _Setting]:
+def _settings(learner: type[Learner[Any]]) -> Mapping[str, Setting]:
     """All settings of `make_algorithm` for a learner, from the two signatures."""
-    known: dict[str, _Setting] = {}
+    known: dict[str, Setting] = {}
     hints = typing.get_type_hints(learner)
     for field in dataclasses.fields(learner):
         if field.name != "critic" and field.init:
@@ -306,11 +308,18 @@ def _settings(learner: type[Learner[Any]]) -> Mapping[str, _Setting]:
     return known
 
 
-def _setting(hint: Any, default: Any, planner: bool = False) -> _Setting:
+def settings_of(name: str) -> dict[str, Setting]:
+    """The settings that an algorithm knows."""
+    preset = PRESETS[name]
+    every = _settings(preset.learner)
+    return {setting: about for setting, about in every.items() if preset.plans or not about.planner}
+
+
+def _setting(hint: Any, default: Any, planner: bool = False) -> Setting:
     words = _words(hint)
     kinds = [kind for kind in (*typing.get_args(hint), hint) if isinstance(kind, type)]
     optional = type(None) in kinds
-    return _Setting(str if words else kinds[0], default, optional, planner=planner, words_known=words)
+    return Setting(str if words else kinds[0], default, optional, planner=planner, words_known=words)
 
 
 def _words(hint: Any) -> tuple[str, ...]:
@@ -328,8 +337,7 @@ def check_settings(name: str, settings: Mapping[str, Any]) -> None:
     ValueError: warm_start='no': true or false was expected, e.g. warm_start=False
     """
     preset = PRESETS[name]
-    every = _settings(preset.learner)
-    known = sorted(setting for setting, about in every.items() if preset.plans or not about.planner)
+    every, known = _settings(preset.learner), sorted(settings_of(name))
     for setting, value in settings.items():
         about = every.get(setting)
         if about is None:

@@ -27,7 +27,7 @@ class BenchTimeOptimal(Command):
     opening: float = 1.0
     """Share of the gates' openings that may be used."""
     out: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """The CSV; time-optimal-TRACK.csv unless given."""
+    """The CSV; time-optimal-TRACK.csv unless given, or time-optimal-TRACK-2.csv where that is."""
 
     name: ClassVar[str] = "bench time-optimal"
     examples: ClassVar[tuple[str, ...]] = ("", "--thrust 0.8 --opening 0.5 --out laps/split-s-80.csv")
@@ -35,14 +35,14 @@ class BenchTimeOptimal(Command):
     def run(self, console: "Console") -> Mapping[str, Any]:
         from planahead.experiments.benchmarks.time_optimal import known_tracks, time_optimal_lap
         from planahead.experiments.errors import UserError, known_names
-        from planahead.experiments.files import require_writable, write_text
+        from planahead.experiments.files import require_writable, unused, write_text
 
         if self.track not in known_tracks():
             raise UserError(f"--track got «{self.track}»; tracks that are loops are {known_names(known_tracks())}.")
         for option in ("thrust", "opening"):
             if not 0 < getattr(self, option) <= 1:
                 raise UserError(f"--{option} got {getattr(self, option)}; a share above 0 and at most 1 was expected.")
-        out = self.out or pathlib.Path(f"time-optimal-{self.track}.csv")
+        out = self.out or unused(pathlib.Path(f"time-optimal-{self.track}.csv"))
         require_writable(out, "--out")
         try:
             found = time_optimal_lap(self.track, thrust=self.thrust, opening=self.opening)
