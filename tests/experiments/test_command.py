@@ -107,6 +107,7 @@ MISTAKES = [
     ("bench swing-up --interfaces local", "--interfaces got «local»; the known ones are «global», «stage»."),
     ("bench swing-up --jobs 0", "--jobs is 0; at least 1 was expected"),
     ("bench swing-up --steps 0", "--steps is 0; at least 1 was expected"),
+    ("bench robustness --simulator gazebo", "--simulator got «gazebo»; the known ones are «planahead», «rotorpy»."),
     ("train stub point --task-options speed=1", "--task-options speed=1: task 'point' has no option 'speed'"),
     ("train stub point --task-options speed", "--task-options got «speed»; name=value was expected, e.g. --task-op"),
     ("plan point --problem horizn=3", "the problem of «point» has no field «horizn»; the known ones are «discount»"),

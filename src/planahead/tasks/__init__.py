@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from planahead.tasks.flight.race import Race as Race, RaceState as RaceState
     from planahead.tasks.flight.race_problem import RaceProblem as RaceProblem
     from planahead.tasks.flight.race_task import RaceTask as RaceTask
+    from planahead.tasks.flight.rotorpy_vehicle import RotorPyVehicle as RotorPyVehicle
     from planahead.tasks.flight.wind import Wind as Wind
     from planahead.tasks.mass_spring_damper import (
         MassSpringDamper as MassSpringDamper,
@@ -76,6 +77,7 @@ __getattr__, __dir__ = lazy_names(
         "planahead.tasks.flight.race_problem": ["RaceProblem"],
         "planahead.tasks.flight.race_task": ["RaceTask"],
         "planahead.tasks.flight.race": ["Race", "RaceState"],
+        "planahead.tasks.flight.rotorpy_vehicle": ["RotorPyVehicle"],
         "planahead.tasks.registry": ["make_task", "task_names"],
         "planahead.tasks.task": ["Task"],
         "planahead.tasks.flight.wind": ["Wind"],

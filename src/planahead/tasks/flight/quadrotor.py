@@ -12,7 +12,8 @@ drags, and a command takes effect late.
     τ   = Ĵ K (ω_c - ω) + ω × Ĵ ω                          the rate loop, with the inertia Ĵ it believes in
     n_c = √(clip(M⁻¹ (F, τ), 0, f_max) / f_max)            M: rotor thrusts to (F, τ)
     ṅ   = (n_c - n) / t_m,    thrusts f_i = f_max n_i²     n: rotor speeds as shares of the largest
-    m v̇ = R (0, 0, Σ f_i) - R D(Rᵀ v) - m g + f            D(w) = d₁ w + d₂ |w| w, entry by entry
+    m v̇ = R (L(Rᵀ v) + (0, 0, Σ f_i) - D(Rᵀ v)) - m g + f   D(w) = d₁ w + d₂ |w| w, entry by entry
+                                                          L(w) = (0, 0, l (w_x² + w_y²)), of air across the rotors
     J ω̇ = M_τ f - ω × J ω,     q̇ = ½ q ⊗ ω,     ṗ = v
 
     symbol   shape  meaning
@@ -57,11 +58,13 @@ COMMAND_SCALE = COMMAND_HIGH
 INERTIA = (0.0025, 0.0021, 0.0043)  # kg m²
 RATE_GAIN = (20.0, 20.0, 41.0)  # 1/s
 MOTOR_TIME = 0.033  # s
-_ARM_X = np.array([0.075, -0.075, -0.075, 0.075])  # m, of the rotors
-_ARM_Y = np.array([-0.10, 0.10, -0.10, 0.10])  # m
-_SPIN = np.array([-1.0, -1.0, 1.0, 1.0])
-_TORQUE_PER_THRUST = 0.022  # m
-_ALLOCATION = np.stack([np.ones(4), _ARM_Y, -_ARM_X, _TORQUE_PER_THRUST * _SPIN])  # rotor thrusts to (F, τ)
+ARM_X = np.array([0.075, -0.075, -0.075, 0.075])  # m, of the rotors
+ARM_Y = np.array([-0.10, 0.10, -0.10, 0.10])  # m
+SPIN = np.array([-1.0, -1.0, 1.0, 1.0])
+TORQUE_PER_THRUST = 0.022  # m
+THRUST_PER_SQUARE = 1.562522e-6  # N s²/rad², of a rotor's speed
+LIFT = 0.015  # N s²/m²; published with the drags, and none of `Realistic` by default: planners were tuned without
+_ALLOCATION = np.stack([np.ones(4), ARM_Y, -ARM_X, TORQUE_PER_THRUST * SPIN])  # rotor thrusts to (F, τ)
 
 
 class Quadrotor(eqx.Module):
@@ -173,6 +176,7 @@ class Realistic(Quadrotor):
     """Scale of both drags."""
     linear_drag: Array = constant((0.26, 0.26, 0.30))  # N s/m
     quadratic_drag: Array = constant((0.015, 0.015, 0.015))  # N s²/m²
+    lift: Array = constant(0.0)  # N s²/m², see `LIFT`
     delay: Array = constant(0.02)  # s
     """Between a command and its effect, from 0 to `TIME_STEP`."""
     state_size: int = static(21)
@@ -223,7 +227,8 @@ class Realistic(Quadrotor):
         R = matrix(q)
         air = R.T @ v
         dragged = self.drag * (self.linear_drag + self.quadratic_drag * jnp.abs(air)) * air
-        a = (R[:, 2] * produced[0] - R @ dragged + force) / self.mass - jnp.array([0.0, 0.0, GRAVITY])
+        lift = self.lift * (air[0] ** 2 + air[1] ** 2)
+        a = (R[:, 2] * (produced[0] + lift) - R @ dragged + force) / self.mass - jnp.array([0.0, 0.0, GRAVITY])
         turning = (produced[1:] - jnp.cross(rates, J * rates)) / J
         spin = 0.5 * product(q, jnp.concatenate([jnp.zeros(1), rates]))
         return jnp.concatenate([v, spin, a, turning, (target - speeds) / self.motor_time])

@@ -206,11 +206,22 @@ class Race(Environment[RaceState]):
 
     def step(self, state: RaceState, action: Float[Array, " 4"], key: PRNGKeyArray) -> Transition[RaceState]:
         del key
-        command = jnp.clip(action, jnp.asarray(self.action_low), jnp.asarray(self.action_high))
-        before = state.x[:3]
-        time = state.step * self.time_step
-        force = self.wind.force(before, time, jnp.pi * state.draw[-1])
-        x = self.vehicle.randomised(state.draw, self.randomisation).fly(state.x, command, force, self.time_step)
+        command = self.command(action)
+        vehicle = self.vehicle.randomised(state.draw, self.randomisation)
+        return self.flown(state, command, vehicle.fly(state.x, command, self.force(state), self.time_step))
+
+    def command(self, action: Float[Array, " 4"]) -> Float[Array, " 4"]:
+        """What the quadrotor is told: the action within its bounds."""
+        return jnp.clip(action, jnp.asarray(self.action_low), jnp.asarray(self.action_high))
+
+    def force(self, state: RaceState) -> Float[Array, " 3"]:
+        """Of the wind [N], for the step that begins in `state`."""
+        return self.wind.force(state.x[:3], state.step * self.time_step, jnp.pi * state.draw[-1])
+
+    def flown(self, state: RaceState, command: Float[Array, " 4"], x: Float[Array, " nx"]) -> Transition[RaceState]:
+        """What a step meant for the race in which a `command` took the vehicle to the state `x`, whatever flew it
+        there."""
+        before, time = state.x[:3], state.step * self.time_step
         gate, after = self.gates[state.gate], x[:3]
         half, reach = 0.5 * self.opening - self.clearance, 0.5 * self.frame + self.clearance
         met = crossing(gate, before, after, half, reach)
