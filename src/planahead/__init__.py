@@ -16,6 +16,8 @@ if TYPE_CHECKING:
         SAC as SAC,
         TD3 as TD3,
         Learner as Learner,
+        MPCPolicyGradient as MPCPolicyGradient,
+        MPCQLearning as MPCQLearning,
         algorithm_names as algorithm_names,
         make_algorithm as make_algorithm,
     )
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
         Policy as Policy,
         Steering as Steering,
         StochasticPolicy as StochasticPolicy,
+        TunedPlanner as TunedPlanner,
     )
     from planahead.problem import (
         Bounds as Bounds,
@@ -82,7 +85,16 @@ __getattr__, __dir__ = _lazy_names(
     __name__,
     {
         "jaxtyping": ["Array"],
-        "planahead.learning": ["PPO", "SAC", "TD3", "Learner", "algorithm_names", "make_algorithm"],
+        "planahead.learning": [
+            "PPO",
+            "SAC",
+            "TD3",
+            "Learner",
+            "MPCPolicyGradient",
+            "MPCQLearning",
+            "algorithm_names",
+            "make_algorithm",
+        ],
         "planahead.planning": [
             "SQP",
             "Exact",
@@ -108,6 +120,7 @@ __getattr__, __dir__ = _lazy_names(
             "Policy",
             "Steering",
             "StochasticPolicy",
+            "TunedPlanner",
         ],
         "planahead.problem": [
             "Bounds",

@@ -12,7 +12,11 @@ ac-mlp    PPO       observation     action            no
 ac-mpc    PPO       observation     action            yes
 ppo-zop   PPO       observation     parameters        yes
 
-The others' critics see the observation as well.
+name      learner             critic                             policy
+mpc-q     MPCQLearning        the planner's own value            a planner with constant parameters
+mpc-dpg   MPCPolicyGradient   compatible features, or the same   a planner with constant parameters
+
+All critics that are networks see the observation as well.
 """
 
 import dataclasses
@@ -27,7 +31,10 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from planahead.learning.learner import Learner
+from planahead.learning.mpc_policy_gradient import MPCPolicyGradient
+from planahead.learning.mpc_q_learning import MPCQLearning
 from planahead.learning.off_policy import OffPolicy
+from planahead.learning.planner_learner import PlannerLearner
 from planahead.learning.ppo import PPO
 from planahead.learning.sac import SAC
 from planahead.learning.soft_losses import CriticPlace
@@ -42,6 +49,7 @@ from planahead.policies import (
     PlannerPolicy,
     Policy,
     Steering,
+    TunedPlanner,
 )
 from planahead.problem import Problem, at_stage, overrides
 from planahead.qp.interior_point import Arithmetic
@@ -64,13 +72,18 @@ class Preset:
     """The switches of one algorithm."""
 
     critic: CriticPlace | None
-    """`None` where the critic judges observations alone."""
+    """`None` where the critic judges observations alone, or is the planner itself."""
     noise: NoisePlace
     plans: bool
     summary: str
-    learner: type[OffPolicy[Any]] | type[PPO] = SAC
+    learner: type[OffPolicy[Any]] | type[PPO] | type[PlannerLearner] = SAC
     planner_iterations: int = 10
     """See `make_algorithm`."""
+
+    @property
+    def networks(self) -> bool:
+        """Whether there is a network in it."""
+        return not issubclass(self.learner, PlannerLearner)
 
 
 PRESETS = {
@@ -113,6 +126,16 @@ PRESETS = {
         PPO,
         planner_iterations=1,
     ),
+    "mpc-q": Preset(
+        None,
+        "action",
+        True,
+        "Q-learning on a planner's own parameters, which is policy and value at once",
+        MPCQLearning,
+    ),
+    "mpc-dpg": Preset(
+        None, "action", True, "the deterministic policy gradient on a planner's own parameters", MPCPolicyGradient
+    ),
 }
 
 
@@ -131,8 +154,8 @@ PLANNING = {"sac": "sac-zop", "td3": "td3-zop", "ac-mlp": "ac-mpc"}
 def algorithm_names() -> tuple[str, ...]:
     """The names that `make_algorithm` knows, sorted.
 
-    >>> algorithm_names()
-    ('ac-mlp', 'ac-mpc', 'ppo-zop', 'sac', 'sac-foa', 'sac-fop', 'sac-zop', 'td3', 'td3-fop', 'td3-zop')
+    >>> print(*algorithm_names())
+    ac-mlp ac-mpc mpc-dpg mpc-q ppo-zop sac sac-foa sac-fop sac-zop td3 td3-fop td3-zop
     """
     return tuple(sorted(PRESETS))
 
@@ -168,7 +191,8 @@ def make_algorithm(
     - `planner_arithmetic`: what the native kernel solves in. Of 256 plans of the wind maze all are solved in either;
       "float32" takes two thirds of the time, and their first derivatives differ by a thousandth at most.
     - `hidden_layers`, `hidden_units`: of the networks of policy and critics.
-    - `settings`: fields of the learner, `SAC`, `TD3` or `PPO`, e.g. `batch_size=256`.
+    - `settings`: fields of the learner, `SAC`, `TD3`, `PPO`, `MPCQLearning` or `MPCPolicyGradient`, e.g.
+      `batch_size=256`.
 
     **Raises:** `ValueError` for an unknown name or setting (the message lists the known ones), and for settings that do
     not fit.
@@ -189,12 +213,13 @@ def make_algorithm(
         "planner_arithmetic": planner_arithmetic,
     }
     networks = {"hidden_layers": hidden_layers, "hidden_units": hidden_units}
-    # What is left at its default need not be known to an algorithm without a planner.
-    changed = {setting: value for setting, value in planning.items() if value != _settings(SAC)[setting].default}
-    check_settings(name, {**changed, **networks, **settings})
+    # What is left at its default need not be known to an algorithm without a planner, or without a network.
+    every = _settings(SAC)
+    changed = {setting: value for setting, value in {**planning, **networks}.items() if value != every[setting].default}
+    check_settings(name, {**changed, **settings})
     if preset.critic is not None:
         settings["critic"] = preset.critic
-    learner = preset.learner(hidden_layers=hidden_layers, hidden_units=hidden_units, **settings)
+    learner = preset.learner(**(networks if preset.networks else {}), **settings)
     environment, hidden = task.environment, (hidden_units,) * hidden_layers
     box = ActionBox(environment.action_low, environment.action_high)
     planner = _planner(
@@ -205,7 +230,11 @@ def make_algorithm(
         real_time=preset.learner is PPO,
     )
     scale, names = environment.observation_scale, task.learned_parameters
-    if preset.learner is PPO:
+    if not preset.networks:
+        policy = TunedPlanner(
+            task.problem, task.planner_state, box, names=names, planner=planner, warm_start=warm_start
+        )
+    elif preset.learner is PPO:
         steering = None
         if preset.plans:
             steering = Steering(
@@ -265,6 +294,7 @@ class Setting:
     least: float = -math.inf
     positive: bool = False
     planner: bool = False
+    network: bool = False
     words_known: tuple[str, ...] = ()
 
     def accepts(self, value: Any) -> bool:
@@ -305,6 +335,8 @@ def _settings(learner: type[Learner[Any]]) -> Mapping[str, Setting]:
     known["planner_tau"] = dataclasses.replace(known["planner_tau"], positive=True)
     for name in known.keys() & {"prior_weight", "value_expansion"}:
         known[name] = dataclasses.replace(known[name], planner=True)
+    for name in ("residual", "hidden_layers", "hidden_units"):
+        known[name] = dataclasses.replace(known[name], network=True)
     return known
 
 
@@ -312,7 +344,11 @@ def settings_of(name: str) -> dict[str, Setting]:
     """The settings that an algorithm knows."""
     preset = PRESETS[name]
     every = _settings(preset.learner)
-    return {setting: about for setting, about in every.items() if preset.plans or not about.planner}
+    return {
+        setting: about
+        for setting, about in every.items()
+        if (preset.plans or not about.planner) and (preset.networks or not about.network)
+    }
 
 
 def _setting(hint: Any, default: Any, planner: bool = False) -> Setting:
@@ -342,6 +378,8 @@ def check_settings(name: str, settings: Mapping[str, Any]) -> None:
         about = every.get(setting)
         if about is None:
             raise ValueError(f"algorithm '{name}' has no setting '{setting}'; the known ones are: {', '.join(known)}")
+        if setting not in known and not preset.networks:
+            raise ValueError(f"algorithm '{name}' has no network, so no setting '{setting}'; leave it out")
         if setting not in known:
             raise ValueError(
                 f"algorithm '{name}' has no planner, so no setting '{setting}'; leave it out, or use {PLANNING[name]}"

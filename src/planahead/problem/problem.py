@@ -1,6 +1,7 @@
 """The optimal control problem as a class: the problem is the parameter.
 
     minimise    Σ_{k<N} γ^k [ ℓ(x_k, u_k) + ½‖r(x_k, u_k)‖² ] + γ^N [ ℓ_N(x_N) + ½‖r_N(x_N)‖² ] + prices of soft rows
+                + λ(x_0)
     subject to  x_{k+1} = f(x_k, u_k),   x_0 given
                 u_k within `control_bounds` (k = 0…N-1),  x_k within `state_bounds` (k = 1…N-1),
                 x_N within `terminal_bounds`
@@ -10,6 +11,7 @@
     f         `dynamics(x, u)`                         [nx]
     ℓ, ℓ_N    `stage_cost(x, u)`, `terminal_cost(x)`   []
     r, r_N    `stage_residual`, `terminal_residual`    [any]
+    λ         `initial_cost(x)`                        []
     g, g_N    `constraints`, `terminal_constraints`    [ng], [ng_N]
     γ         `discount`                               []
 
@@ -98,6 +100,12 @@ class Problem(eqx.Module):
         """Residuals of the last state; they cost ½‖r‖²."""
         del x
         return jnp.zeros(0)
+
+    def initial_cost(self, x: Float[Array, " nx"]) -> Float[Array, ""]:
+        """A scalar cost of the given state x_0: an offset, a storage function, the price of a violation that is there
+        already. It counts in the plan's cost, in `value` and in `action_value`, and moves no plan."""
+        del x
+        return jnp.zeros(())
 
     def control_bounds(self) -> Bounds:
         """Bounds on u_k. Hard ones can always be kept; every plan's controls are inside."""

@@ -44,6 +44,12 @@ if TYPE_CHECKING:
     from planahead.tasks.flight.race_task import RaceTask as RaceTask
     from planahead.tasks.flight.rotorpy_vehicle import RotorPyVehicle as RotorPyVehicle
     from planahead.tasks.flight.wind import Wind as Wind
+    from planahead.tasks.linear_system import (
+        LinearSystem as LinearSystem,
+        LinearSystemProblem as LinearSystemProblem,
+        LinearSystemState as LinearSystemState,
+        LinearSystemTask as LinearSystemTask,
+    )
     from planahead.tasks.mass_spring_damper import (
         MassSpringDamper as MassSpringDamper,
         MassSpringDamperProblem as MassSpringDamperProblem,
@@ -66,6 +72,12 @@ __getattr__, __dir__ = lazy_names(
         "planahead.tasks.chain": ["Chain", "ChainProblem", "ChainState", "ChainTask"],
         "planahead.tasks.drawing": ["render"],
         "planahead.tasks.environment": ["Environment", "StepInfo", "Transition", "constant"],
+        "planahead.tasks.linear_system": [
+            "LinearSystem",
+            "LinearSystemProblem",
+            "LinearSystemState",
+            "LinearSystemTask",
+        ],
         "planahead.tasks.mass_spring_damper": [
             "MassSpringDamper",
             "MassSpringDamperProblem",

@@ -42,6 +42,7 @@ from planahead.experiments.report import write_report
 from planahead.experiments.run_directory import Rows, RunDirectory
 from planahead.experiments.training import prepare, train
 from planahead.experiments.versions import commit
+from planahead.policies import TunedPlanner
 
 SECONDS_FOR_RESULTS = 120.0  # to wait for another process that writes table and pictures, which takes it seconds
 
@@ -124,8 +125,8 @@ def _tune_planner(cell: Cell, out: pathlib.Path, console: Console) -> tuple[Resu
     write_json(run_path(out, cell).with_suffix(".json"), tuned.parameters())
     key = stream_key(0, Stream.EVALUATION)
 
-    def judged(planner: FixedPlanner) -> Sequence[Row]:
-        return evaluate_policy(planner.task, planner, str(cell.entry), key, cell.conditions.episodes)[0]
+    def judged(planner: TunedPlanner) -> Sequence[Row]:
+        return evaluate_policy(tuned.task, planner, str(cell.entry), key, cell.conditions.episodes)[0]
 
     best = judged(tuned.best)
     result = result_of_tuning(cell, best, judged(tuned.last), tuned.best_step, tuned.curve)
