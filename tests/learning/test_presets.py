@@ -9,9 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from planahead.learning import PPO, SAC, TD3, algorithm_names, make_algorithm
+from planahead.learning import (
+    PPO,
+    SAC,
+    TD3,
+    MPCPolicyGradient,
+    MPCQLearning,
+    algorithm_names,
+    make_algorithm,
+)
 from planahead.learning.presets import check_settings
-from planahead.policies import DirectPolicy, GaussianPolicy, PlannerPolicy
+from planahead.policies import DirectPolicy, GaussianPolicy, PlannerPolicy, TunedPlanner
 from planahead.tasks import make_task
 from tests.learning.probes import AIM_AT_HALF, LEARNERS, ProbeTask, actions
 
@@ -27,6 +35,7 @@ SWITCHES = {
     "ac-mpc": (PPO, None, "action", GaussianPolicy),
     "ppo-zop": (PPO, None, "parameters", GaussianPolicy),
 }
+OWN_PARAMETERS = {"mpc-dpg": MPCPolicyGradient, "mpc-q": MPCQLearning}
 
 
 @pytest.mark.parametrize("name", SWITCHES)
@@ -37,8 +46,17 @@ def test_presets_are_switch_settings(name):
     assert (type(learner), getattr(learner, "critic", None), policy.noise, type(policy)) == SWITCHES[name]
 
 
+@pytest.mark.parametrize(("name", "kind"), OWN_PARAMETERS.items())
+def test_presets_without_a_network_train_the_planner_itself(name, kind):
+    task = make_task("windmaze-hard")
+    policy, learner = make_algorithm(name, task, jax.random.key(0), planner_tau=1e-3)
+    assert type(learner) is kind and isinstance(policy, TunedPlanner)
+    assert policy.steering.space.names == task.learned_parameters
+    assert policy.settings()["planner_tau"] == 1e-3
+
+
 def test_every_preset_is_tested():
-    assert set(algorithm_names()) == set(SWITCHES)
+    assert set(algorithm_names()) == {*SWITCHES, *OWN_PARAMETERS}
 
 
 @pytest.mark.parametrize(
@@ -47,7 +65,7 @@ def test_every_preset_is_tested():
         (
             "ddpg",
             {},
-            "there is no algorithm 'ddpg'; the known ones are: ac-mlp, ac-mpc, ppo-zop, sac, sac-foa,",
+            "there is no algorithm 'ddpg'; the known ones are: ac-mlp, ac-mpc, mpc-dpg, mpc-q, ppo-zop, sac, sac-foa,",
         ),
         (
             "sac",
@@ -60,6 +78,7 @@ def test_every_preset_is_tested():
             "algorithm 'sac' has no planner, so no setting 'residual'; leave it out, or use sac-zop",
         ),
         ("td3", {"prior_weight": 0.1}, "algorithm 'td3' has no planner, so no setting 'prior_weight'; .* use td3-zop"),
+        ("mpc-q", {"residual": True}, "algorithm 'mpc-q' has no network, so no setting 'residual'; leave it out"),
         ("sac-zop", {"entropy": "action"}, "entropy='action' is for plans that noise at the parameters moves"),
     ],
 )

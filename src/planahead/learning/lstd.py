@@ -37,7 +37,8 @@ def lstd(
     seen = seen if weights is None else weights[:, None] * seen
     matrix = seen.T @ (features - next_features)
     size = matrix.shape[0]
-    scale = jnp.maximum(jnp.mean(jnp.abs(jnp.diagonal(matrix))), jnp.finfo(matrix.dtype).tiny)
+    scale = jnp.mean(jnp.abs(jnp.diagonal(matrix)))
+    scale = jnp.where(scale > 0, scale, 1.0)  # features that are all zero explain nothing
     return jnp.linalg.solve(matrix + ridge * scale * jnp.eye(size, dtype=matrix.dtype), seen.T @ target)
 
 

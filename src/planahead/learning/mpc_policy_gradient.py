@@ -15,8 +15,8 @@ that does to the weight of a state is undone by the instrument Ψ̃ = ∇π e / 
 explored, and nothing could be learned: ∇π is zero there.
 
 Local: w from LSTD with the features ∇_yQ(s, a) and ∇_yV(s'), one planner for actor and critic; at the best φ, w = 0. At
-an interior π, ∇π = -∇²_{ya}Q (∇²_{aa}Q)⁻¹, so M = E[∇²_{ya}Q (∇²_{aa}Q)⁻¹ ∇²_{ay}Q] is positive semidefinite. Here ∇π is
-the planner's own, which knows active bounds. The second derivative is that of the multiplier of the pinned control.
+an interior π, ∇π = -∇²_{ya}Q (∇²_{aa}Q)⁻¹, so M = E[∇²_{ya}Q (∇²_{aa}Q)⁻¹ ∇²_{ay}Q] is positive semidefinite. ∇π is
+taken from the plan, which knows active bounds. The second derivative is that of the multiplier of the pinned control.
 
 Costs are minimised. Each update sees the steps since the last one alone, which the policy itself made. Rows whose solve
 failed are left out and counted.
@@ -172,7 +172,8 @@ def slopes_of(policy: TunedPlanner, observation: Float[Array, " observation"]) -
 
     def act(unit: Float[Array, " n"]) -> tuple[Float[Array, " nu"], Bool[Array, ""]]:
         decision = steering.decide(unit, observation)
-        return steering.box.to_unit(decision.action), ~decision.failed & decision.gradient_valid
+        usable = ~jnp.asarray(decision.failed) & decision.gradient_valid
+        return steering.box.to_unit(decision.action), usable
 
     jacobian, usable = jax.jacrev(act, has_aux=True)(policy.unit)
     return Slopes(jacobian, usable)

@@ -94,8 +94,9 @@ class MPCQLearning(PlannerLearner):
     """Standard deviation of what is added to the action, which is then clipped."""
     batch_size: int = eqx.field(default=256, static=True)
     """Rows of an update."""
-    replay_size: int = eqx.field(default=20_000, static=True)
-    """Transitions kept."""
+    replay_size: int = eqx.field(default=4_000, static=True)
+    """Transitions kept. What a poor policy did counts for little later: with 20,000 the linear system's violations of
+    the first steps drown what comes after, until they are forgotten."""
     steps_per_update: int = eqx.field(default=80, static=True)
     steps_per_chunk: int = eqx.field(default=2_000, static=True)
 

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from planahead.learning.learner import Learner, Metrics
@@ -76,19 +77,18 @@ class PlannerLearner(Learner[PlannerLearnerState]):
     policy that this learner cannot train, and for a problem without a discount where none is given.
     """
 
-    discount: float | None = eqx.field(default=None, static=True)
-    """γ; `None` takes the problem's own. With another one the planner's values are not those that are learned."""
     learning_rate: eqx.AbstractVar[float]
     """α"""
-    largest_change: float = eqx.field(default=0.1, static=True)
-    """Of any parameter in one update, in unit coordinates, where a box is 2 wide."""
     exploration: eqx.AbstractVar[float]
     """σ, in unit coordinates of the action."""
-    environments: int = eqx.field(default=16, static=True)
-    """Simulated side by side."""
     steps_per_update: eqx.AbstractVar[int]
     """Environment steps before every update, over all environments."""
-    steps_per_chunk: eqx.AbstractVar[int]
+    discount: float | None = eqx.field(default=None, static=True)
+    """γ; `None` takes the problem's own. With another one the planner's values are not those that are learned."""
+    largest_change: float = eqx.field(default=0.1, static=True)
+    """Of any parameter in one update, in unit coordinates, where a box is 2 wide."""
+    environments: int = eqx.field(default=16, static=True)
+    """Simulated side by side."""
 
     def __check_init__(self):
         for name in ("environments", "steps_per_update", "steps_per_chunk"):
@@ -136,7 +136,7 @@ class PlannerLearner(Learner[PlannerLearnerState]):
     def init(self, task: Task, policy: Policy, key: PRNGKeyArray) -> PlannerLearnerState:
         trained = self.check(policy)
         gamma = self.gamma(task.problem)
-        if not isinstance(gamma, jax.core.Tracer) and not float(gamma) < 1:
+        if not isinstance(gamma, Tracer) and not float(gamma) < 1:
             raise ValueError(
                 f"{type(task.problem).__name__} has a discount of {float(gamma):g}, and a value of an endless future "
                 "needs one below 1; give discount=0.99, or the problem a discount"

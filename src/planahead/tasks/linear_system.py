@@ -24,7 +24,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from planahead.problem import Bounds, Problem, Slack, parameter, static
 from planahead.tasks.environment import Environment, StepInfo, Transition, check_constants, constant
@@ -42,7 +42,7 @@ VIOLATION_PRICE = 100.0  # a unit
 START = (0.5, 0.0)
 STATE_NAMES = ("first state [1]", "second state [1]")
 
-BELIEVED_A, BELIEVED_B = ((1.0, 0.25), (0.0, 1.0)), (0.0312, 0.25)
+BELIEVED_A, BELIEVED_B = np.array([[1.0, 0.25], [0.0, 1.0]]), np.array([0.0312, 0.25])
 DISCOUNT = 0.9
 BACK_OFFS = ("low_back_off", "high_back_off")
 MODEL_AND_COST = ("model_offset", "state_matrix", "control_matrix", "linear_cost")
@@ -53,11 +53,10 @@ def violation_of(x: Float[Array, " 2"]) -> Float[Array, ""]:
     return jnp.sum(jnp.maximum(jnp.maximum(jnp.asarray(LOW) - x, x - jnp.asarray(HIGH)), 0.0))
 
 
-def terminal_root_of(A: ArrayLike, B: ArrayLike) -> tuple[tuple[float, ...], ...]:
+def terminal_root_of(A: np.ndarray, B: np.ndarray) -> tuple[tuple[float, ...], ...]:
     """L of LᵀL = P, Riccati's solution for x⁺ = A x + B u and the discounted cost without prices."""
     scale = DISCOUNT**0.5
-    matrices = scale * np.asarray(A, float), scale * np.asarray(B, float)[:, None]
-    P = riccati_solution(*matrices, np.eye(2), np.array([[CONTROL_PRICE]]))
+    P = riccati_solution(scale * A, scale * B[:, None], np.eye(2), np.array([[CONTROL_PRICE]]))
     return tuple(map(tuple, np.linalg.cholesky(P).T.tolist()))
 
 
@@ -157,8 +156,8 @@ class LinearSystemProblem(Problem):
     low_back_off: Array = parameter((0.0, 0.0), low=-0.1, high=0.3)  # l
     high_back_off: Array = parameter((0.0, 0.0), low=-0.1, high=0.3)  # h
     model_offset: Array = parameter((0.0, 0.0), low=-0.2, high=0.2)  # b
-    state_matrix: Array = parameter(BELIEVED_A, low=np.array(BELIEVED_A) - 0.3, high=np.array(BELIEVED_A) + 0.3)
-    control_matrix: Array = parameter(BELIEVED_B, low=np.array(BELIEVED_B) - 0.1, high=np.array(BELIEVED_B) + 0.1)
+    state_matrix: Array = parameter(BELIEVED_A, low=BELIEVED_A - 0.3, high=BELIEVED_A + 0.3)
+    control_matrix: Array = parameter(BELIEVED_B, low=BELIEVED_B - 0.1, high=BELIEVED_B + 0.1)
     linear_cost: Array = parameter((0.0, 0.0, 0.0), low=-1.0, high=1.0)  # f, by states and control
     terminal_root: Array = constant(terminal_root_of(BELIEVED_A, BELIEVED_B))  # L of P = LᵀL
 
@@ -169,6 +168,7 @@ class LinearSystemProblem(Problem):
     def matched(cls, environment: LinearSystem, horizon: int = 10) -> "LinearSystemProblem":
         """The problem of somebody who knows `environment`: its model with the mean of the disturbance, and a back-off
         of the rest of it, so that the next state stays in the box whatever comes."""
+        A, B = (np.asarray(matrix, float) for matrix in (environment.A, environment.B))
         mean = 0.5 * float(environment.disturbance)
         return cls(
             horizon=horizon,
@@ -176,7 +176,7 @@ class LinearSystemProblem(Problem):
             model_offset=jnp.array([-mean, 0.0]),
             state_matrix=environment.A,
             control_matrix=environment.B,
-            terminal_root=jnp.asarray(terminal_root_of(environment.A, environment.B)),
+            terminal_root=jnp.asarray(terminal_root_of(A, B)),
         )
 
     def dynamics(self, x: Float[Array, " 2"], u: Float[Array, " 1"]) -> Float[Array, " 2"]:
@@ -237,7 +237,7 @@ class LinearSystemTask(Task[LinearSystem, LinearSystemProblem]):
         problem = matching or problem or LinearSystemProblem()
         if interface == "stage":
             moved, reached = range(problem.horizon), range(1, problem.horizon + 1)
-            stages = dict.fromkeys(MODEL_AND_COST, moved) | dict.fromkeys(BACK_OFFS, reached)
+            stages = {name: reached if name in BACK_OFFS else moved for name in (*BACK_OFFS, *MODEL_AND_COST)}
             problem = with_stages(problem, stages)
         self.problem = problem
 

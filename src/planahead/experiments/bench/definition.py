@@ -215,6 +215,19 @@ BENCHMARKS: dict[str, Benchmark] = {
         algorithms=("sac", "sac-zop", "sac-fop", "sac-foa", "td3", TUNED, PLANNER),
         seeds=(0, 1, 2, 3, 4),
     ),
+    "mpc-rl": Benchmark(
+        summary="a planner with a wrong model that learns its own parameters: Q-learning, policy gradients, evolution",
+        tasks={"linear": Conditions(validate_every=2_000, validation_episodes=50)},
+        algorithms=(
+            "mpc-q",
+            "mpc-q+hessian=none+learning_rate=0.01",
+            "mpc-dpg",
+            "mpc-dpg+advantage=local",
+            TUNED,
+            PLANNER,
+        ),
+        seeds=(0, 1, 2),
+    ),
     "racing": Benchmark(
         summary="a quadrotor through the gates of Split-S, with a planner in its policy and without",
         tasks={"race-split-s": _FLIGHT, "race-split-s+plant=realistic": _FLIGHT},

@@ -22,9 +22,10 @@ class Bench(Command):
 
     benchmark: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="BENCHMARK")]
     """`swing-up`: the cart-pole with a horizon of 0.25 s. `mpc-prior`: what a planner is worth to a learner, on
-    cart-pole, wind maze and chain. `racing`: quadrotors through the gates of Split-S, with a planner in their policy
-    and without. The benchmarks of solvers, `table1`, `nmpc`, `scaling`, `latency` and `inference`, and those of
-    flight, `time-optimal` and `robustness`, have options of their own: `planahead bench table1 --help`."""
+    cart-pole, wind maze and chain. `mpc-rl`: planners that learn their own parameters, on a linear system. `racing`:
+    quadrotors through the gates of Split-S, with a planner in their policy and without. The benchmarks of solvers,
+    `table1`, `nmpc`, `scaling`, `latency` and `inference`, and those of flight, `time-optimal` and `robustness`, have
+    options of their own: `planahead bench table1 --help`."""
     tasks: Annotated[tuple[str, ...], tyro.conf.arg(metavar="TASK[+OPTION=VALUE...]")] = ()
     """Which tasks, each with options that differ from its own; the benchmark's own unless given."""
     algorithms: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME[+SETTING=VALUE...]")] = ()
