@@ -173,8 +173,7 @@ def test_rows_whose_solve_failed_are_left_out_and_counted(advantage, x64):
 @pytest.mark.parametrize("advantage", ["compatible", "local"])
 def test_cost_and_violations_of_the_linear_system_fall(advantage):
     task = pa.make_task("linear")
-    settings = {"advantage": advantage, "steps_per_update": 800, "steps_per_chunk": 4000}
-    policy, learner = pa.make_algorithm("mpc-dpg", task, jax.random.key(0), **settings)
+    policy, learner = pa.make_algorithm("mpc-dpg", task, jax.random.key(0), advantage=advantage)
     state, seen = learner.init(task, policy, jax.random.key(1)), []
     for chunk in range(3):
         state, metrics = learner.advance(state, jax.random.key(chunk))
@@ -185,8 +184,8 @@ def test_cost_and_violations_of_the_linear_system_fall(advantage):
 
 
 def test_settings_that_do_not_fit_are_refused():
-    with pytest.raises(Exception, match="advantage='linear'; the known ones are 'compatible', 'local'"):
-        MPCPolicyGradient(advantage="linear")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="advantage='linear': 'compatible' or 'local' was expected"):
+        pa.make_algorithm("mpc-dpg", pa.make_task("linear"), jax.random.key(0), advantage="linear")
     with pytest.raises(ValueError, match=r"exploration=0.0; a critic of actions needs more than one action in a state"):
         MPCPolicyGradient(exploration=0.0)
     with pytest.raises(ValueError, match="algorithm 'mpc-dpg' has no network, so no setting 'hidden_units'; leave it"):

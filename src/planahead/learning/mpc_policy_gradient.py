@@ -81,12 +81,12 @@ class MPCPolicyGradient(PlannerLearner):
     """Whether the step is along w, or along the gradient itself."""
     ridge: float = eqx.field(default=1e-3, static=True)
     """Of the critic's least squares, relative to their diagonal."""
-    learning_rate: float = eqx.field(default=0.1, static=True)
+    learning_rate: float = eqx.field(default=0.05, static=True)
     exploration: float = eqx.field(default=0.1, static=True)
     """The most that is added to or taken from an action."""
-    steps_per_update: int = eqx.field(default=2_000, static=True)
+    steps_per_update: int = eqx.field(default=800, static=True)
     """Rows of an update: a least-squares critic has as many unknowns as there are parameters."""
-    steps_per_chunk: int = eqx.field(default=2_000, static=True)
+    steps_per_chunk: int = eqx.field(default=4_000, static=True)
 
     def __check_init__(self):
         if self.advantage not in get_args(Advantage):

@@ -186,11 +186,11 @@ class PlannerLearner(Learner[PlannerLearnerState]):
         def step(lanes: Lanes, key: PRNGKeyArray) -> tuple[Lanes, tuple[Tried, Tally]]:
             explore_key, step_key = jax.random.split(key)
             decision = jax.vmap(policy.decide)(lanes.observation, lanes.memory)
-            planned = box.to_unit(decision.action)
+            planned = jax.vmap(box.to_unit)(decision.action)
             action = self.explore(planned, explore_key)
-            failed = jnp.asarray(decision.failed)
+            applied, failed = jax.vmap(box.from_unit)(action), jnp.asarray(decision.failed)
             after, moved, tally = step_lanes(
-                state.task.environment, lanes, box.from_unit(action), failed, decision.memory, initial, step_key
+                state.task.environment, lanes, applied, failed, decision.memory, initial, step_key
             )
             seen = (lanes.observation, planned, action, -moved.reward, moved.observation, moved.terminated)
             return after, (Tried(*seen, usable=~failed), tally)

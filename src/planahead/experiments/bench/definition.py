@@ -217,7 +217,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     ),
     "mpc-rl": Benchmark(
         summary="a planner with a wrong model that learns its own parameters: Q-learning, policy gradients, evolution",
-        tasks={"linear": Conditions(validate_every=2_000, validation_episodes=50)},
+        tasks={"linear": Conditions(steps=60_000, validation_episodes=50)},
         algorithms=(
             "mpc-q",
             "mpc-q+hessian=none+learning_rate=0.01",
