@@ -20,6 +20,7 @@ from planahead.learning import (
 )
 from planahead.learning.presets import check_settings
 from planahead.policies import DirectPolicy, GaussianPolicy, PlannerPolicy, TunedPlanner
+from planahead.problem.parameter_space import Scale
 from planahead.tasks import make_task
 from tests.learning.probes import AIM_AT_HALF, LEARNERS, ProbeTask, actions
 
@@ -177,6 +178,25 @@ def test_settings_are_of_their_type(setting: str, value: Any, expected: str):
     with pytest.raises(ValueError) as error:
         check_settings("sac-zop", {setting: value})
     assert str(error.value).startswith(expected)
+
+
+def test_parameters_can_be_written_on_a_linear_scale():
+    """Half of the box of a weight, and not the geometric mean of its ends, is where an untrained network starts."""
+    task = make_task("race-circle", interface="global")
+    scales: tuple[tuple[Scale, float], ...] = (("declared", 1.0), ("linear", 50.0))
+    for scale, middle in scales:
+        policy, _ = make_algorithm("ac-mpc", task, jax.random.key(0), parameter_scale=scale, hidden_units=8)
+        assert isinstance(policy, GaussianPolicy) and policy.steering is not None
+        space = policy.steering.space
+        np.testing.assert_allclose(space.from_unit(jnp.zeros(space.size))[0], middle, rtol=1e-3)
+        assert policy.settings().get("parameter_scale", "declared") == scale
+
+
+def test_a_network_that_acts_starts_with_hovering_whatever_the_planner_plans():
+    task = make_task("race-circle", model="rotors")
+    policy, _ = make_algorithm("ac-mlp", task, jax.random.key(0), hidden_units=8)
+    action = policy.decide(task.environment.observe(task.environment.reset(jax.random.key(1)))).action
+    np.testing.assert_allclose(action, [0.752 * 9.8066, 0.0, 0.0, 0.0], atol=1.0)
 
 
 def test_every_default_is_a_setting():

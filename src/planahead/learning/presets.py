@@ -28,7 +28,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from planahead.learning.learner import Learner
 from planahead.learning.mpc_policy_gradient import MPCPolicyGradient
@@ -52,6 +52,7 @@ from planahead.policies import (
     TunedPlanner,
 )
 from planahead.problem import Problem, at_stage, overrides
+from planahead.problem.parameter_space import Scale
 from planahead.qp.interior_point import Arithmetic
 from planahead.tasks import Task
 
@@ -167,6 +168,7 @@ def make_algorithm(
     *,
     residual: bool = False,
     warm_start: bool = False,
+    parameter_scale: Scale = "declared",
     planner_iterations: int | None = None,
     planner_tau: float | None = None,
     planner_arithmetic: Arithmetic = "float32",
@@ -182,6 +184,8 @@ def make_algorithm(
     - `residual`: of a policy that plans: the network's output is an offset from the problem's own parameters, so that
       an untrained policy plans with these; otherwise it starts in the middle of their box.
     - `warm_start`: of a policy that plans: a solve starts from the previous plan of the episode, shifted by one step.
+    - `parameter_scale`: how the network's outputs cover the parameters' box: as each was declared, weights mostly by
+      decades, or `"linear"`.
     - `planner_iterations`: at most as many SQP iterations per plan, so that a step of many environments does not wait
       for the slowest lane. Algorithms with PPO take one, a real-time iteration; its derivative is its own, exactly,
       where all costs are residuals, and otherwise that of a solution, kept where it is nearly one. The others take ten:
@@ -208,6 +212,7 @@ def make_algorithm(
     planning = {
         "residual": residual,
         "warm_start": warm_start,
+        "parameter_scale": parameter_scale,
         "planner_iterations": planner_iterations,
         "planner_tau": planner_tau,
         "planner_arithmetic": planner_arithmetic,
@@ -238,7 +243,13 @@ def make_algorithm(
         steering = None
         if preset.plans:
             steering = Steering(
-                task.problem, task.planner_state, box, names=names, planner=planner, warm_start=warm_start
+                task.problem,
+                task.planner_state,
+                box,
+                names=names,
+                scale=parameter_scale,
+                planner=planner,
+                warm_start=warm_start,
             )
         policy = GaussianPolicy(
             scale,
@@ -246,7 +257,7 @@ def make_algorithm(
             steering=steering,
             noise=preset.noise,
             residual=residual,
-            start=None if preset.plans else box.to_unit(box.clip(at_stage(task.problem, 0).control_guess())),
+            start=None if preset.plans else box.to_unit(box.clip(_resting(task.problem))),
             hidden=hidden,
             key=key,
         )
@@ -257,6 +268,7 @@ def make_algorithm(
             scale,
             box,
             names=names,
+            scale=parameter_scale,
             planner=planner,
             noise=preset.noise,
             residual=residual,
@@ -267,6 +279,12 @@ def make_algorithm(
     else:
         policy = DirectPolicy(scale, box, hidden=hidden, key=key)
     return Algorithm(learner.check(policy), learner)
+
+
+def _resting(problem: Problem) -> Float[Array, " action"]:
+    """The action that the problem's `control_guess` stands for."""
+    first = at_stage(problem, 0)
+    return first.action(jnp.zeros(problem.state_size), first.control_guess())
 
 
 def _planner(problem: Problem, iterations: int, tau: float | None, arithmetic: Arithmetic, *, real_time: bool) -> SQP:

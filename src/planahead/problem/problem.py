@@ -117,6 +117,12 @@ class Problem(eqx.Module):
         nothing."""
         return jnp.zeros(self.control_size)
 
+    def action(self, x: Float[Array, " nx"], u: Float[Array, " nu"]) -> Float[Array, " action"]:
+        """What a policy tells the plant where a plan has the control u in state x: u itself, unless the problem plans
+        in other terms than the plant is commanded in."""
+        del x
+        return u
+
     def state_bounds(self) -> Bounds:
         """Bounds on x_k for k = 1…N-1 (the initial state is given). Soft bounds never make a problem infeasible."""
         return Bounds()
