@@ -64,7 +64,8 @@ SPIN = np.array([-1.0, -1.0, 1.0, 1.0])
 TORQUE_PER_THRUST = 0.022  # m
 THRUST_PER_SQUARE = 1.562522e-6  # N s²/rad², of a rotor's speed
 LIFT = 0.015  # N s²/m²; published with the drags, and none of `Realistic` by default: planners were tuned without
-_ALLOCATION = np.stack([np.ones(4), ARM_Y, -ARM_X, TORQUE_PER_THRUST * SPIN])  # rotor thrusts to (F, τ)
+ALLOCATION = np.stack([np.ones(4), ARM_Y, -ARM_X, TORQUE_PER_THRUST * SPIN])
+"""M: rotor thrusts [N] to (F, τ) [N, N m]."""
 
 
 class Quadrotor(eqx.Module):
@@ -95,6 +96,10 @@ class Quadrotor(eqx.Module):
         time_step: float | Array = TIME_STEP,
     ) -> Float[Array, " nx"]:
         """The state after `time_step` [s] under a command, a force [N] of the wind acting."""
+
+    @abc.abstractmethod
+    def rates(self, x: Float[Array, " nx"], command: Float[Array, " 4"]) -> Float[Array, " 3"]:
+        """Body rates [rad/s] in the state that a step under `command` led to: what a gyroscope measures."""
 
     def randomised(self, draw: Float[Array, " draws"], spread: "Randomisation") -> "Quadrotor":
         """Another quadrotor of the same kind: parameters scaled by 1 + spread · draw, draw ∈ [-1, 1]."""
@@ -161,6 +166,10 @@ class Nominal(Quadrotor):
         q = normalised(turned(q, rates, time_step))
         return jnp.concatenate([p + time_step * v + 0.5 * time_step**2 * a, q, v + time_step * a])
 
+    def rates(self, x: Float[Array, " 10"], command: Float[Array, " 4"]) -> Float[Array, " 3"]:
+        del x
+        return self.rate_scale * command[1:]
+
 
 @final
 class Realistic(Quadrotor):
@@ -215,15 +224,19 @@ class Realistic(Quadrotor):
         body, _ = jax.lax.scan(substep, body, jnp.arange(self.substeps))
         return jnp.concatenate([body, command])
 
+    def rates(self, x: Float[Array, " 21"], command: Float[Array, " 4"]) -> Float[Array, " 3"]:
+        del command
+        return x[10:13]
+
     def _ode(self, body: Float[Array, " 17"], u: Float[Array, " 4"], force: Float[Array, " 3"]) -> Float[Array, " 17"]:
         q, v, rates, speeds = body[3:7], body[7:10], body[10:13], body[13:]
         J, believed = self.inertia, jnp.asarray(INERTIA, body.dtype)
         torque = believed * jnp.asarray(RATE_GAIN, body.dtype) * (self.rate_scale * u[1:] - rates)
         torque += jnp.cross(rates, believed * rates)
-        wanted = jnp.asarray(np.linalg.inv(_ALLOCATION), body.dtype) @ jnp.concatenate([u[:1], torque])
+        wanted = jnp.asarray(np.linalg.inv(ALLOCATION), body.dtype) @ jnp.concatenate([u[:1], torque])
         target = jnp.sqrt(jnp.clip(wanted / ROTOR_THRUST, 1e-6, 1.0))
         thrusts = self.thrust_scale * ROTOR_THRUST * speeds**2
-        produced = jnp.asarray(_ALLOCATION, body.dtype) @ thrusts
+        produced = jnp.asarray(ALLOCATION, body.dtype) @ thrusts
         R = matrix(q)
         air = R.T @ v
         dragged = self.drag * (self.linear_drag + self.quadratic_drag * jnp.abs(air)) * air
