@@ -12,6 +12,7 @@ from planahead.experiments import figures
 from planahead.experiments.evaluated_run import HEADINGS, UNTRAINED, EvaluatedRun, Row, outcome_cells
 from planahead.experiments.evaluation import GOAL
 from planahead.experiments.files import write_text
+from planahead.experiments.flight_figure import flight_figure
 from planahead.experiments.progress import clock, percent
 from planahead.experiments.run_directory import Rows
 
@@ -47,6 +48,7 @@ def report_html(evaluated: EvaluatedRun) -> str:
             f"checkpoint. Dashed: {percent(GOAL)}.{_untrained(evaluated)}",
         ),
         "<h2>Closed loop</h2>",
+        *_flight(evaluated),
         _closed_loop(evaluated),
         "<h2>Solver</h2>",
         _solver(evaluated, metrics),
@@ -104,13 +106,25 @@ def _headline(evaluated: EvaluatedRun, validations: Rows, timing: Rows) -> str:
     return f"<div class=cards>{inside}</div>"
 
 
+def _flight(evaluated: EvaluatedRun) -> list[str]:
+    """Where the episode of the closed loop went; nothing of a plant that does not fly."""
+    flight = evaluated.trajectory.flight
+    if flight is None:
+        return []
+    figure = flight_figure(evaluated.task.environment, {f"{evaluated.trajectory_policy} policy": flight})
+    return [_image(figure, "One episode from the task's own start, until it first counts as solved.")]
+
+
 def _closed_loop(evaluated: EvaluatedRun) -> str:
     trajectory = evaluated.trajectory
     figure = figures.closed_loop(evaluated.task, {f"{evaluated.trajectory_policy} policy": trajectory})
     planned = (
         "there is no planner" if trajectory.planned_states is None else "thin: what was planned at some of the steps"
     )
-    return _image(figure, f"One episode from the task's own start; {planned}. Above, the plant at some moments.")
+    above = (
+        "the plant at some moments" if trajectory.flight is None else "its way until the task first counts as solved"
+    )
+    return _image(figure, f"One episode from the task's own start; {planned}. Above, {above}.")
 
 
 def _solver(evaluated: EvaluatedRun, metrics: Rows) -> str:
