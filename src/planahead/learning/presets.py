@@ -184,7 +184,7 @@ def make_algorithm(
     - `residual`: of a policy that plans: the network's output is an offset from the problem's own parameters, so that
       an untrained policy plans with these; otherwise it starts in the middle of their box.
     - `warm_start`: of a policy that plans: a solve starts from the previous plan of the episode, shifted by one step.
-    - `parameter_scale`: how the network's outputs cover the parameters' box: as each was declared, weights mostly by
+    - `parameter_scale`: how what is learned covers the parameters' box: as each was declared, weights mostly by
       decades, or `"linear"`.
     - `planner_iterations`: at most as many SQP iterations per plan, so that a step of many environments does not wait
       for the slowest lane. Algorithms with PPO take one, a real-time iteration; its derivative is its own, exactly,
@@ -237,7 +237,13 @@ def make_algorithm(
     scale, names = environment.observation_scale, task.learned_parameters
     if not preset.networks:
         policy = TunedPlanner(
-            task.problem, task.planner_state, box, names=names, planner=planner, warm_start=warm_start
+            task.problem,
+            task.planner_state,
+            box,
+            names=names,
+            scale=parameter_scale,
+            planner=planner,
+            warm_start=warm_start,
         )
     elif preset.learner is PPO:
         steering = None

@@ -18,6 +18,7 @@ from planahead.policies.policy import Decision, Policy, Setting
 from planahead.policies.steering import Remembered, Steering
 from planahead.policies.stochastic import ActionBox
 from planahead.problem import Problem
+from planahead.problem.parameter_space import Scale
 
 
 @final
@@ -30,6 +31,7 @@ class TunedPlanner(Policy):
     - `planner_state`: the planner's initial state, computed from the observation.
     - `box`: the actions, of the environment.
     - `names`: which parameters are trained; all declared ones by default.
+    - `scale`: of their box, see `ParameterSpace`.
     - `planner`: how it is solved.
     - `warm_start`: a solve starts from the previous plan of the episode, shifted by one step.
 
@@ -53,10 +55,13 @@ class TunedPlanner(Policy):
         box: ActionBox,
         *,
         names: Sequence[str] | None = None,
+        scale: Scale = "declared",
         planner: SQP | None = None,
         warm_start: bool = False,
     ):
-        self.steering = Steering(problem, planner_state, box, names=names, planner=planner, warm_start=warm_start)
+        self.steering = Steering(
+            problem, planner_state, box, names=names, scale=scale, planner=planner, warm_start=warm_start
+        )
         self.unit = self.steering.default_unit()
 
     def problem(self, unit: Float[Array, " parameters"] | None = None) -> Problem:

@@ -17,15 +17,16 @@ from planahead.learning.presets import PRESETS
 
 
 def without_planner(algorithm: str) -> str | None:
-    """The entry of the same learner without a planner; `None` for one that has none, and for what no learner trains.
+    """The entry of the same learner without a planner; `None` where there is none, and for what no learner trains.
 
-    >>> without_planner("ac-mpc+value_expansion=1"), without_planner("sac")
-    ('ac-mlp', None)
+    >>> without_planner("ac-mpc+value_expansion=1"), without_planner("sac"), without_planner("mpc-q")
+    ('ac-mlp', None, None)
     """
     preset = PRESETS.get(Entry.parse(algorithm).algorithm)
     if preset is None or not preset.plans:
         return None
-    return next(name for name, other in PRESETS.items() if other.learner is preset.learner and not other.plans)
+    others = (name for name, other in PRESETS.items() if other.learner is preset.learner and not other.plans)
+    return next(others, None)
 
 
 def wall_time_markdown(results: Sequence[Result]) -> str | None:
