@@ -19,6 +19,8 @@ if TYPE_CHECKING:
         GuidedPolicySearch as GuidedPolicySearch,
         Imitation as Imitation,
         Learner as Learner,
+        MPCPolicyGradient as MPCPolicyGradient,
+        MPCQLearning as MPCQLearning,
         algorithm_names as algorithm_names,
         make_algorithm as make_algorithm,
     )
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
         Policy as Policy,
         Steering as Steering,
         StochasticPolicy as StochasticPolicy,
+        TunedPlanner as TunedPlanner,
     )
     from planahead.problem import (
         Bounds as Bounds,
@@ -94,6 +97,8 @@ __getattr__, __dir__ = _lazy_names(
             "GuidedPolicySearch",
             "Imitation",
             "Learner",
+            "MPCPolicyGradient",
+            "MPCQLearning",
             "algorithm_names",
             "make_algorithm",
         ],
@@ -123,6 +128,7 @@ __getattr__, __dir__ = _lazy_names(
             "Policy",
             "Steering",
             "StochasticPolicy",
+            "TunedPlanner",
         ],
         "planahead.problem": [
             "Bounds",

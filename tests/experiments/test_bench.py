@@ -49,6 +49,10 @@ def curve(*success: float, step: int = 4) -> list[dict[str, float]]:
     ]
 
 
+def finished(result: Result) -> running.Finished:
+    return running.Finished(result, curve(0, 1, 1), EVALUATION, None)
+
+
 def stub_cell(seed: int = 0, entry: str = "stub", **changes: object) -> Cell:
     return Cell("point", Entry.parse(entry), "global", seed, dataclasses.replace(CONDITIONS, **changes))
 
@@ -147,11 +151,9 @@ class TestTable:
         assert results.read_results(path) == found and found[RESULT.key] == RESULT  # `None` and all types survive
 
     def test_rows_that_are_added_at_once_are_all_kept(self, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr(running, "write_benchmark_report", lambda out, tasks: None)
+        monkeypatch.setattr(running, "write_benchmark_report", lambda out, **_: None)
         found = [dataclasses.replace(RESULT, algorithm=a, seed=s) for a in ("sac", "sac-zop") for s in range(4)]
-        threads = [
-            threading.Thread(target=running.publish, args=(tmp_path, row, curve(0, 1, 1), EVALUATION)) for row in found
-        ]
+        threads = [threading.Thread(target=running.publish, args=(tmp_path, finished(row))) for row in found]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -80,7 +80,7 @@ def test_overview_and_unknown_commands(capsys: pytest.CaptureFixture[str], argum
 MISTAKES = [
     (
         "train stub pendulum",
-        "there is no task «pendulum»; the known ones are «cartpole», «chain», «hover», «mass-spring-damper», «point»,",
+        "there is no task «pendulum»; the known ones are «cartpole», «chain», «hover», «linear», «mass-spring-damper»,",
     ),
     ("train dqn point", "there is no algorithm «dqn»; the known ones are «stub». See: planahead list"),
     ("plan pendulum", "there is no task «pendulum»"),
@@ -94,7 +94,7 @@ MISTAKES = [
     ("evaluate . --episodes 0", "--episodes is 0; at least 1 was expected"),
     (
         "bench swing-down",
-        "there is no benchmark «swing-down»; the known ones are «swing-up», «mpc-prior», «expert», «racing», «table1»",
+        "there is no benchmark «swing-down»; the known ones are «swing-up», «mpc-prior», «expert», «mpc-rl», «racing»,",
     ),
     (
         "bench swing-up --algorithms dqn",
@@ -107,6 +107,7 @@ MISTAKES = [
     ("bench swing-up --interfaces local", "--interfaces got «local»; the known ones are «global», «stage»."),
     ("bench swing-up --jobs 0", "--jobs is 0; at least 1 was expected"),
     ("bench swing-up --steps 0", "--steps is 0; at least 1 was expected"),
+    ("bench robustness --simulator gazebo", "--simulator got «gazebo»; the known ones are «planahead», «rotorpy»."),
     ("train stub point --task-options speed=1", "--task-options speed=1: task 'point' has no option 'speed'"),
     ("train stub point --task-options speed", "--task-options got «speed»; name=value was expected, e.g. --task-op"),
     ("plan point --problem horizn=3", "the problem of «point» has no field «horizn»; the known ones are «discount»"),

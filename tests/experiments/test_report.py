@@ -112,7 +112,7 @@ def planned() -> Trajectory:
     network = DirectPolicy(task.environment.observation_scale, ActionBox((-80.0,), (80.0,)), key=jax.random.key(0))
     trajectory = Trajectory.of(run_episodes(task, network, jax.random.key(1), 1, 0.0))
     states = np.repeat(trajectory.planner_states[:-1, None], 6, axis=1)
-    return dataclasses.replace(trajectory, planned_states=states, planned_controls=np.zeros((trajectory.steps, 5, 1)))
+    return dataclasses.replace(trajectory, planned_states=states, planned_actions=np.zeros((trajectory.steps, 5, 1)))
 
 
 def test_closed_loop_shows_plans_where_they_were_made(planned: Trajectory):

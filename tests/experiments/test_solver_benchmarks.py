@@ -9,7 +9,7 @@ import pytest
 from planahead.experiments import command
 from planahead.experiments.benchmarks import peers, scaling, table1
 from planahead.experiments.benchmarks.nonlinear import CASES
-from planahead.experiments.benchmarks.results import summaries, table, write_csv
+from planahead.experiments.benchmarks.results import absent, summaries, table, write_csv
 from planahead.experiments.benchmarks.scaling_figure import scaling_figure
 from planahead.experiments.benchmarks.timing import Row, fastest, restrict_threads
 from planahead.experiments.errors import UserError
@@ -26,16 +26,16 @@ def test_a_peer_that_is_missing_or_wrong_is_a_row():
     given = table1.ProblemSet.load("u1")
 
     def missing(*problem):
-        raise ModuleNotFoundError("No module named 'nosuch'")
+        raise ModuleNotFoundError("No module named 'nosuch'", name="nosuch")
 
     def zeros(*problem):
         return lambda x0: peers.Answer(np.zeros((20, 4)), solved=True)
 
-    absent = table1.theirs(given, peers.Peer("absent", missing), 1)
-    assert absent.median is None and absent.note == "No module named 'nosuch'"
+    gone = table1.theirs(given, peers.Peer("absent", missing), 1)
+    assert gone.median is None and gone.note == "nosuch is not installed: pip install '.[bench]'"
     wrong = table1.theirs(given, peers.Peer("wrong", zeros), 1)
     assert wrong.failed == 0 and wrong.wrong == 128
-    assert fastest([absent, wrong]) is None
+    assert fastest([gone, wrong]) is None
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -79,7 +79,12 @@ def test_rows_are_written_and_shown(tmp_path: pathlib.Path):
     with (tmp_path / "rows.csv").open() as file:
         first, second = csv.DictReader(file)
     assert first["median"] == "2.0" and second["median"] == "" and second["note"] == "gone"
-    assert summaries(rows)[0]["solver"] == "planahead" and table(rows, "title").row_count == 2
+    assert summaries(rows)[0]["solver"] == "planahead" and table(rows, "title").row_count == 1
+
+
+def test_solvers_that_did_not_run_are_named_once_under_their_reason():
+    rows = [Row(case, solver, "solve", 1, None, None, note="gone") for case in "ab" for solver in "xy"]
+    assert absent([*rows, Row("a", "z", "solve", 1, 1.0, 1.0, note="here")]) == ["x, y: gone"]
 
 
 def test_threads_are_a_matter_of_the_process():

@@ -278,3 +278,10 @@ def test_policies_that_do_not_fit_are_refused_in_words():
     with pytest.raises(ValueError, match="plans 1 controls and the policy takes 2 actions"):
         wide = DirectPolicy((1.0, 2.0), ActionBox((-1.0,) * 2, (1.0,) * 2), key=jax.random.key(0))
         Imitation().init(TASK, wide, jax.random.key(0))
+
+
+def test_what_plans_in_other_terms_than_actions_is_no_expert():
+    race = make_task("race-split-s", model="rotors")
+    policy, learner = make_algorithm("dagger", race, jax.random.key(0))
+    with pytest.raises(ValueError, match="RaceProblem plans in other terms than its plant is commanded in"):
+        learner.init(race, policy, jax.random.key(0))

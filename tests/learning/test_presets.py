@@ -9,9 +9,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from planahead.learning import PPO, SAC, TD3, GuidedPolicySearch, Imitation, algorithm_names, make_algorithm
-from planahead.learning.presets import SOBOLEV_WEIGHT, check_settings
-from planahead.policies import DirectPolicy, GaussianPolicy, PlannerPolicy
+from planahead.learning import (
+    PPO,
+    SAC,
+    TD3,
+    GuidedPolicySearch,
+    Imitation,
+    MPCPolicyGradient,
+    MPCQLearning,
+    algorithm_names,
+    make_algorithm,
+)
+from planahead.learning.presets import SOBOLEV_WEIGHT
+from planahead.learning.settings import check_settings
+from planahead.policies import DirectPolicy, GaussianPolicy, PlannerPolicy, TunedPlanner
+from planahead.problem.parameter_space import Scale
 from planahead.tasks import make_task
 from tests.learning.probes import AIM_AT_HALF, LEARNERS, ProbeTask, actions
 
@@ -34,6 +46,7 @@ SWITCHES = {
     "ac-mpc": (PPO, None, "action", GaussianPolicy),
     "ppo-zop": (PPO, None, "parameters", GaussianPolicy),
 }
+OWN_PARAMETERS = {"mpc-dpg": MPCPolicyGradient, "mpc-q": MPCQLearning}
 
 
 @pytest.mark.parametrize("name", SWITCHES)
@@ -64,8 +77,17 @@ def test_imitations_differ_by_switches(name: str):
     assert isinstance(again, Imitation) and again.expert_decay == 0.5
 
 
+@pytest.mark.parametrize(("name", "kind"), OWN_PARAMETERS.items())
+def test_presets_without_a_network_train_the_planner_itself(name, kind):
+    task = make_task("windmaze-hard")
+    policy, learner = make_algorithm(name, task, jax.random.key(0), planner_tau=1e-3)
+    assert type(learner) is kind and isinstance(policy, TunedPlanner)
+    assert policy.steering.space.names == task.learned_parameters
+    assert policy.settings()["planner_tau"] == 1e-3
+
+
 def test_every_preset_is_tested():
-    assert set(algorithm_names()) == set(SWITCHES)
+    assert set(algorithm_names()) == {*SWITCHES, *OWN_PARAMETERS}
 
 
 @pytest.mark.parametrize(
@@ -91,6 +113,7 @@ def test_every_preset_is_tested():
             {"prior_weight": 0.1},
             "algorithm 'td3' has no planner in .*, so no setting 'prior_weight'; .* use td3-zop",
         ),
+        ("mpc-q", {"residual": True}, "algorithm 'mpc-q' has no network, so no setting 'residual'; leave it out"),
         ("sac-zop", {"entropy": "action"}, "entropy='action' is for plans that noise at the parameters moves"),
     ],
 )
@@ -189,6 +212,25 @@ def test_settings_are_of_their_type(setting: str, value: Any, expected: str):
     with pytest.raises(ValueError) as error:
         check_settings("sac-zop", {setting: value})
     assert str(error.value).startswith(expected)
+
+
+def test_parameters_can_be_written_on_a_linear_scale():
+    """Half of the box of a weight, and not the geometric mean of its ends, is where an untrained network starts."""
+    task = make_task("race-circle", interface="global")
+    scales: tuple[tuple[Scale, float], ...] = (("declared", 1.0), ("linear", 50.0))
+    for scale, middle in scales:
+        policy, _ = make_algorithm("ac-mpc", task, jax.random.key(0), parameter_scale=scale, hidden_units=8)
+        assert isinstance(policy, GaussianPolicy) and policy.steering is not None
+        space = policy.steering.space
+        np.testing.assert_allclose(space.from_unit(jnp.zeros(space.size))[0], middle, rtol=1e-3)
+        assert policy.settings().get("parameter_scale", "declared") == scale
+
+
+def test_a_network_that_acts_starts_with_hovering_whatever_the_planner_plans():
+    task = make_task("race-circle", model="rotors")
+    policy, _ = make_algorithm("ac-mlp", task, jax.random.key(0), hidden_units=8)
+    action = policy.decide(task.environment.observe(task.environment.reset(jax.random.key(1)))).action
+    np.testing.assert_allclose(action, [0.752 * 9.8066, 0.0, 0.0, 0.0], atol=1.0)
 
 
 def test_every_default_is_a_setting():

@@ -76,14 +76,23 @@ def test_settings_that_cannot_work_are_refused():
         make_algorithm("ac-mlp", task, KEY, value_expansion=1.0)
 
 
-def test_a_race_is_imagined_as_it_is_flown():
+@pytest.mark.parametrize(
+    ("options", "control"),
+    [
+        ({}, [20.0, 0.5, 1.0, 0.1]),
+        ({"observes_rates": True, "speed_limit": 9.0}, [20.0, 0.5, 1.0, 0.1]),
+        ({"model": "rotors"}, [5.0, 5.05, 5.0, 5.02]),
+    ],
+    ids=["rates", "rates observed, too fast", "rotors"],
+)
+def test_a_race_is_imagined_as_it_is_flown(options, control):
     """The plan's model is the world's: observations, rewards and the passage of a gate have to agree with it."""
-    task = make_task("race-split-s", start_spread=0.0)
+    task = make_task("race-split-s", start_spread=0.0, **options)
     race = task.environment
     state = race.reset(KEY)
     start = jnp.asarray(race.gates[0, :3]) + jnp.array([-0.9, 0.1, 0.0])
     state = dataclasses.replace(state, x=state.x.at[:3].set(start).at[7:10].set(jnp.array([10.0, 0.0, 1.0])))
-    controls = jnp.array([[20.0, 0.5, 1.0, 0.1]] * 6)
+    controls = jnp.array([control] * 6)
     observation = race.observe(state)
     x = task.planner_state(observation)
     states = [x]
@@ -95,10 +104,19 @@ def test_a_race_is_imagined_as_it_is_flown():
     assert known.any() and not known.all() and (np.diff(known.astype(int)) <= 0).all()
     np.testing.assert_allclose(told.observations[0], observation, atol=1e-5)
     for k, u in enumerate(controls):
-        moved = race.step(state, u, KEY)
+        moved = race.step(state, task.problem.action(states[k], u), KEY)
         assert bool(known[k]) == (int(moved.state.passed) == 0), "until the gate is passed"
         if not known[k]:
             break
         np.testing.assert_allclose(told.observations[k + 1], moved.observation, atol=2e-4)
         assert float(told.rewards[k]) == pytest.approx(float(moved.reward), abs=1e-4)
         state = moved.state
+
+
+def test_commands_beyond_the_limits_lead_to_what_is_not_known():
+    task = make_task("race-split-s", model="rotors")
+    observation = task.environment.observe(task.environment.reset(KEY))
+    states = jnp.broadcast_to(task.planner_state(observation), (4, 13))
+    tumbling = jnp.array([[0.0, 8.5, 0.0, 8.5]] * 3)
+    told = task.imagined(observation, states, tumbling)
+    assert told is not None and not np.asarray(told.known).any()

@@ -51,6 +51,15 @@ def test_unit_coordinates_are_linear_or_geometric_and_have_an_inverse():
     np.testing.assert_allclose(space.to_unit(space.from_unit(unit)), unit, atol=1e-14)
 
 
+def test_every_box_can_be_covered_linearly():
+    declared, linear = pa.ParameterSpace(Weighed(), BOXED), pa.ParameterSpace(Weighed(), BOXED, scale="linear")
+    ends = jnp.stack([-jnp.ones(declared.size), jnp.ones(declared.size)])
+    np.testing.assert_allclose(jax.vmap(linear.from_unit)(ends), jax.vmap(declared.from_unit)(ends), rtol=1e-5)
+    np.testing.assert_allclose(linear.from_unit(jnp.zeros(linear.size)), 0.5 * (linear.low + linear.high), rtol=1e-6)
+    with pytest.raises(ValueError, match="scale='log'; 'declared' or 'linear' was expected"):
+        pa.ParameterSpace(Weighed(), BOXED, scale="log")
+
+
 def test_a_box_of_a_single_point_has_numbers_for_coordinates_and_derivatives():
     space = pa.ParameterSpace(Weighed(), "fixed")
     assert space.names == ("fixed",)

@@ -152,3 +152,15 @@ def test_without_a_drawing_of_its_own_a_world_shows_its_observations():
     world.draw(axes, world.reset(jax.random.key(0)))
     assert [patch.get_bbox().width for patch in axes.patches if isinstance(patch, Rectangle)] == [0.5, 1.0]
     assert [label.get_text() for label in axes.get_yticklabels()] == list(world.observation_names)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [(name, {}) for name in tasks.task_names()] + [("race-split-s", {"plant": "realistic"})],
+    ids=str,
+)
+def test_shapes_of_a_first_observation_are_known_without_numbers(name, options):
+    # What is built within a trace still compares its own constants, which are numbers there.
+    environment = tasks.make_task(name, **options).environment
+    shape = jax.eval_shape(lambda: environment.observe(environment.reset(jax.random.key(0)))).shape
+    assert shape == (environment.observation_size,)

@@ -17,6 +17,7 @@ SIZES = {
     "cartpole": (1, 5),
     "chain": (24, 420),
     "hover": (17, 340),
+    "linear": (16, 151),
     "mass-spring-damper": (8, 120),
     **{f"race-{track}": (28, 56) for track in TRACKS},
     "windmaze-easy": (12, 240),

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from planahead.experiments.diagnosis import THRESHOLD, Diagnosis
-from planahead.experiments.figures import BLUE, GREY, ORANGE, RED, STYLE
+from planahead.experiments.style import BLUE, GREY, ORANGE, RED, STYLE
 
 LOWEST = -7  # exponent below which a singular value is drawn as zero
 SHOWN = 60  # states in the middle panel: more would merge

@@ -7,6 +7,7 @@ pictures. A batch ends with its last episode; a lane that has ended stays where 
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -15,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key, PRNGKeyArray
 
-from planahead.policies import Policy
-from planahead.tasks import Task
+from planahead.policies import Decision, Policy
+from planahead.tasks import Environment, Task, Transition
 
 LANES = 25  # one size serves all: compiling takes longer than running some lanes that are not needed
 PERTURBATION = 0.1  # in every state's unit: wide enough that no two episodes are alike, no harder than the start itself
@@ -54,12 +55,22 @@ class Episodes:
     steps: Step
 
 
+RunBatch = Callable[[Task, Policy, Key[Array, " lanes"]], tuple[Any, Step]]
+"""The states at the start [lanes], and every step [T, lanes]: `run_batch`, or something else that flies."""
+
+
 def run_episodes(
-    task: Task, policy: Policy, key: PRNGKeyArray, number: int = 100, spread: float | None = None
+    task: Task,
+    policy: Policy,
+    key: PRNGKeyArray,
+    number: int = 100,
+    spread: float | None = None,
+    run: RunBatch | None = None,
 ) -> Episodes:
     """Run `number` deterministic episodes of `policy` on `task` from starts perturbed by ±`spread` in every state.
 
-    Without a `spread` it is the task's own, and 0.1 where the task always starts from the same state.
+    Without a `spread` it is the task's own, and 0.1 where the task always starts from the same state. Batches are run
+    by `run`, `run_batch` unless given.
     """
     spread = evaluation_spread(task) if spread is None else spread
     if number < 1 or not spread >= 0:
@@ -69,7 +80,7 @@ def run_episodes(
     batches = []
     for first in range(0, number, LANES):
         lanes = jnp.minimum(first + jnp.arange(LANES), number - 1)  # the last episode fills up the last batch
-        batches.append(jax.tree.map(np.asarray, run_batch(task, policy, keys[lanes])))
+        batches.append(jax.tree.map(np.asarray, (run or run_batch)(task, policy, keys[lanes])))
     starts, steps = zip(*batches, strict=True)
     start = jax.tree.map(lambda *leaves: np.concatenate(leaves)[:number], *starts)
     steps = jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1)[:, :number], *steps)
@@ -96,29 +107,14 @@ def has_single_start(task: Task) -> bool:
 @eqx.filter_jit
 def run_batch(task: Task, policy: Policy, keys: Key[Array, " lanes"]) -> tuple[Any, Step]:
     """The states at the start [lanes], and every step [T, lanes]."""
-    environment, fold_in = task.environment, jax.vmap(jax.random.fold_in, (0, None))
+    environment = task.environment
 
     def step(state: Any, memory: Any, alive: Array, key: PRNGKeyArray) -> tuple[Any, Any, Array, Step]:
         decision = policy.decide(environment.observe(state), memory)
         moved = environment.step(state, decision.action, key)
         # A lane that has ended stays where it was, so that it cannot run away into overflow.
         state = jax.tree.map(lambda new, old: jnp.where(alive, new, old), moved.state, state)
-        plan = decision.plan
-        seen = Step(
-            alive=alive,
-            state=state,
-            action=decision.action,
-            reward=moved.reward,
-            terminated=moved.terminated,
-            success=moved.info.success,
-            violation=moved.info.violation,
-            failed=jnp.asarray(decision.failed),
-            parameters=decision.parameters,
-            status=None if plan is None else plan.status,
-            iterations=None if plan is None else plan.iterations,
-            planned_states=None if plan is None else plan.states,
-            planned_controls=None if plan is None else plan.controls,
-        )
+        seen = seen_step(alive, state, decision, moved)
         return state, decision.memory, alive & ~(moved.terminated | moved.truncated), seen
 
     def advance(carry: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -134,10 +130,40 @@ def run_batch(task: Task, policy: Policy, keys: Key[Array, " lanes"]) -> tuple[A
         return (t < environment.episode_steps) & jnp.any(alive)
 
     lanes = keys.shape[0]
-    start = jax.vmap(environment.reset)(fold_in(keys, environment.episode_steps))
-    memory = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (lanes, *jnp.shape(leaf))), policy.initial_memory())
+    start, memory = first_states(environment, keys), first_memories(policy, lanes)
     alive = jnp.ones(lanes, bool)
     shapes = eqx.filter_eval_shape(jax.vmap(step), start, memory, alive, keys)[3]
     steps = jax.tree.map(lambda row: jnp.zeros((environment.episode_steps, *row.shape), row.dtype), shapes)
     *_, steps = jax.lax.while_loop(going_on, advance, (jnp.array(0), start, memory, alive, steps))
     return start, steps
+
+
+def first_states(environment: Environment, keys: Key[Array, " lanes"]) -> Any:
+    """The states in which the episodes of `keys` begin."""
+    fold_in = jax.vmap(jax.random.fold_in, (0, None))
+    return jax.vmap(environment.reset)(fold_in(keys, environment.episode_steps))
+
+
+def first_memories(policy: Policy, lanes: int) -> Any:
+    """What the policy remembers before its first decisions."""
+    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (lanes, *jnp.shape(leaf))), policy.initial_memory())
+
+
+def seen_step(alive: Array, state: Any, decision: Decision, moved: Transition) -> Step:
+    """A step of one lane that leads to `state`."""
+    plan = decision.plan
+    return Step(
+        alive=alive,
+        state=state,
+        action=decision.action,
+        reward=moved.reward,
+        terminated=moved.terminated,
+        success=moved.info.success,
+        violation=moved.info.violation,
+        failed=jnp.asarray(decision.failed),
+        parameters=decision.parameters,
+        status=None if plan is None else plan.status,
+        iterations=None if plan is None else plan.iterations,
+        planned_states=None if plan is None else plan.states,
+        planned_controls=None if plan is None else plan.controls,
+    )

@@ -29,6 +29,13 @@ HEADINGS = (
 )
 
 
+UNTRAINED = (
+    "The best policy is the untrained one: no later validation was better. Train for longer, or with other settings "
+    "(planahead list ALGORITHM)."
+)
+"""Of a run whose best checkpoint is its first."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Row:
     """One policy from one kind of start: a line of every table."""

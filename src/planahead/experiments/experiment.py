@@ -20,7 +20,8 @@ from planahead.experiments.files import plain
 from planahead.experiments.run_directory import RunDirectory
 from planahead.experiments.settings import TrainSettings
 from planahead.learning import Learner, algorithm_names, make_algorithm
-from planahead.learning.presets import PRESETS, check_settings
+from planahead.learning.presets import PRESETS
+from planahead.learning.settings import check_settings
 from planahead.policies import Policy
 from planahead.tasks import Task, make_task, task_names
 from planahead.tasks.names import SENTENCES

@@ -1,6 +1,6 @@
-"""The pictures of a run. Every function returns a `matplotlib.figure.Figure` and touches no global state of matplotlib.
+"""The pictures of a run.
 
-Colours are M. Okabe and K. Ito's (2008), which readers with any of the common colour deficiencies can tell apart.
+Every function returns a `matplotlib.figure.Figure` and touches no global state of matplotlib.
 """
 
 import io
@@ -17,44 +17,12 @@ from matplotlib.ticker import MultipleLocator
 from planahead.experiments.errors import UserError
 from planahead.experiments.evaluation import GOAL, Evaluation
 from planahead.experiments.files import make_folder, write_bytes
+from planahead.experiments.flight_figure import draw_flight, widest_view
 from planahead.experiments.run_directory import Rows
+from planahead.experiments.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, STYLE
 from planahead.experiments.trajectory import Trajectory
 from planahead.qp import Status
 from planahead.tasks import Task
-
-BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#D55E00",
-    "#CC79A7",
-    "#56B4E9",
-    "#6B7280",
-)
-STYLE: dict[Any, Any] = {
-    "font.size": 9.5,
-    "axes.titlesize": 10.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.labelsize": 9.5,
-    "axes.labelcolor": "#374151",
-    "axes.edgecolor": "#9CA3AF",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#E5E7EB",
-    "grid.linewidth": 0.8,
-    "xtick.color": "#374151",
-    "ytick.color": "#374151",
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "lines.linewidth": 1.7,
-    "figure.constrained_layout.w_pad": 0.1,
-    "figure.constrained_layout.h_pad": 0.07,
-    "svg.fonttype": "path",
-    "svg.hashsalt": "planahead",  # the same run gives the same file
-}
 
 
 def learning_curve(validations: Rows, metrics: Rows, best_step: int | None) -> Figure:
@@ -114,12 +82,13 @@ def closed_loop(task: Task, columns: Mapping[str, Trajectory], horizons: int = 2
     rows = len(names) + len(actions)
     with rc_context(STYLE):
         width = 9.5 if len(columns) > 1 else 8.0
-        ratios = [1.6] + [1.0] * rows
+        flies = any(trajectory.flight is not None for trajectory in columns.values())
+        ratios = [5.0 if flies else 1.6] + [1.0] * rows
         figure = Figure(figsize=(width, 1.35 * sum(ratios) + 0.6), layout="constrained")
         grid = figure.subplots(len(ratios), len(columns), squeeze=False, height_ratios=ratios)
         for column, (title, trajectory) in enumerate(columns.items()):
             axes = list(grid[:, column])
-            _strobe(task, axes.pop(0), trajectory, title)
+            _plant(task, axes.pop(0), trajectory, title)
             for index in range(len(names)):
                 if "[rad]" in names[index]:
                     _ticks_of_half_turns(axes[index])
@@ -189,7 +158,13 @@ def _training(axes: Axes, metrics: Rows, name: str, scale: float) -> None:
     if metrics and name in metrics[0]:
         values = scale * _column(metrics, name)
         axes.plot(
-            _column(metrics, "step"), values, color=GREY, linewidth=1.1, alpha=0.8, label="training, with exploration"
+            _column(metrics, "step"),
+            values,
+            "." if len(values) < 3 else "-",
+            color=GREY,
+            linewidth=1.1,
+            alpha=0.8,
+            label="training, with exploration",
         )
 
 
@@ -229,7 +204,9 @@ def _verdicts(axes: Axes, evaluation: Evaluation) -> None:
     status = evaluation.status
     names = [member.name.lower().replace("_", " ") for member in Status]
     shares = [100 * float((status == int(member)).mean()) for member in Status]
-    colours = [GREEN if member == Status.SOLVED else RED for member in Status]
+    # A planner of few iterations is used where it stops; whether that failed is in `failed_solves`.
+    fine = {Status.SOLVED: GREEN} | ({Status.ITERATION_LIMIT: SKY} if _limit_is_fine(evaluation) else {})
+    colours = [fine.get(member, RED) for member in Status]
     axes.barh(names, shares, color=colours, height=0.6)
     for row, share in enumerate(shares):
         text = "none" if share == 0 else f"{share:.2f} %" if share < 99.995 or share == 100 else "> 99.99 %"
@@ -239,8 +216,18 @@ def _verdicts(axes: Axes, evaluation: Evaluation) -> None:
     axes.grid(visible=False, axis="y")
 
 
-def _strobe(task: Task, axes: Axes, trajectory: Trajectory, title: str) -> None:
-    """The plant at some moments, from faint at the start to full at the end."""
+def _limit_is_fine(evaluation: Evaluation) -> bool:
+    """Whether plans at the iteration limit were used rather than failed."""
+    limited = float(np.mean(evaluation.status == int(Status.ITERATION_LIMIT)))
+    return evaluation.failed_solves < 0.5 * limited
+
+
+def _plant(task: Task, axes: Axes, trajectory: Trajectory, title: str) -> None:
+    """The way of what flies, and any other plant at some moments, from faint at the start to full at the end."""
+    if trajectory.flight is not None:
+        draw_flight(axes, task.environment, trajectory.flight, widest_view(task.environment, [trajectory.flight]))
+        axes.set_title(title)
+        return
     moments = np.unique(np.linspace(0, trajectory.steps, 12).round().astype(int))
     for order, step in enumerate(moments):
         task.environment.draw(axes, trajectory.state(int(step)), alpha=0.08 + 0.92 * (order / (len(moments) - 1)) ** 2)
@@ -263,11 +250,10 @@ def _state_panel(axes: Axes, trajectory: Trajectory, index: int, angle: bool, ho
 
 
 def _action_panel(task: Task, axes: Axes, trajectory: Trajectory, index: int, horizons: int) -> None:
-    if trajectory.planned_controls is not None and trajectory.planned_controls.shape[2] == len(
-        task.environment.action_names
-    ):
+    actions = len(task.environment.action_names)
+    if trajectory.planned_actions is not None and trajectory.planned_actions.shape[2] == actions:
         for step in _spread(trajectory.steps, horizons):
-            plan = trajectory.planned_controls[step, :, index]
+            plan = trajectory.planned_actions[step, :, index]
             times = trajectory.time_step * (step + np.arange(len(plan) + 1))
             axes.step(times, np.append(plan, plan[-1]), where="post", color=ORANGE, linewidth=1.1, zorder=3)
     actions = trajectory.actions[:, index]

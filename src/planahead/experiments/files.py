@@ -7,6 +7,7 @@ word for (NaN and infinities) are written as `null`, so that any program can rea
 """
 
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -71,6 +72,12 @@ def require_writable(path: pathlib.Path, flag: str) -> None:
             f"{flag} {path}: cannot write into «{path.parent}»: {error.strerror or error}. Choose a folder that you "
             "may write to."
         ) from error
+
+
+def unused(path: pathlib.Path) -> pathlib.Path:
+    """`path`, or where it exists the first of its neighbours `NAME-2`, `NAME-3`, … that does not."""
+    names = itertools.chain([path], (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2)))
+    return next(name for name in names if not name.exists())
 
 
 def make_folder(path: pathlib.Path) -> None:

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from planahead.planning import SQP, solve
 from planahead.policies import Decision, Policy, Setting, flat_settings, plan_failed
+from planahead.policies.acting import first_action
 from planahead.tasks import Task
 
 
@@ -35,7 +36,7 @@ class FixedPlanner(Policy):
         del memory, key
         plan = solve(self.task.problem, self.task.planner_state(observation), planner=self.planner)
         return Decision(
-            action=plan.controls[0],
+            action=first_action(self.task.problem, plan),
             log_probability=jnp.zeros((), plan.controls.dtype),
             plan=plan,
             failed=plan_failed(plan, self.planner),

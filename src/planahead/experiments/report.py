@@ -9,9 +9,10 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from planahead.experiments import figures
-from planahead.experiments.evaluated_run import HEADINGS, EvaluatedRun, Row, outcome_cells
+from planahead.experiments.evaluated_run import HEADINGS, UNTRAINED, EvaluatedRun, Row, outcome_cells
 from planahead.experiments.evaluation import GOAL
 from planahead.experiments.files import write_text
+from planahead.experiments.flight_figure import flight_figure
 from planahead.experiments.progress import clock, percent
 from planahead.experiments.run_directory import Rows
 
@@ -43,10 +44,11 @@ def report_html(evaluated: EvaluatedRun) -> str:
         "<h2>Learning</h2>",
         _image(
             figures.learning_curve(validations, metrics, evaluated.best_step),
-            "Validation: deterministic episodes from perturbed starts, the same at every checkpoint. "
-            f"Dashed: {percent(GOAL)}.",
+            f"Validation: deterministic episodes from {evaluated.headline().starts} starts, the same at every "
+            f"checkpoint. Dashed: {percent(GOAL)}.{_untrained(evaluated)}",
         ),
         "<h2>Closed loop</h2>",
+        *_flight(evaluated),
         _closed_loop(evaluated),
         "<h2>Solver</h2>",
         _solver(evaluated, metrics),
@@ -82,6 +84,10 @@ def first_step_at(validations: Rows, success_rate: float) -> int | None:
     return next((int(row["step"]) for row in validations if row["success_rate"] >= success_rate), None)
 
 
+def _untrained(evaluated: EvaluatedRun) -> str:
+    return "" if evaluated.best_step != 0 else f" {UNTRAINED}"
+
+
 def _headline(evaluated: EvaluatedRun, validations: Rows, timing: Rows) -> str:
     row = evaluated.headline()
     reached, rate = first_step_at(validations, GOAL), row.evaluation.success_rate
@@ -100,20 +106,33 @@ def _headline(evaluated: EvaluatedRun, validations: Rows, timing: Rows) -> str:
     return f"<div class=cards>{inside}</div>"
 
 
+def _flight(evaluated: EvaluatedRun) -> list[str]:
+    """Where the episode of the closed loop went; nothing of a plant that does not fly."""
+    flight = evaluated.trajectory.flight
+    if flight is None:
+        return []
+    figure = flight_figure(evaluated.task.environment, {f"{evaluated.trajectory_policy} policy": flight})
+    return [_image(figure, "One episode from the task's own start, until it first counts as solved.")]
+
+
 def _closed_loop(evaluated: EvaluatedRun) -> str:
     trajectory = evaluated.trajectory
     figure = figures.closed_loop(evaluated.task, {f"{evaluated.trajectory_policy} policy": trajectory})
     planned = (
         "there is no planner" if trajectory.planned_states is None else "thin: what was planned at some of the steps"
     )
-    return _image(figure, f"One episode from the task's own start; {planned}. Above, the plant at some moments.")
+    above = (
+        "the plant at some moments" if trajectory.flight is None else "its way until the task first counts as solved"
+    )
+    return _image(figure, f"One episode from the task's own start; {planned}. Above, {above}.")
 
 
 def _solver(evaluated: EvaluatedRun, metrics: Rows) -> str:
     row = evaluated.headline()
     caption = (
-        f"Above: all solves of the evaluation ({row.policy} policy, {row.starts} starts). Below: averages over chunks "
-        "of training."
+        f"Above: all solves of the evaluation ({row.policy} policy, {row.starts} starts); a plan at the iteration "
+        "limit is used all the same, and failed only where its residual is above what its planner allows. Below: "
+        "averages over chunks of training."
     )
     return _image(figures.solver_statistics(row.evaluation, metrics), caption)
 

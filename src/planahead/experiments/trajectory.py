@@ -8,6 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from planahead.experiments.episodes import Episodes
+from planahead.policies.acting import planned_actions
+from planahead.problem import overrides
+from planahead.tasks import Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +36,10 @@ class Trajectory:
     """[T + 1, nx], the observation as the planner reads it."""
     planned_states: np.ndarray | None
     """[T, N + 1, nx]"""
-    planned_controls: np.ndarray | None
-    """[T, N, nu]"""
+    planned_actions: np.ndarray | None
+    """[T, N, action]"""
+    flight: np.ndarray | None = None
+    """[moments, 6], position [m] and velocity [m/s] of what flies, until the task first counts as solved."""
 
     @classmethod
     def of(cls, episodes: Episodes, episode: int = 0) -> "Trajectory":
@@ -45,6 +50,9 @@ class Trajectory:
             lambda first, rest: np.concatenate([first[episode][None], rest]), episodes.start, steps.state
         )
         observations = jax.vmap(task.environment.observe)(jax.tree.map(jnp.asarray, states))
+        solved = np.flatnonzero(steps.success)
+        moments = 2 + solved[0] if solved.size else length + 1
+        flight = jax.vmap(task.environment.flight)(jax.tree.map(lambda leaf: jnp.asarray(leaf[:moments]), states))
         return cls(
             time_step=task.environment.time_step,
             states=states,
@@ -57,7 +65,8 @@ class Trajectory:
             parameters=steps.parameters,
             planner_states=np.asarray(jax.vmap(task.planner_state)(observations)),
             planned_states=steps.planned_states,
-            planned_controls=steps.planned_controls,
+            planned_actions=_actions(task, steps.planned_states, steps.planned_controls),
+            flight=None if flight is None else np.asarray(flight),
         )
 
     @property
@@ -76,3 +85,16 @@ class Trajectory:
     def state(self, step: int) -> Any:
         """The environment's state at `step`."""
         return jax.tree.map(lambda leaf: leaf[step], self.states)
+
+
+def _actions(task: Task, states: np.ndarray | None, controls: np.ndarray | None) -> np.ndarray | None:
+    """The actions that plans stand for, whatever their problems' parameters were; of a policy that plans with another
+    problem than the task's, its controls."""
+    if states is None or controls is None:
+        return None
+    sizes = states.shape[1:], controls.shape[1:]
+    problem = task.problem
+    own = (problem.horizon + 1, problem.state_size), (problem.horizon, problem.control_size)
+    if sizes != own or not overrides(problem, "action"):
+        return controls
+    return np.asarray(jax.vmap(lambda x, u: planned_actions(problem, x, u))(states, controls))

@@ -1,5 +1,6 @@
 """Learners: what turns experience into a better policy."""
 
+from planahead.learning.algorithms import make_algorithm as make_algorithm
 from planahead.learning.constrained_lqr import (
     ControlStep as ControlStep,
     LinearGaussian as LinearGaussian,
@@ -14,8 +15,10 @@ from planahead.learning.guided_policy_search import (
 )
 from planahead.learning.imitation import Imitation as Imitation, ImitationState as ImitationState
 from planahead.learning.learner import Learner as Learner, Metrics as Metrics
+from planahead.learning.mpc_policy_gradient import MPCPolicyGradient as MPCPolicyGradient
+from planahead.learning.mpc_q_learning import MPCQLearning as MPCQLearning
 from planahead.learning.ppo import PPO as PPO, PPOState as PPOState
-from planahead.learning.presets import algorithm_names as algorithm_names, make_algorithm as make_algorithm
+from planahead.learning.presets import algorithm_names as algorithm_names
 from planahead.learning.replay import Replay as Replay
 from planahead.learning.sac import SAC as SAC, SACState as SACState
 from planahead.learning.td3 import TD3 as TD3, TD3State as TD3State

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from planahead.planning import SQP, Plan, solve
 from planahead.policies import ActionBox, Decision, Policy, Setting, flat_settings, plan_failed
-from planahead.problem import Problem
+from planahead.problem import Problem, overrides
 from planahead.tasks import Task
 
 CONTENT = 1e-2
@@ -107,6 +107,11 @@ def expert_horizon(task: Task) -> int:
 def check_actions(expert: Expert, box: ActionBox) -> None:
     """**Raises** `ValueError` where a planned control is no action of `box`."""
     problem = _problem_of(expert.task)
+    if overrides(problem, "action"):
+        raise ValueError(
+            f"imitation makes the planned control the action, and {type(problem).__name__} plans in other terms than "
+            "its plant is commanded in (`action`); let `Task.expert` give a problem that plans in actions"
+        )
     if problem.control_size != box.size:
         raise ValueError(
             f"imitation makes the planned control the action; {type(problem).__name__} plans {problem.control_size} "

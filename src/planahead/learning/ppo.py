@@ -132,6 +132,7 @@ class PPO(Learner[PPOState]):
     batch_size: int = eqx.field(default=4096, static=True)
     """Rows of a gradient step."""
     normalise_rewards: bool = eqx.field(default=True, static=True)
+    """Divide them by the running standard deviation of the discounted return."""
     hidden_layers: int = eqx.field(default=len(HIDDEN), static=True)
     """Of the critic."""
     hidden_units: int = eqx.field(default=HIDDEN[0], static=True)

@@ -12,52 +12,32 @@ ac-mlp    PPO       observation     action            no
 ac-mpc    PPO       observation     action            yes
 ppo-zop   PPO       observation     parameters        yes
 
-The others' critics see the observation as well. What imitates a planner is listed in `imitation.py`,
-and `gps` is `guided_policy_search.py`.
+name      learner             critic                             policy
+mpc-q     MPCQLearning        the planner's own value            a planner with constant parameters
+mpc-dpg   MPCPolicyGradient   compatible features, or the same   a planner with constant parameters
+
+All critics that are networks see the observation as well. What imitates a planner is listed in `imitation.py`, and
+`gps` is `guided_policy_search.py`.
 """
 
 import dataclasses
-import functools
-import inspect
-import math
-import typing
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax.numpy as jnp
-from jaxtyping import PRNGKeyArray
-
-from planahead.learning.expert import CONTENT, expert_horizon
 from planahead.learning.guided_policy_search import GuidedPolicySearch
 from planahead.learning.imitation import Imitation
-from planahead.learning.learner import Learner
+from planahead.learning.mpc_policy_gradient import MPCPolicyGradient
+from planahead.learning.mpc_q_learning import MPCQLearning
 from planahead.learning.off_policy import OffPolicy
+from planahead.learning.planner_learner import PlannerLearner
 from planahead.learning.ppo import PPO
 from planahead.learning.sac import SAC
 from planahead.learning.soft_losses import CriticPlace
 from planahead.learning.td3 import TD3
-from planahead.planning import SQP
-from planahead.policies import (
-    HIDDEN,
-    ActionBox,
-    DirectPolicy,
-    GaussianPolicy,
-    NoisePlace,
-    PlannerPolicy,
-    Policy,
-    Steering,
-)
-from planahead.problem import Problem, at_stage, overrides
-from planahead.qp.interior_point import Arithmetic
-from planahead.tasks import Task
+from planahead.policies import NoisePlace
 
 SOBOLEV_WEIGHT = 0.1
 """Of the planner's sensitivities in `bc-sobolev`."""
-
-SHORT = 8
-"""Controls of a whole plan up to which they are all that is sought (single shooting). For the racing quadrotor, four
-controls a step and one iteration, a gradient step takes 55 µs a row instead of 78 with a horizon of two, and more with
-one of five."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,15 +45,21 @@ class Preset:
     """The switches of one algorithm."""
 
     critic: CriticPlace | None
-    """`None` where the critic judges observations alone."""
+    """`None` where the critic judges observations alone, is the planner itself, or is none."""
     noise: NoisePlace
     plans: bool
+    """Whether its policy does."""
     summary: str
-    learner: type[OffPolicy[Any]] | type[PPO] | type[Imitation] | type[GuidedPolicySearch] = SAC
+    learner: type[OffPolicy[Any]] | type[PPO] | type[PlannerLearner] | type[Imitation] | type[GuidedPolicySearch] = SAC
     planner_iterations: int = 10
-    """See `make_algorithm`."""
+    """Unless told, see `PolicySettings`."""
     switches: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Settings of the learner that differ from its defaults unless told."""
+
+    @property
+    def networks(self) -> bool:
+        """Whether there is a network in it."""
+        return not issubclass(self.learner, PlannerLearner)
 
 
 def _imitating(summary: str, **switches: Any) -> Preset:
@@ -135,17 +121,17 @@ PRESETS = {
         PPO,
         planner_iterations=1,
     ),
+    "mpc-q": Preset(
+        None,
+        "action",
+        True,
+        "Q-learning on a planner's own parameters, which is policy and value at once",
+        MPCQLearning,
+    ),
+    "mpc-dpg": Preset(
+        None, "action", True, "the deterministic policy gradient on a planner's own parameters", MPCPolicyGradient
+    ),
 }
-
-
-class Algorithm(NamedTuple):
-    """What a preset makes for a task."""
-
-    policy: Policy
-    """Untrained."""
-    learner: Learner[Any]
-
-
 PLANNING = {"sac": "sac-zop", "td3": "td3-zop", "ac-mlp": "ac-mpc"}
 """What to use instead of an algorithm without a planner."""
 
@@ -153,227 +139,7 @@ PLANNING = {"sac": "sac-zop", "td3": "td3-zop", "ac-mlp": "ac-mpc"}
 def algorithm_names() -> tuple[str, ...]:
     """The names that `make_algorithm` knows, sorted.
 
-    >>> algorithm_names()  # doctest: +NORMALIZE_WHITESPACE
-    ('ac-mlp', 'ac-mpc', 'bc', 'bc-sobolev', 'dagger', 'gps', 'ppo-zop', 'q-loss', 'q-loss-gn', 'sac', 'sac-foa',
-     'sac-fop', 'sac-zop', 'td3', 'td3-fop', 'td3-zop', 'trajectory-loss')
+    >>> print(*algorithm_names()[:9])
+    ac-mlp ac-mpc bc bc-sobolev dagger gps mpc-dpg mpc-q ppo-zop
     """
     return tuple(sorted(PRESETS))
-
-
-def make_algorithm(
-    name: str,
-    task: Task[Any, Any],
-    key: PRNGKeyArray,
-    *,
-    residual: bool = False,
-    warm_start: bool = False,
-    planner_iterations: int | None = None,
-    planner_tau: float | None = None,
-    planner_arithmetic: Arithmetic = "float32",
-    hidden_layers: int = len(HIDDEN),
-    hidden_units: int = HIDDEN[0],
-    **settings: Any,
-) -> Algorithm:
-    """An untrained policy for `task` and the learner that trains it.
-
-    **Arguments:**
-
-    - `name`: one of `algorithm_names()`.
-    - `residual`, `warm_start`: of a policy that plans, see `PlannerPolicy`.
-    - `planner_iterations`: at most as many SQP iterations per plan, so that a step of many environments does not wait
-      for the slowest lane. Algorithms with PPO take one, a real-time iteration; its derivative is its own, exactly,
-      where all costs are residuals, and otherwise that of a solution, kept where it is nearly one. The others take ten:
-      from random states of the cart-pole and a cold start, 4 % of the plans reach the limit of ten, 0.9 % fail (five:
-      30 % and 3 %), and 99 % of the rest begin with a control within 0.12 N of the converged one, of ±80.
-    - `planner_tau`: smooths the plan across active-set changes, see `SQP`.
-    - `planner_arithmetic`: what the native kernel solves in. Of 256 plans of the wind maze all are solved in either;
-      "float32" takes two thirds of the time, and their first derivatives differ by a thousandth at most.
-    - `hidden_layers`, `hidden_units`: of the networks of policy and critics.
-    - `settings`: fields of the learner (`SAC`, `TD3`, `PPO`, `Imitation`, `GuidedPolicySearch`), e.g. `batch_size=256`.
-
-    **Raises:** `ValueError` for an unknown name or setting (the message lists the known ones), and for settings that do
-    not fit.
-
-    >>> import jax, planahead as pa
-    >>> policy, learner = make_algorithm("sac-zop", pa.make_task("cartpole"), jax.random.key(0), batch_size=64)
-    >>> type(policy).__name__, policy.space.names, learner.critic, learner.batch_size
-    ('PlannerPolicy', ('angle_reference',), 'parameters', 64)
-    """
-    if name not in PRESETS:
-        raise ValueError(f"there is no algorithm '{name}'; the known ones are: {', '.join(algorithm_names())}")
-    preset = PRESETS[name]
-    planning = {
-        "residual": residual,
-        "warm_start": warm_start,
-        "planner_iterations": planner_iterations,
-        "planner_tau": planner_tau,
-        "planner_arithmetic": planner_arithmetic,
-    }
-    networks = {"hidden_layers": hidden_layers, "hidden_units": hidden_units}
-    # What is left at its default need not be known to an algorithm without a planner.
-    changed = {setting: value for setting, value in planning.items() if value != _settings(SAC)[setting].default}
-    check_settings(name, {**changed, **networks, **settings})
-    environment, hidden = task.environment, (hidden_units,) * hidden_layers
-    box = ActionBox(environment.action_low, environment.action_high)
-    settings = {**preset.switches, **settings}
-    if preset.learner is GuidedPolicySearch:
-        learner, policy = (
-            GuidedPolicySearch(**settings),
-            GaussianPolicy(environment.observation_scale, box, hidden=hidden, key=key),
-        )
-        return Algorithm(learner.check(policy), learner)
-    if preset.learner is Imitation:
-        learner = Imitation(**settings)
-        horizon = expert_horizon(task) if learner.loss == "trajectory" else 1
-        policy = DirectPolicy(environment.observation_scale, box, hidden=hidden, horizon=horizon, key=key)
-        return Algorithm(learner.check(policy), learner)
-    if preset.critic is not None:
-        settings["critic"] = preset.critic
-    learner = preset.learner(hidden_layers=hidden_layers, hidden_units=hidden_units, **settings)
-    planner = _planner(
-        task.problem,
-        preset.planner_iterations if planner_iterations is None else planner_iterations,
-        planner_tau,
-        planner_arithmetic,
-        real_time=preset.learner is PPO,
-    )
-    scale, names = environment.observation_scale, task.learned_parameters
-    if preset.learner is PPO:
-        steering = None
-        if preset.plans:
-            steering = Steering(
-                task.problem, task.planner_state, box, names=names, planner=planner, warm_start=warm_start
-            )
-        policy = GaussianPolicy(
-            scale,
-            box,
-            steering=steering,
-            noise=preset.noise,
-            residual=residual,
-            start=None if preset.plans else box.to_unit(box.clip(at_stage(task.problem, 0).control_guess())),
-            hidden=hidden,
-            key=key,
-        )
-    elif preset.plans:
-        policy = PlannerPolicy(
-            task.problem,
-            task.planner_state,
-            scale,
-            box,
-            names=names,
-            planner=planner,
-            noise=preset.noise,
-            residual=residual,
-            warm_start=warm_start,
-            hidden=hidden,
-            key=key,
-        )
-    else:
-        policy = DirectPolicy(scale, box, hidden=hidden, key=key)
-    return Algorithm(learner.check(policy), learner)
-
-
-def _planner(problem: Problem, iterations: int, tau: float | None, arithmetic: Arithmetic, *, real_time: bool) -> SQP:
-    """What solves a policy's plans; a single iteration is a full step where `real_time`."""
-    if iterations > 1 or not real_time:
-        return SQP(iterations=iterations, tau=tau, gradient_tolerance=CONTENT, arithmetic=arithmetic)
-    squares = not (overrides(problem, "stage_cost") or overrides(problem, "terminal_cost"))
-    short = problem.horizon * problem.control_size <= SHORT
-    return SQP.real_time(
-        tau=tau,
-        arithmetic=arithmetic,
-        derivative="step" if squares else "solution",
-        gradient_tolerance=jnp.inf if squares else CONTENT,
-        shooting="single" if short else "multiple",
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Setting:
-    """What a setting may be."""
-
-    kind: type
-    default: Any
-    optional: bool = False
-    least: float = -math.inf
-    positive: bool = False
-    planner: bool = False
-    words_known: tuple[str, ...] = ()
-
-    def accepts(self, value: Any) -> bool:
-        if value is None:
-            return self.optional
-        if self.words_known:
-            return value in self.words_known
-        if type(value) is not self.kind and not (self.kind is float and type(value) is int):
-            return False
-        return self.kind in (bool, str) or (
-            math.isfinite(value) and value >= self.least and (value > 0 or not self.positive)
-        )
-
-    def words(self) -> str:
-        if self.words_known:
-            return " or ".join(f"'{word}'" for word in self.words_known)
-        words = {bool: "true or false", int: "a whole number", float: "a finite number", str: "a word"}[self.kind]
-        if self.positive:
-            words += " above 0"
-        return words if self.least == -math.inf else f"{words}, at least {self.least:g}"
-
-
-@functools.cache
-def _settings(learner: type[Learner[Any]]) -> Mapping[str, _Setting]:
-    """All settings of `make_algorithm` for a learner, from the two signatures."""
-    known: dict[str, _Setting] = {}
-    hints = typing.get_type_hints(learner)
-    for field in dataclasses.fields(learner):
-        if field.name != "critic" and field.init:
-            known[field.name] = _setting(hints[field.name], field.default)
-    hints = typing.get_type_hints(make_algorithm)
-    for parameter in inspect.signature(make_algorithm).parameters.values():
-        if parameter.kind is parameter.KEYWORD_ONLY:
-            planner = not parameter.name.startswith("hidden")
-            known[parameter.name] = _setting(hints[parameter.name], parameter.default, planner)
-    for name in ("planner_iterations", "hidden_layers", "hidden_units"):
-        known[name] = dataclasses.replace(known[name], least=1.0)
-    known["planner_tau"] = dataclasses.replace(known["planner_tau"], positive=True)
-    for name in known.keys() & {"prior_weight", "value_expansion"}:
-        known[name] = dataclasses.replace(known[name], planner=True)
-    return known
-
-
-def _setting(hint: Any, default: Any, planner: bool = False) -> _Setting:
-    words = _words(hint)
-    kinds = [kind for kind in (*typing.get_args(hint), hint) if isinstance(kind, type)]
-    optional = type(None) in kinds
-    return _Setting(str if words else kinds[0], default, optional, planner=planner, words_known=words)
-
-
-def _words(hint: Any) -> tuple[str, ...]:
-    """Of a `Literal`; none of other types."""
-    return typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ()
-
-
-def check_settings(name: str, settings: Mapping[str, Any]) -> None:
-    """Whether `make_algorithm(name, ..., **settings)` knows the settings, and each is of its type.
-
-    **Raises:** `ValueError` that says what came, what was expected and what to do.
-
-    >>> check_settings("sac-zop", {"warm_start": "no"})
-    Traceback (most recent call last):
-    ValueError: warm_start='no': true or false was expected, e.g. warm_start=False
-    """
-    preset = PRESETS[name]
-    every = _settings(preset.learner)
-    known = sorted(setting for setting, about in every.items() if preset.plans or not about.planner)
-    for setting, value in settings.items():
-        about = every.get(setting)
-        if about is None:
-            raise ValueError(f"algorithm '{name}' has no setting '{setting}'; the known ones are: {', '.join(known)}")
-        if setting not in known:
-            instead = f", or use {PLANNING[name]}" if name in PLANNING else ""
-            raise ValueError(
-                f"algorithm '{name}' has no planner in its policy, so no setting '{setting}'; leave it out{instead}"
-            )
-        if not about.accepts(value):
-            example = {int: 1, float: 1e-3}[about.kind] if about.default is None else about.default
-            raise ValueError(f"{setting}={value!r}: {about.words()} was expected, e.g. {setting}={example}")

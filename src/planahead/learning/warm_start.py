@@ -24,6 +24,7 @@ from planahead.learning.replay import Replay
 from planahead.learning.soft_losses import Experience, mean_of_usable
 from planahead.planning import SQP, solve
 from planahead.policies import StochasticPolicy, plan_failed
+from planahead.policies.acting import action_size, first_action
 from planahead.tasks import Task
 
 
@@ -52,10 +53,10 @@ def check_demonstrator(policy: StochasticPolicy, task: Task) -> None:
             f"imitation needs the proposal that stands for the default planner, and {kind} names none; give it a "
             "`default_unit()`, or use imitation_steps=0"
         )
-    if not policy.plans and task.problem.control_size != policy.box.size:
+    if not policy.plans and (size := action_size(task.problem)) != policy.box.size:
         raise ValueError(
             f"imitation makes the planned control the action; {type(task.problem).__name__} plans "
-            f"{task.problem.control_size} controls and {kind} takes {policy.box.size} actions; use imitation_steps=0"
+            f"{size} controls and {kind} takes {policy.box.size} actions; use imitation_steps=0"
         )
 
 
@@ -66,7 +67,8 @@ def demonstrate(policy: StochasticPolicy, task: Task, observation: Float[Array, 
         return Demonstration(default, jnp.array(True))
     planner = SQP()
     plan = solve(task.problem, task.planner_state(observation), planner=planner)
-    return Demonstration(policy.box.to_unit(policy.box.clip(plan.controls[0])), ~plan_failed(plan, planner))
+    action = policy.box.clip(first_action(task.problem, plan))
+    return Demonstration(policy.box.to_unit(action), ~plan_failed(plan, planner))
 
 
 def imitate(

@@ -59,6 +59,10 @@ class Shot(Problem):
         last = weights[-1] * jnp.ravel(at_stage(self.problem, -1).terminal_residual(states[-1]))
         return jnp.concatenate([jnp.ravel(stages), last])
 
+    def initial_cost(self, x: Float[Array, " 1"]) -> Float[Array, ""]:
+        del x
+        return transcription.initial_cost(self.problem, self.state)
+
     def control_bounds(self) -> Bounds:
         nu = self.problem.control_size
         data = self._data()
@@ -198,12 +202,14 @@ def whole_plan(problem: Problem, state: Float[Array, " nx"], found: Plan) -> Pla
     # Of the violations as they are: those of rows that turned out not to exist have a price inside the solve.
     z = transcription.join(current.controls(U), current.states(U))
     violated = violations(data.bound, transcription.row_values(problem, z, general))
-    cost = transcription.objective(problem, z) + price_of_violations(data.linear, data.quadratic, violated)
+    prices = price_of_violations(data.linear, data.quadratic, violated)
+    cost = transcription.initial_cost(problem, state) + transcription.objective(problem, z) + prices
 
     def lagrangian(displacement: Array) -> Array:
         z = transcription.join(current.controls(U), current.states(U, displacement))
         values = transcription.row_values(problem, z, general)[:, nu:]
-        return transcription.objective(problem, z) - jnp.sum((rows[:, 0] - rows[:, 1]) * values)
+        paid = transcription.initial_cost(problem, z[0, nu:]) + transcription.objective(problem, z)
+        return paid - jnp.sum((rows[:, 0] - rows[:, 1]) * values)
 
     return Plan(
         states=current.states(U),

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from planahead.planning import transcription
 from planahead.planning.arguments import check_kinds, check_problem, guess_of, vector
+from planahead.planning.envelope import optimal_cost
 from planahead.planning.implicit import Answer, Inputs, solution
 from planahead.planning.plan import Guess, Multipliers, Plan
 from planahead.planning.single_shooting import shot, shot_guess, whole_plan
@@ -18,9 +19,7 @@ from planahead.planning.sqp import SQP
 from planahead.planning.step import step
 from planahead.planning.taylor import check_squares
 from planahead.problem import Problem
-from planahead.qp import Status
 from planahead.qp.derivatives import where_valid
-from planahead.qp.newton import net
 from planahead.qp.types import price_of_violations
 
 
@@ -51,7 +50,8 @@ def solve(
     zero gradient.
 
     **Raises:** `ValueError` for arguments of the wrong shape, `TypeError` for those of the wrong kind, and `TypeError`
-    where a derivative is asked for that does not exist: a second one, or that of `residual` and `violation`.
+    where a derivative is asked for that does not exist: a second one (of the cost alone it does, see `value`), or that
+    of `residual` and `violation`.
 
     >>> import jax, jax.numpy as jnp
     >>> import planahead as pa
@@ -75,7 +75,8 @@ def value(
     """V(state): the optimal cost from `state`, to be minimised; NaN, with a zero gradient, where the solve failed.
 
     Its derivative is the partial derivative of the Lagrangian (envelope theorem), which needs no factorisation. That
-    holds at an exact solution, so the planner's `tau` and `derivative` are not used here.
+    holds at an exact solution, so the planner's `tau` and `derivative` are not used here. Its second derivatives are
+    had by reverse mode, twice: `jax.jacrev(jax.grad(…))`, see `envelope.py`.
 
     >>> import jax, jax.numpy as jnp
     >>> import planahead as pa
@@ -100,11 +101,14 @@ def action_value(
     The bounds of the pinned control are dropped, so Q is defined for every action, and V(s) = min_a Q(s, a) over
     admissible actions.
 
-    >>> import jax.numpy as jnp
+    >>> import jax, jax.numpy as jnp
     >>> import planahead as pa
     >>> problem, state = pa.make_task("mass-spring-damper").problem, jnp.array([0.2, 0.0])
     >>> best = pa.solve(problem, state).controls[0]
     >>> bool(pa.action_value(problem, state, best + 0.1) > pa.value(problem, state))
+    True
+    >>> slope = jax.grad(pa.action_value, argnums=2)                            # the multiplier of the pinned control
+    >>> bool(jax.jacrev(slope, argnums=2)(problem, state, best)[0, 0] > 0)
     True
     """
     return _value(problem, *_arrays(problem, state, action, guess, planner), planner)
@@ -127,21 +131,7 @@ def _value(problem, state, action, guess, planner: SQP) -> Float[Array, ""]:
         start = None if guess is None else shot_guess(guess)
         current = shot(rebuild(inputs.leaves), inputs.state)
         return _value(current, jnp.zeros(1), None, start, dataclasses.replace(planner, shooting="multiple"))
-    answer = solution(planner, rebuild, jax.lax.stop_gradient(inputs), guess)
-    inputs = where_valid(answer.status == Status.SOLVED, inputs)
-    current = rebuild(inputs.leaves)
-    z = transcription.pin(inputs.control, answer.point.z)
-    pinned = inputs.control is not None
-    data = transcription.row_data(current, transcription.general_size(current), z.dtype, pinned=pinned)
-    bound = jnp.where(jnp.isfinite(data.bound), data.bound, 0.0)
-    prices = price_of_violations(data.linear, data.quadratic, answer.point.s)
-    lagrangian = (
-        transcription.lagrangian(current, inputs.state, z, answer.point.pi, net(answer.point.lam))
-        + prices
-        + jnp.sum(answer.point.lam * bound)
-    )
-    cost = jax.lax.stop_gradient(transcription.objective(current, z) + prices - lagrangian) + lagrangian
-    return jnp.where(answer.status == Status.SOLVED, cost, jnp.nan)
+    return optimal_cost(planner, rebuild, inputs, guess)
 
 
 @eqx.filter_jit
@@ -196,11 +186,12 @@ def _plan(problem: Problem, inputs: Inputs, answer: Answer) -> Plan:
     size = transcription.general_size(problem)
     data = transcription.row_data(problem, size, z.dtype, pinned=inputs.control is not None)
     u, x = transcription.split(problem, z)
-    cost = transcription.objective(problem, z) + price_of_violations(data.linear, data.quadratic, answer.point.s)
+    here, slope = jax.value_and_grad(lambda state: transcription.initial_cost(problem, state))(inputs.state)
+    cost = here + transcription.objective(problem, z) + price_of_violations(data.linear, data.quadratic, answer.point.s)
     lam = answer.point.lam
     stage_rows, last_rows = transcription.constraint_sizes(problem)
     multipliers = Multipliers(
-        costates=answer.point.pi,
+        costates=jnp.concatenate([answer.point.pi[:1] + slope[None], answer.point.pi[1:]]),
         control_bounds=lam[:-1, :, :nu],
         state_bounds=lam[:, :, nu : nu + nx],
         constraints=lam[:-1, 1, nu + nx : nu + nx + stage_rows],

@@ -60,6 +60,11 @@ def terminal_cost(problem: Problem, x: Float[Array, " nx"]) -> Float[Array, ""]:
     return _half_square(problem.terminal_residual(x)) + jnp.reshape(problem.terminal_cost(x), ())
 
 
+def initial_cost(problem: Problem, state: Float[Array, " nx"]) -> Float[Array, ""]:
+    """λ(x_0). Nothing that is planned changes it, so it is no part of φ, and added where a cost is told."""
+    return jnp.reshape(at_stage(problem, 0).initial_cost(state), ())
+
+
 def objective(problem: Problem, z: Float[Array, "nodes nz"]) -> Float[Array, ""]:
     """φ: the discounted cost without prices."""
     u, x = split(problem, z)

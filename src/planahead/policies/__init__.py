@@ -29,3 +29,4 @@ from planahead.policies.stochastic import (
     Proposal as Proposal,
     StochasticPolicy as StochasticPolicy,
 )
+from planahead.policies.tuned import TunedPlanner as TunedPlanner

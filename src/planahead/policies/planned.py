@@ -34,6 +34,7 @@ from planahead.policies.stochastic import (
     mask_of,
 )
 from planahead.problem import ParameterSpace, Problem
+from planahead.problem.parameter_space import Scale
 
 
 @final
@@ -46,6 +47,7 @@ class PlannerPolicy(StochasticPolicy):
     - `planner_state`: the planner's initial state, computed from the observation.
     - `observation_scale`, `box`: of the environment.
     - `names`: which parameters the network writes; all declared ones by default.
+    - `scale`: of their box, see `ParameterSpace`.
     - `planner`: how it is solved.
     - `noise`: where exploration enters.
     - `residual`: the network's output is an offset from the default parameters, before squashing, so that an untrained
@@ -71,6 +73,7 @@ class PlannerPolicy(StochasticPolicy):
         *,
         key: PRNGKeyArray,
         names: Sequence[str] | None = None,
+        scale: Scale = "declared",
         planner: SQP | None = None,
         noise: NoisePlace = "parameters",
         residual: bool = False,
@@ -79,7 +82,9 @@ class PlannerPolicy(StochasticPolicy):
     ):
         if noise not in ("parameters", "action"):
             raise ValueError(f"noise='{noise}'; exploration enters at 'parameters' or at the 'action'")
-        self.steering = Steering(problem, planner_state, box, names=names, planner=planner, warm_start=warm_start)
+        self.steering = Steering(
+            problem, planner_state, box, names=names, scale=scale, planner=planner, warm_start=warm_start
+        )
         size = self.steering.space.size
         outputs = size + (size if noise == "parameters" else box.size)
         self.network = Network(observation_scale, outputs, hidden=hidden, last_gain=POLICY_GAIN, key=key)

@@ -1,6 +1,6 @@
 """A planner whose parameters are written from outside: unit φ and an observation in, a planned action out.
 
-φ = box(unit φ),   x = x(o),   problem(φ) -> solve from x -> u₀*(x, φ)
+φ = box(unit φ),   x = x(o),   problem(φ) -> solve from x -> u₀*(x, φ) -> `problem.action`
 """
 
 from collections.abc import Callable, Sequence
@@ -12,10 +12,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from planahead.planning import SQP, Guess, cold_start, solve
+from planahead.policies.acting import action_size, first_action
 from planahead.policies.failure import plan_failed
 from planahead.policies.policy import Decision, Setting, flat_settings
 from planahead.policies.stochastic import ActionBox
 from planahead.problem import ParameterSpace, Problem
+from planahead.problem.parameter_space import Scale
 
 
 class Remembered(eqx.Module):
@@ -35,6 +37,7 @@ class Steering(eqx.Module):
     - `planner_state`: the planner's initial state, computed from the observation.
     - `box`: the actions.
     - `names`: which parameters are written; all declared ones by default.
+    - `scale`: of their box, see `ParameterSpace`.
     - `planner`: how it is solved.
     - `warm_start`: a solve starts from the previous plan of the episode, shifted by one step.
 
@@ -47,6 +50,7 @@ class Steering(eqx.Module):
     planner_state: Callable[[Float[Array, " observation"]], Float[Array, " nx"]]
     space: ParameterSpace
     box: ActionBox
+    scale: Scale = eqx.field(static=True)
     warm_start: bool = eqx.field(static=True)
 
     def __init__(
@@ -56,16 +60,17 @@ class Steering(eqx.Module):
         box: ActionBox,
         *,
         names: Sequence[str] | None = None,
+        scale: Scale = "declared",
         planner: SQP | None = None,
         warm_start: bool = False,
     ):
         kind = type(problem).__name__
-        if box.size != problem.control_size:
+        if (size := action_size(problem)) != box.size:
             raise ValueError(
-                f"{kind} plans {problem.control_size} controls and the environment takes {box.size} actions; "
-                "the planned control is the action, so give them the same size"
+                f"{kind} plans {size} controls and the environment takes {box.size} actions; "
+                "the planned control is the action, so give them the same size, or translate in the problem's `action`"
             )
-        self.space = ParameterSpace(problem, names)
+        self.space = ParameterSpace(problem, names, scale)
         if self.space.size == 0:
             raise ValueError(f"{kind} has no parameter for the policy to write; declare one with pa.parameter(...)")
         self.space.to_unit(self.space.flatten(problem))  # a box that is not finite raises here, not in the first step
@@ -73,6 +78,7 @@ class Steering(eqx.Module):
         self.planner = SQP() if planner is None else planner
         self.planner_state = planner_state
         self.box = box
+        self.scale = scale
         self.warm_start = warm_start
 
     def default_unit(self) -> Float[Array, " parameters"]:
@@ -81,7 +87,9 @@ class Steering(eqx.Module):
 
     def settings(self) -> dict[str, Setting]:
         """What decides it beside its numbers, by name."""
-        names = {"parameters": ", ".join(self.space.names), "warm_start": self.warm_start}
+        names: dict[str, Setting] = {"parameters": ", ".join(self.space.names), "warm_start": self.warm_start}
+        if self.scale != "declared":
+            names["parameter_scale"] = self.scale
         return names | flat_settings("planner", self.planner)
 
     def initial_memory(self) -> Remembered | None:
@@ -100,7 +108,7 @@ class Steering(eqx.Module):
         plan = solve(problem, state, guess=self._guess(problem, state, memory), planner=self.planner)
         failed = plan_failed(plan, self.planner)
         return Decision(
-            action=self.box.clip(plan.controls[0]),
+            action=self.box.clip(first_action(problem, plan)),
             log_probability=jnp.zeros((), unit.dtype),
             parameters=parameters,
             plan=plan,

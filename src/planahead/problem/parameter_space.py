@@ -5,6 +5,7 @@ unit ∈ [-1, 1]    linear:  φ = low + (unit + 1)/2 · (high - low)
 """
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -14,6 +15,8 @@ from jaxtyping import Array, Float
 from planahead.problem.fields import parameter_boxes
 from planahead.problem.per_stage import is_per_stage
 from planahead.problem.problem import Problem
+
+Scale = Literal["declared", "linear"]
 
 
 class ParameterSpace(eqx.Module):
@@ -25,6 +28,8 @@ class ParameterSpace(eqx.Module):
 
     - `problem`: the problem whose fields declared with `parameter()` are collected.
     - `names`: which of them, in this order, or the name of one; all by default.
+    - `scale`: `"declared"`, as each was, or `"linear"` for all: decades of small values then share a small part of the
+      unit interval.
 
     **Raises:** `ValueError` for a name that does not exist (the message lists the names that do), or that comes twice.
 
@@ -43,7 +48,9 @@ class ParameterSpace(eqx.Module):
     high_entries: tuple[float, ...] = eqx.field(static=True)
     log_entries: tuple[bool, ...] = eqx.field(static=True)
 
-    def __init__(self, problem: Problem, names: Sequence[str] | str | None = None):
+    def __init__(self, problem: Problem, names: Sequence[str] | str | None = None, scale: str = "declared"):
+        if scale not in get_args(Scale):
+            raise ValueError(f"scale='{scale}'; 'declared' or 'linear' was expected.")
         boxes = parameter_boxes(problem)
         chosen = tuple(boxes) if names is None else names
         self.names = (chosen,) if isinstance(chosen, str) else tuple(chosen)
@@ -65,7 +72,7 @@ class ParameterSpace(eqx.Module):
             box = boxes[name]
             low += np.broadcast_to(box.low, shape).ravel().tolist()
             high += np.broadcast_to(box.high, shape).ravel().tolist()
-            log += [box.logarithmic] * int(np.prod(shape))
+            log += [box.logarithmic and scale == "declared"] * int(np.prod(shape))
         self.low_entries, self.high_entries, self.log_entries = tuple(low), tuple(high), tuple(log)
 
     @property

@@ -1,6 +1,7 @@
 """The optimal control problem as a class: the problem is the parameter.
 
     minimise    Σ_{k<N} γ^k [ ℓ(x_k, u_k) + ½‖r(x_k, u_k)‖² ] + γ^N [ ℓ_N(x_N) + ½‖r_N(x_N)‖² ] + prices of soft rows
+                + λ(x_0)
     subject to  x_{k+1} = f(x_k, u_k),   x_0 given
                 u_k within `control_bounds` (k = 0…N-1),  x_k within `state_bounds` (k = 1…N-1),
                 x_N within `terminal_bounds`
@@ -10,6 +11,7 @@
     f         `dynamics(x, u)`                         [nx]
     ℓ, ℓ_N    `stage_cost(x, u)`, `terminal_cost(x)`   []
     r, r_N    `stage_residual`, `terminal_residual`    [any]
+    λ         `initial_cost(x)`                        []
     g, g_N    `constraints`, `terminal_constraints`    [ng], [ng_N]
     γ         `discount`                               []
 
@@ -99,6 +101,12 @@ class Problem(eqx.Module):
         del x
         return jnp.zeros(0)
 
+    def initial_cost(self, x: Float[Array, " nx"]) -> Float[Array, ""]:
+        """A scalar cost of the given state x_0: an offset, a storage function, the price of a violation that is there
+        already. It counts in the plan's cost, in `value` and in `action_value`, and moves no plan."""
+        del x
+        return jnp.zeros(())
+
     def control_bounds(self) -> Bounds:
         """Bounds on u_k. Hard ones can always be kept; every plan's controls are inside."""
         return Bounds()
@@ -108,6 +116,12 @@ class Problem(eqx.Module):
         bounds first. A control at which others have an effect is a good one: without thrust a quadrotor's rates move
         nothing."""
         return jnp.zeros(self.control_size)
+
+    def action(self, x: Float[Array, " nx"], u: Float[Array, " nu"]) -> Float[Array, " action"]:
+        """What a policy tells the plant where a plan has the control u in state x: u itself, unless the problem plans
+        in other terms than the plant is commanded in."""
+        del x
+        return u
 
     def state_bounds(self) -> Bounds:
         """Bounds on x_k for k = 1…N-1 (the initial state is given). Soft bounds never make a problem infeasible."""

@@ -14,9 +14,9 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Bool
 
 _NO_SECOND = (
-    "planahead: second derivatives of a plan are not available (the derivative of `solve`, `value`, `action_value` "
-    "and `solve_qp` is implicit and is not differentiated again); use finite differences of the gradient, or "
-    "jax.lax.stop_gradient where it is a constant."
+    "planahead: second derivatives of a plan are not available (the derivative of `solve` and `solve_qp` is implicit "
+    "and is not differentiated again, so those of `value` and `action_value` end with the second); use finite "
+    "differences of the gradient, or jax.lax.stop_gradient where it is a constant."
 )
 
 

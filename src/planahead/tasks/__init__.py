@@ -42,7 +42,14 @@ if TYPE_CHECKING:
     from planahead.tasks.flight.race import Race as Race, RaceState as RaceState
     from planahead.tasks.flight.race_problem import RaceProblem as RaceProblem
     from planahead.tasks.flight.race_task import RaceTask as RaceTask
+    from planahead.tasks.flight.rotorpy_vehicle import RotorPyVehicle as RotorPyVehicle
     from planahead.tasks.flight.wind import Wind as Wind
+    from planahead.tasks.linear_system import (
+        LinearSystem as LinearSystem,
+        LinearSystemProblem as LinearSystemProblem,
+        LinearSystemState as LinearSystemState,
+        LinearSystemTask as LinearSystemTask,
+    )
     from planahead.tasks.mass_spring_damper import (
         MassSpringDamper as MassSpringDamper,
         MassSpringDamperProblem as MassSpringDamperProblem,
@@ -65,6 +72,12 @@ __getattr__, __dir__ = lazy_names(
         "planahead.tasks.chain": ["Chain", "ChainProblem", "ChainState", "ChainTask"],
         "planahead.tasks.drawing": ["render"],
         "planahead.tasks.environment": ["Environment", "StepInfo", "Transition", "constant"],
+        "planahead.tasks.linear_system": [
+            "LinearSystem",
+            "LinearSystemProblem",
+            "LinearSystemState",
+            "LinearSystemTask",
+        ],
         "planahead.tasks.mass_spring_damper": [
             "MassSpringDamper",
             "MassSpringDamperProblem",
@@ -76,6 +89,7 @@ __getattr__, __dir__ = lazy_names(
         "planahead.tasks.flight.race_problem": ["RaceProblem"],
         "planahead.tasks.flight.race_task": ["RaceTask"],
         "planahead.tasks.flight.race": ["Race", "RaceState"],
+        "planahead.tasks.flight.rotorpy_vehicle": ["RotorPyVehicle"],
         "planahead.tasks.registry": ["make_task", "task_names"],
         "planahead.tasks.task": ["Task"],
         "planahead.tasks.flight.wind": ["Wind"],

@@ -159,6 +159,16 @@ class Environment(eqx.Module, Generic[State]):
         del state
         return {}
 
+    def flight(self, state: State) -> Float[Array, " 6"] | None:
+        """Position [m] and velocity [m/s] in the world of what flies here; `None` where nothing does."""
+        del state
+        return None
+
+    def draw_course(self, axes: "Axes", seen: tuple[int, int]) -> None:
+        """Draw what is flown through or to onto matplotlib `axes`, whose two axes are the coordinates `seen` of the
+        world, x, y and z being 0, 1 and 2."""
+        del axes, seen
+
     def draw(self, axes: "Axes", state: State, *, alpha: float = 1.0) -> None:
         """Draw the world in `state` onto matplotlib `axes`; several moments may share a picture, told apart by `alpha`.
 

@@ -216,7 +216,8 @@ class MassSpringDamperTask(Task[MassSpringDamper, MassSpringDamperProblem]):
 
     **Arguments:**
 
-    - `environment`, `problem`: replace the defaults; `matched` and `problem` exclude each other.
+    - `environment`, `problem`: replace the defaults.
+    - `matched`: the planner believes in the world as it is; excludes `problem`.
     - `interface`: `"global"` has 8 learned parameters, `"stage"` 120: the model and the weight of the force at the
         stages 0…19, the weights of the states at 1…19, and at stage 20 the terminal ones.
     """

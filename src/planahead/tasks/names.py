@@ -10,6 +10,7 @@ TASKS: dict[str, str] = {
     "cartpole": "planahead.tasks.cart_pole:CartPoleTask",
     "chain": "planahead.tasks.chain:ChainTask",
     "hover": "planahead.tasks.flight.hover:HoverTask",
+    "linear": "planahead.tasks.linear_system:LinearSystemTask",
     "mass-spring-damper": "planahead.tasks.mass_spring_damper:MassSpringDamperTask",
     "race-circle": "planahead.tasks.flight.race_task:RaceTask",
     "race-horizontal": "planahead.tasks.flight.race_task:RaceTask",

@@ -16,6 +16,7 @@ def task_names() -> tuple[str, ...]:
     cartpole
     chain
     hover
+    linear
     mass-spring-damper
     race-circle
     race-horizontal

@@ -8,9 +8,13 @@
     OUT/results.csv          a row per finished cell
     OUT/summary.csv, .md     a row per algorithm: interquartile means over seeds with their intervals
     OUT/outcomes.md          what successful episodes came to, where a task tells: lap times, speeds
+    OUT/wall-time.md         what a planner costs, where the same learner was trained with and without one
     OUT/learning-TASK.png    success, return and violations over environment steps
+    OUT/flights/CELL.csv     of what flies, one flight of the best policy; OUT/flight-TASK.png shows them
+    OUT/ablations.md, ablation-NAME.png    of a benchmark of ablations, instead of pictures per task
     OUT/results.lock         while a process writes these
 
 All but `runs/` is small enough to be kept under version control: a cell whose row and curve are there is finished,
-whether its run is still there or not, and table and pictures can be made anew from rows, curves and episodes alone.
+whether its run is still there or not, and tables and pictures can be made anew from rows, curves, episodes and flights
+alone.
 """

@@ -129,6 +129,15 @@ class Conditions:
 
 
 @dataclasses.dataclass(frozen=True)
+class Ablation:
+    """What one choice is worth: variants that differ in nothing else."""
+
+    name: str
+    variants: Mapping[str, tuple[str, str]]
+    """Task and algorithm of each, as a `World` and an `Entry` are written, by what a table calls it."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Cell:
     """One training, one tuning of the planner's constants, or one evaluation of the planner as it comes."""
 
@@ -138,6 +147,8 @@ class Cell:
     interface: str
     seed: int
     conditions: Conditions = dataclasses.field(default_factory=Conditions, compare=False)
+    ablations: tuple[Ablation, ...] = dataclasses.field(default=(), compare=False)
+    """Those of its benchmark, which the report is to show."""
 
     @property
     def key(self) -> tuple[str, str, str, int]:
@@ -185,6 +196,27 @@ class Benchmark:
     algorithms: tuple[str, ...]
     seeds: tuple[int, ...]
     interfaces: tuple[str, ...] = ("global",)
+    ablations: tuple[Ablation, ...] = ()
+    """Where there are some, their variants are compared, and no other combination of tasks and algorithms."""
+
+    def entries(self, tasks: Sequence[str], algorithms: Sequence[str]) -> dict[str, list[Entry]]:
+        """What is trained on each task: every one of the `algorithms` on every one of the `tasks`, the benchmark's own
+        where these are empty. Of ablations they choose variants."""
+        worlds = [str(World.parse(task)) for task in tasks or self.tasks]
+        chosen = [Entry.parse(text) for text in algorithms or self.algorithms]
+        if not self.ablations:
+            return {world: chosen for world in worlds}
+        known: dict[str, list[Entry]] = {}
+        for task, algorithm in dict.fromkeys(pair for a in self.ablations for pair in a.variants.values()):
+            entry = Entry.parse(algorithm)
+            if (not tasks or task in worlds) and (not algorithms or entry in chosen):
+                known.setdefault(task, []).append(entry)
+        if not known:
+            pairs = {f"{algorithm} on {task}" for a in self.ablations for task, algorithm in a.variants.values()}
+            raise UserError(
+                f"no variant fits --tasks and --algorithms; the known ones are {known_names(sorted(pairs))}."
+            )
+        return known
 
     def conditions(self, task: str) -> Conditions:
         """Those of a task with options are its own, else those of the task without them, else the default ones."""
@@ -201,6 +233,41 @@ _FLIGHT = Conditions(
 
 _ASKING = Conditions(steps=8_000, validate_every=400)
 """Of imitation, in which a step is a query."""
+_LIMITED = "race-split-s+limits_speed={}+speed_limit=12"
+"""Half as fast as the limit of time-optimal laps."""
+_ABLATIONS = (
+    Ablation("horizon", {
+        "2": ("race-split-s", "ac-mpc"),
+        "5": ("race-split-s+horizon=5", "ac-mpc"),
+        "10": ("race-split-s+horizon=10", "ac-mpc"),
+    }),
+    Ablation("cost", {
+        "diagonal": ("race-split-s", "ac-mpc"),
+        "cholesky": ("race-split-s+cost=cholesky", "ac-mpc"),
+        "full": ("race-split-s+cost=full", "ac-mpc"),
+    }),
+    Ablation("scale of weights", {
+        "logarithmic": ("race-split-s", "ac-mpc"),
+        "linear": ("race-split-s", "ac-mpc+parameter_scale=linear"),
+    }),
+    Ablation("model", {
+        "10 states, rates": ("race-split-s", "ac-mpc"),
+        "10 states, rates observed": ("race-split-s+observes_rates=true", "ac-mpc"),
+        "13 states, rotors": ("race-split-s+model=rotors", "ac-mpc"),
+    }),
+    Ablation("value expansion", {
+        "off": ("race-split-s", "ac-mpc"),
+        "on": ("race-split-s", "ac-mpc+value_expansion=1"),
+    }),
+    Ablation("noise", {
+        "at the action": ("race-split-s", "ac-mpc"),
+        "at the parameters": ("race-split-s", "ppo-zop"),
+    }),
+    Ablation("speed limit", {
+        "in the reward": (_LIMITED.format("false"), "ac-mpc"),
+        "in the reward and the plan": (_LIMITED.format("true"), "ac-mpc"),
+    }),
+)  # fmt: skip
 
 BENCHMARKS: dict[str, Benchmark] = {
     "swing-up": Benchmark(
@@ -232,12 +299,33 @@ BENCHMARKS: dict[str, Benchmark] = {
         algorithms=("dagger", "bc", "bc-sobolev", "q-loss-gn", EXPERT),
         seeds=(0, 1, 2),
     ),
+    "mpc-rl": Benchmark(
+        summary="a planner with a wrong model that learns its own parameters: Q-learning, policy gradients, evolution",
+        tasks={"linear": Conditions(steps=60_000, validation_episodes=50)},
+        algorithms=(
+            "mpc-q",
+            "mpc-q+hessian=none+learning_rate=0.01",
+            "mpc-dpg",
+            "mpc-dpg+advantage=local",
+            TUNED,
+            PLANNER,
+        ),
+        seeds=(0, 1, 2),
+    ),
     "racing": Benchmark(
         summary="a quadrotor through the gates of Split-S, with a planner in its policy and without",
         tasks={"race-split-s": _FLIGHT, "race-split-s+plant=realistic": _FLIGHT},
         algorithms=("ac-mlp", "ac-mpc"),
         seeds=(0, 1, 2),
         interfaces=("stage",),
+    ),
+    "ablations": Benchmark(
+        summary="what each choice of AC-MPC is worth, on Split-S with 3 million steps",
+        tasks={"race-split-s": dataclasses.replace(_FLIGHT, steps=3_000_000, validate_every=250_000)},
+        algorithms=("ac-mpc",),
+        seeds=(0, 1, 2),
+        interfaces=("stage",),
+        ablations=_ABLATIONS,
     ),
 }
 
@@ -263,19 +351,18 @@ def cells(
 
     The planner as it comes has one cell per task: it knows of no seed, and its interface does not matter.
     """
-    worlds = [str(World.parse(task)) for task in tasks or benchmark.tasks]
     for interface in interfaces:
         if interface not in get_args(Interface):
             raise UserError(f"--interfaces got «{interface}»; the known ones are {known_names(get_args(Interface))}.")
     changes = {name: value for name, value in (("steps", steps), ("episodes", episodes)) if value is not None}
-    entries = [Entry.parse(text) for text in algorithms or benchmark.algorithms]
+    chosen = benchmark.entries(tasks, algorithms)
     found: dict[tuple[str, str, str, int], Cell] = {}
     for seed in seeds or benchmark.seeds:
-        for task in worlds:
+        for task, entries in chosen.items():
             conditions = dataclasses.replace(benchmark.conditions(task), **changes)
             for interface in interfaces or benchmark.interfaces:
                 for entry in entries:
                     where = (interface, seed) if entry.trained else ("global", 0)
-                    cell = Cell(task, entry, *where, conditions)
+                    cell = Cell(task, entry, *where, conditions, benchmark.ablations)
                     found.setdefault(cell.key, cell)
     return list(found.values())

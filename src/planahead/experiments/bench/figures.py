@@ -1,8 +1,9 @@
-"""Learning curves of a benchmark's task: interquartile mean over seeds, and its interval as a band."""
+"""Learning curves of a task or an ablation: interquartile mean over seeds, and its interval as a band."""
 
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib import rc_context
@@ -11,9 +12,10 @@ from matplotlib.figure import Figure
 
 from planahead.experiments.bench.definition import Entry
 from planahead.experiments.evaluation import GOAL
-from planahead.experiments.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, STYLE, thousands
+from planahead.experiments.figures import thousands
 from planahead.experiments.run_directory import Rows
 from planahead.experiments.statistics import interquartile_estimate
+from planahead.experiments.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, STYLE
 
 COLOURS = {
     "sac": BLUE,
@@ -39,34 +41,57 @@ Curves = Mapping[tuple[str, str], Sequence[Rows]]
 """The curves of all seeds by algorithm and interface."""
 
 
+class Line(NamedTuple):
+    """The curves of all seeds of one thing, and how it looks."""
+
+    label: str
+    seeds: Sequence[Rows]
+    colour: str
+    stroke: object = "-"
+
+
 def benchmark_figure(task: str, curves: Curves) -> Figure:
+    """The algorithms on a task."""
+    lines: list[Line] = []
+    for ((algorithm, interface), seeds), (colour, stroke) in zip(curves.items(), _looks(curves), strict=True):
+        where = "" if interface == "global" else f", {interface}"
+        number = f" ({len(seeds)})" if Entry(algorithm).trained else ""
+        lines.append(Line(f"{algorithm}{where}{number}", seeds, colour, stroke))
+    return learning_figure(task, lines)
+
+
+def ablation_figure(name: str, variants: Mapping[str, Sequence[Rows]]) -> Figure:
+    """The variants of an ablation."""
+    colours = (BLUE, ORANGE, GREEN, PURPLE, RED)
+    named = zip(variants.items(), itertools.cycle(colours), strict=False)
+    return learning_figure(name, [Line(f"{label} ({len(s)})", s, colour) for (label, s), colour in named])
+
+
+def learning_figure(title: str, lines: Sequence[Line]) -> Figure:
     """Success and return in validation above, violations while training below."""
     with rc_context(STYLE):
         figure = Figure(figsize=(9.5, 7.2), layout="constrained")
         panels = figure.subplots(2, 2).ravel()
-        figure.suptitle(task, x=0.01, ha="left", fontweight="bold")
-        looks = dict(zip(curves, _looks(curves), strict=True))
-        longest = max(rows[-1]["step"] for seeds in curves.values() for rows in seeds)
-        for axes, (name, scale, title, label) in zip(panels, PANELS, strict=True):
-            for key, seeds in curves.items():
-                _line(axes, seeds, name, scale, *looks[key])
-            axes.set(title=title, ylabel=label, xlabel="environment steps", xlim=(0, longest or None))
+        figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+        curves = [rows for line in lines for rows in line.seeds]
+        longest = max(rows[-1]["step"] for rows in curves)
+        for axes, (name, scale, heading, label) in zip(panels, PANELS, strict=True):
+            for line in lines:
+                _line(axes, line.seeds, name, scale, line.colour, line.stroke)
+            axes.set(title=heading, ylabel=label, xlabel="environment steps", xlim=(0, longest or None))
             axes.xaxis.set_major_formatter(thousands)
             if name == "success_rate":
                 axes.set_ylim(-4, 104)
             elif name != "mean_return":
                 axes.set_ylim(bottom=-0.03 * max(axes.get_ylim()[1], 1e-3))  # a line at zero is seen whole
-                if not any(row[name] > 0 for seeds in curves.values() for rows in seeds for row in rows):
+                if not any(row[name] > 0 for rows in curves for row in rows):
                     axes.text(0.5, 0.5, "none", transform=axes.transAxes, ha="center", va="center", color=GREY)
         panels[0].axhline(100 * GOAL, color=GREY, linewidth=0.9, linestyle=":", zorder=1)
-        for (algorithm, interface), seeds in curves.items():
-            colour, stroke = looks[algorithm, interface]
-            where = "" if interface == "global" else f", {interface}"
-            number = f" ({len(seeds)})" if Entry(algorithm).trained else ""
-            panels[0].plot([], [], color=colour, linestyle=stroke, label=f"{algorithm}{where}{number}")
+        for line in lines:
+            panels[0].plot([], [], color=line.colour, linestyle=line.stroke, label=line.label)
         handles, labels = panels[0].get_legend_handles_labels()
-        title = "interquartile mean over (seeds) and its 95 % bootstrap interval; dashed grey: nothing trained"
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5), title=title)
+        told = "interquartile mean over (seeds) and its 95 % bootstrap interval; dashed grey: nothing trained"
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5), title=told)
     return figure
 
 

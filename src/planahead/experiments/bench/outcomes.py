@@ -81,9 +81,10 @@ class Outcomes:
         """The line in words."""
         interval = wilson_interval(self.successes, self.episodes)
         success = f"{percent(self.successes / self.episodes)} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
-        return [str(self.seeds), str(self.episodes), success, *(self._shown(name) for name in names)]
+        return [str(self.seeds), str(self.episodes), success, *(self.shown(name) for name in names)]
 
-    def _shown(self, name: str) -> str:
+    def shown(self, name: str) -> str:
+        """One outcome in words."""
         if name not in self.outcomes:
             return "–"
         mean, spread = self.outcomes[name]

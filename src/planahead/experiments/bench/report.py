@@ -1,13 +1,17 @@
-"""Table and pictures of a benchmark, from its rows and curves alone: nothing is trained, and no run is needed."""
+"""Tables and pictures of a benchmark, from what is kept of its cells: nothing is trained, and no run is needed."""
 
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from planahead.experiments.bench.figures import benchmark_figure
+from planahead.experiments.bench.ablations import ablation_path, ablations_markdown, variants_of
+from planahead.experiments.bench.definition import Ablation
+from planahead.experiments.bench.figures import ablation_figure, benchmark_figure
+from planahead.experiments.bench.flights import task_flights
 from planahead.experiments.bench.outcomes import outcomes_markdown
 from planahead.experiments.bench.results import Result, read_curve, read_results
 from planahead.experiments.bench.summary import Summary, order, summarise, summary_csv, summary_markdown
+from planahead.experiments.bench.wall_time import wall_time_markdown
 from planahead.experiments.errors import UserError, known_names
 from planahead.experiments.figures import save
 from planahead.experiments.files import write_text
@@ -28,9 +32,12 @@ def finished_results(out: pathlib.Path) -> list[Result]:
     return [r for r in read_results(out / "results.csv").values() if curve_path(out, r.name).exists()]
 
 
-def write_benchmark_report(out: pathlib.Path, tasks: Sequence[str] = ()) -> list[Summary]:
-    """Write `summary.csv`, `summary.md`, `outcomes.md` where a task tells outcomes, and the pictures of the `tasks`, of
-    all unless told.
+def write_benchmark_report(
+    out: pathlib.Path, tasks: Sequence[str] = (), ablations: Sequence[Ablation] = ()
+) -> list[Summary]:
+    """Write `summary.csv`, `summary.md`, `outcomes.md` where a task tells outcomes, `wall-time.md` where planners can
+    be compared with none, and the pictures of the `tasks`, of all unless told; of `ablations`, `ablations.md` and their
+    pictures instead.
 
     **Raises:** `UserError` where nothing is finished, or a table is damaged.
     """
@@ -44,16 +51,35 @@ def write_benchmark_report(out: pathlib.Path, tasks: Sequence[str] = ()) -> list
     summaries = summarise(results)
     write_text(out / "summary.csv", summary_csv(summaries))
     write_text(out / "summary.md", summary_markdown(summaries))
-    if (outcomes := outcomes_markdown(out, sorted(results, key=_place))) is not None:
-        write_text(out / "outcomes.md", outcomes)
-    for task in tasks or known:
-        curves: dict[tuple[str, str], list[Rows]] = {}
-        for result in sorted(results, key=_place):
-            if result.task == task:
-                curve = read_curve(curve_path(out, result.name))
-                curves.setdefault((result.algorithm, result.interface), []).append(curve)
-        save(benchmark_figure(task, curves), picture_path(out, task))
+    results = sorted(results, key=_place)
+    tables = {"outcomes.md": outcomes_markdown(out, results), "wall-time.md": wall_time_markdown(results)}
+    if ablations:
+        tables["ablations.md"] = ablations_markdown(out, ablations, results, summaries)
+    for name, table in tables.items():
+        if table is not None:
+            write_text(out / name, table)
+    for ablation in ablations:
+        variants = variants_of(ablation, results)
+        if not tasks or any(result.task in tasks for cells in variants.values() for result in cells):
+            curves = {label: [_curve(out, result) for result in cells] for label, cells in variants.items()}
+            if curves:
+                save(ablation_figure(ablation.name, curves), ablation_path(out, ablation))
+    for task in () if ablations else tasks or known:
+        _write_pictures(out, task, [result for result in results if result.task == task])
     return summaries
+
+
+def _write_pictures(out: pathlib.Path, task: str, results: Sequence[Result]) -> None:
+    curves: dict[tuple[str, str], list[Rows]] = {}
+    for result in results:
+        curves.setdefault((result.algorithm, result.interface), []).append(_curve(out, result))
+    save(benchmark_figure(task, curves), picture_path(out, task))
+    if (flights := task_flights(out, task, results)) is not None:
+        save(flights, out / f"flight-{task}.png")
+
+
+def _curve(out: pathlib.Path, result: Result) -> Rows:
+    return read_curve(curve_path(out, result.name))
 
 
 def _place(result: Result) -> tuple[Any, ...]:

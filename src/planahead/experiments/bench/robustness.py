@@ -2,10 +2,12 @@
 
     policies     the best checkpoints of the runs of `bench racing`, and planners that follow a lap
     worlds       the realistic quadrotor, changed in one respect at a time, see `CONDITIONS`
-    flights      deterministic episodes, from the same starts for all policies
+    simulator    whose dynamics fly, planahead's unless told
+    flights      deterministic episodes, from the same starts for all policies and simulators
 
-A pair of policy and world is finished where its `episodes/POLICY--WORLD.csv` is there, so an interrupted benchmark goes
-on. All else is made anew from these files and the table of `bench racing`.
+A pair of policy and world is finished where its `episodes/POLICY--WORLD.csv` is there (`POLICY--WORLD-SIMULATOR.csv` in
+a simulator by other people), so an interrupted benchmark goes on. All else is made anew from these files and the table
+of `bench racing`.
 """
 
 import csv
@@ -21,6 +23,7 @@ from rich.console import Console
 
 from planahead.experiments.bench.outcomes import episodes_path, read_episodes, write_episodes
 from planahead.experiments.bench.robustness_pilots import TRACK, Pilot
+from planahead.experiments.bench.robustness_simulators import OWN, Simulator
 from planahead.experiments.episodes import run_episodes
 from planahead.experiments.errors import UserError
 from planahead.experiments.evaluation import Evaluation
@@ -29,7 +32,7 @@ from planahead.experiments.files import make_folder, write_text
 from planahead.experiments.statistics import Interval, wilson_interval
 from planahead.tasks import RaceTask, Task, make_task
 from planahead.tasks.environment import with_constants
-from planahead.tasks.flight.quadrotor import INERTIA, MASS
+from planahead.tasks.flight.quadrotor import INERTIA, LIFT, MASS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,9 +65,10 @@ CONDITIONS: tuple[Condition, ...] = (
     *_sweep("mass [share]", (0.7, 0.85, 1.0, 1.15, 1.3), lambda share: {"mass": share * MASS}),
     *_sweep("body rates [share]", (0.5, 0.75, 1.0, 1.25, 1.5), lambda share: {"rate_scale": share}),
     *_sweep("inertia about x and y [share]", (0.5, 0.75, 1.0, 1.5, 2.0), lambda share: {"inertia": _times(share)}),
+    *_sweep("lift [share]", (0.25, 0.5, 1.0), lambda share: {"lift": share * LIFT}),
 )
 """Side wind is constant, gusts swing as a sine of one second; both everywhere, along y. 1 N moves the quadrotor as
-1.3 m/s² do."""
+1.3 m/s² do. Lift, of the published size where the share is 1, is what all models lack."""
 
 
 def world_of(task: Task, condition: Condition) -> Task:
@@ -73,29 +77,37 @@ def world_of(task: Task, condition: Condition) -> Task:
     return eqx.tree_at(lambda task: task.environment, task, environment)
 
 
-def fly(pilots: Sequence[Pilot], out: pathlib.Path, episodes: int, console: Console) -> None:
+def fly(
+    pilots: Sequence[Pilot], out: pathlib.Path, episodes: int, console: Console, simulator: Simulator = OWN
+) -> None:
     """All flights that are not there yet."""
     task = make_task(TRACK, plant="realistic")
     assert isinstance(task, RaceTask)
     key = stream_key(0, Stream.EVALUATION)
     make_folder(out / "episodes")
     for pilot in pilots:
-        missing = [c for c in CONDITIONS if _flights(pilot, c, out, episodes) is None]
+        missing = [c for c in CONDITIONS if _flights(pilot, c, out, simulator, episodes) is None]
         if not missing:
             continue
         policy = pilot.load()
         for condition in missing:
-            found = Evaluation.of(run_episodes(world_of(task, condition), policy, key, episodes))
-            write_episodes(episodes_path(out, f"{pilot.name}--{condition.name}"), found)
+            found = Evaluation.of(run_episodes(world_of(task, condition), policy, key, episodes, run=simulator.run))
+            write_episodes(_path(pilot, condition, out, simulator), found)
             console.print(
                 f"{pilot.name}, {condition.name}: {int(found.success.sum())} of {found.episodes} succeed",
                 highlight=False,
             )
 
 
-def _flights(pilot: Pilot, condition: Condition, out: pathlib.Path, episodes: int | None) -> Mapping[str, Any] | None:
+def _path(pilot: Pilot, condition: Condition, out: pathlib.Path, simulator: Simulator) -> pathlib.Path:
+    return episodes_path(out, f"{pilot.name}--{condition.name}{simulator.suffix}")
+
+
+def _flights(
+    pilot: Pilot, condition: Condition, out: pathlib.Path, simulator: Simulator, episodes: int | None = None
+) -> Mapping[str, Any] | None:
     """What is there of a pilot in a world; `UserError` where it is another number of `episodes`."""
-    path = episodes_path(out, f"{pilot.name}--{condition.name}")
+    path = _path(pilot, condition, out, simulator)
     if not path.exists():
         return None
     found = read_episodes(path)
@@ -147,12 +159,12 @@ class Flights:
         return f"{100 * self.share:.0f} [{100 * self.interval.low:.0f}, {100 * self.interval.high:.0f}]{lap}"
 
 
-def collect(pilots: Sequence[Pilot], out: pathlib.Path) -> list[Flights]:
+def collect(pilots: Sequence[Pilot], out: pathlib.Path, simulator: Simulator = OWN) -> list[Flights]:
     """What is there, condition by condition; groups in the order of their pilots."""
     rows: list[Flights] = []
     for condition in CONDITIONS:
         for group in dict.fromkeys(pilot.group for pilot in pilots):
-            found = [_flights(pilot, condition, out, None) for pilot in pilots if pilot.group == group]
+            found = [_flights(pilot, condition, out, simulator) for pilot in pilots if pilot.group == group]
             tables = [table for table in found if table is not None]
             if tables:
                 laps = [table["lap [s]"][(table["success"] > 0) & np.isfinite(table["lap [s]"])] for table in tables]
@@ -168,13 +180,15 @@ def collect(pilots: Sequence[Pilot], out: pathlib.Path) -> list[Flights]:
     return rows
 
 
-def write_robustness(rows: Sequence[Flights], out: pathlib.Path) -> None:
-    """`robustness.csv` and `robustness.md`."""
+def write_robustness(rows: Sequence[Flights], out: pathlib.Path, simulator: Simulator = OWN) -> pathlib.Path:
+    """`robustness.csv` and `robustness.md`, with the simulator in their names where it is not planahead; the latter's
+    path."""
+    path = out / f"robustness{simulator.suffix}.md"
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0].flat()), lineterminator="\n")
     writer.writeheader()
     writer.writerows(row.flat() for row in rows)
-    write_text(out / "robustness.csv", text.getvalue())
+    write_text(path.with_suffix(".csv"), text.getvalue())
     groups = list(dict.fromkeys(row.group for row in rows))
     cells = {(row.group, row.condition.name): row for row in rows}
     lines = [["world", *groups], ["---"] * (1 + len(groups))]
@@ -186,6 +200,6 @@ def write_robustness(rows: Sequence[Flights], out: pathlib.Path) -> None:
         "Share of flights that succeed [%]: the mean over seeds, in brackets the worst and the best seed, or the 95 % "
         "Wilson interval of a policy that has no seeds; and the mean lap of the flights that do."
     )
-    write_text(
-        out / "robustness.md", "\n\n".join([head, "\n".join(f"| {' | '.join(line)} |" for line in lines)]) + "\n"
-    )
+    parts = [head, "\n".join(f"| {' | '.join(line)} |" for line in lines)]
+    write_text(path, "\n\n".join([simulator.note, *parts] if simulator.note else parts) + "\n")
+    return path

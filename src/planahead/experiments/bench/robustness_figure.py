@@ -6,7 +6,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from planahead.experiments.bench.robustness import Flights
-from planahead.experiments.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, STYLE
+from planahead.experiments.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, STYLE
 
 COLOURS = {"ac-mlp (stage)": BLUE, "ac-mpc (stage)": ORANGE, "tracking": GREY, "l1": PURPLE}
 _OTHERS = (GREEN, RED, SKY)

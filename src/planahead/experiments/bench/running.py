@@ -10,11 +10,14 @@ import dataclasses
 import pathlib
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
+import numpy as np
 from rich.console import Console
 
-from planahead.experiments.bench.definition import EXPERT, Cell, World
+from planahead.experiments.bench.definition import EXPERT, Ablation, Cell, World
+from planahead.experiments.bench.flights import flight_path, write_flight
 from planahead.experiments.bench.outcomes import episodes_path, write_episodes
 from planahead.experiments.bench.report import curve_path, write_benchmark_report
 from planahead.experiments.bench.results import (
@@ -41,10 +44,23 @@ from planahead.experiments.lock import InUse, locked
 from planahead.experiments.report import write_report
 from planahead.experiments.run_directory import Rows, RunDirectory
 from planahead.experiments.training import prepare, train
+from planahead.experiments.trajectory import Trajectory
 from planahead.experiments.versions import commit
 from planahead.learning import Expert
+from planahead.policies import TunedPlanner
 
 SECONDS_FOR_RESULTS = 120.0  # to wait for another process that writes table and pictures, which takes it seconds
+
+
+class Finished(NamedTuple):
+    """All that is kept of a cell."""
+
+    result: Result
+    curve: Rows
+    evaluation: Evaluation
+    """Of the policy that validated best."""
+    flight: np.ndarray | None
+    """One of its episodes, as `Trajectory` has it."""
 
 
 def run_path(out: pathlib.Path, cell: Cell) -> pathlib.Path:
@@ -89,12 +105,13 @@ def run_cell(cell: Cell, out: pathlib.Path, console: Console) -> Result:
         result = finished_result(out, cell)
         if result is None:
             work = _tune_planner if cell.entry.tuned else _train_cell if cell.entry.trained else _judge_planner
-            result, curve, evaluation = work(cell, out, console)
-            publish(out, result, curve, evaluation)
+            finished = work(cell, out, console)
+            publish(out, finished, cell.ablations)
+            result = finished.result
         return result
 
 
-def _train_cell(cell: Cell, out: pathlib.Path, console: Console) -> tuple[Result, Rows, Evaluation]:
+def _train_cell(cell: Cell, out: pathlib.Path, console: Console) -> Finished:
     path = run_path(out, cell)
     experiment, run = prepare(cell.settings, path, resume=RunDirectory(path).config_path.exists())
     if not train(experiment, run, console).finished:
@@ -103,35 +120,37 @@ def _train_cell(cell: Cell, out: pathlib.Path, console: Console) -> tuple[Result
     write_evaluation(evaluated)
     write_report(evaluated)
     curve = curve_of_run(run)
-    return result_of_run(cell, evaluated, curve), curve, evaluated.headline().evaluation
+    evaluation = evaluated.headline().evaluation
+    return Finished(result_of_run(cell, evaluated, curve), curve, evaluation, evaluated.trajectory.flight)
 
 
-def _judge_planner(cell: Cell, out: pathlib.Path, console: Console) -> tuple[Result, Rows, Evaluation]:
+def _judge_planner(cell: Cell, out: pathlib.Path, console: Console) -> Finished:
     del out
     console.print(f"evaluating the {cell.entry} on {cell.task} …", style="dim", highlight=False)
     world, start = World.parse(cell.task), time.perf_counter()
     task = make_known_task(world.task, "--tasks", **world.arguments)
     key = stream_key(0, Stream.EVALUATION)  # the starts of all evaluations, see `evaluate_run`
     policy = Expert(task) if cell.entry.algorithm == EXPERT else FixedPlanner(task)
-    rows, _ = evaluate_policy(task, policy, str(cell.entry), key, cell.conditions.episodes)
+    rows, trajectory = evaluate_policy(task, policy, str(cell.entry), key, cell.conditions.episodes)
     # Its curve is of validation episodes, as those beside it are.
     c, key = cell.conditions, stream_key(0, Stream.VALIDATION)
     curve = [curve_row(0.0, 0.0, evaluate(task, policy, key, c.validation_episodes, c.start_spread))]
-    return result_of_planner(cell, rows, time.perf_counter() - start, curve), curve, rows[0].evaluation
+    result = result_of_planner(cell, rows, time.perf_counter() - start, curve)
+    return Finished(result, curve, rows[0].evaluation, trajectory.flight)
 
 
-def _tune_planner(cell: Cell, out: pathlib.Path, console: Console) -> tuple[Result, Rows, Evaluation]:
+def _tune_planner(cell: Cell, out: pathlib.Path, console: Console) -> Finished:
     """It takes minutes, and starts anew where it was interrupted. What it finds is kept in OUT/runs/CELL.json."""
     tuned = tune_planner(cell, console)
     write_json(run_path(out, cell).with_suffix(".json"), tuned.parameters())
     key = stream_key(0, Stream.EVALUATION)
 
-    def judged(planner: FixedPlanner) -> Sequence[Row]:
-        return evaluate_policy(planner.task, planner, str(cell.entry), key, cell.conditions.episodes)[0]
+    def judged(planner: TunedPlanner) -> tuple[Sequence[Row], Trajectory]:
+        return evaluate_policy(tuned.task, planner, str(cell.entry), key, cell.conditions.episodes)
 
-    best = judged(tuned.best)
-    result = result_of_tuning(cell, best, judged(tuned.last), tuned.best_step, tuned.curve)
-    return result, tuned.curve, best[0].evaluation
+    best, trajectory = judged(tuned.best)
+    result = result_of_tuning(cell, best, judged(tuned.last)[0], tuned.best_step, tuned.curve)
+    return Finished(result, tuned.curve, best[0].evaluation, trajectory.flight)
 
 
 def run_cells(cells: Sequence[Cell], out: pathlib.Path, console: Console) -> Outcome:
@@ -164,16 +183,19 @@ def run_cells(cells: Sequence[Cell], out: pathlib.Path, console: Console) -> Out
     return Outcome(tuple(finished), tuple(taken), failed)
 
 
-def publish(out: pathlib.Path, result: Result, curve: Rows, evaluation: Evaluation) -> None:
+def publish(out: pathlib.Path, finished: Finished, ablations: Sequence[Ablation] = ()) -> None:
     """Put a finished cell into table, curves, episodes and pictures, beside what other processes put there.
 
     The curve is written last: a cell that has one is finished.
     """
+    result = finished.result
     with results_locked(out):
         add_result(out / "results.csv", result)
-        write_episodes(episodes_path(out, result.name), evaluation)
-        write_curve(curve_path(out, result.name), curve)
-        write_benchmark_report(out, tasks=(result.task,))
+        write_episodes(episodes_path(out, result.name), finished.evaluation)
+        if finished.flight is not None:
+            write_flight(flight_path(out, result.name), finished.flight)
+        write_curve(curve_path(out, result.name), finished.curve)
+        write_benchmark_report(out, tasks=(result.task,), ablations=ablations)
 
 
 def results_locked(out: pathlib.Path) -> contextlib.AbstractContextManager[None]:

@@ -50,6 +50,7 @@ MEASURES = (
     Measure("return_area", "return, area", lambda value: f"{value:.2f}", interval=False),
     Measure("train_violations_per_step", "training violations, step", percent, brief=True),
     Measure("train_violations_per_episode", "training violations, episode", percent, brief=True),
+    Measure("violations_per_step", "violations after it, step", percent, interval=False),
     Measure("violations_per_episode", "violations after it, episode", percent, interval=False),
     Measure("train_failed_solves", "training failed solves", percent, interval=False),
     Measure("seconds", "wall time", clock, interval=False, brief=True),

@@ -26,11 +26,10 @@ from planahead.experiments.bench.results import curve_row
 from planahead.experiments.episodes import Step, run_batch
 from planahead.experiments.evaluation import Evaluation, evaluate
 from planahead.experiments.experiment import Stream, make_known_task, stream_key
-from planahead.experiments.fixed_planner import FixedPlanner
 from planahead.experiments.run_directory import Rows
 from planahead.experiments.training import score
 from planahead.planning import SQP
-from planahead.problem import ParameterSpace
+from planahead.policies import ActionBox, TunedPlanner
 from planahead.tasks import Task
 
 EPISODES = 4  # of every candidate
@@ -40,38 +39,36 @@ PLANNER = SQP(arithmetic="float32")  # as policies plan
 
 
 @dataclasses.dataclass(frozen=True)
-class TunedPlanner:
+class Tuned:
     """What a tuning found."""
 
-    best: FixedPlanner
+    task: Task
+    best: TunedPlanner
     """As validated."""
     best_step: int
-    last: FixedPlanner
+    last: TunedPlanner
     curve: Rows
 
     def parameters(self) -> dict[str, dict[str, list[float]]]:
         """By name, flat, as they were best and last."""
         return {
-            which: {
-                name: np.ravel(ParameterSpace(planner.task.problem, name).flatten(planner.task.problem)).tolist()
-                for name in planner.task.learned_parameters
-            }
+            which: {name: np.ravel(values).tolist() for name, values in planner.parameters().items()}
             for which, planner in (("best", self.best), ("last", self.last))
         }
 
 
-def tune_planner(cell: Cell, console: Console) -> TunedPlanner:
+def tune_planner(cell: Cell, console: Console) -> Tuned:
     """Tune the learned parameters of the cell's task."""
     settings, conditions = cell.settings, cell.conditions
     task = make_known_task(settings.task, "--task-options", **settings.task_arguments())
     training_task = make_known_task(settings.task, "--training-options", **settings.training_arguments())
-    space = ParameterSpace(task.problem, task.learned_parameters)
-    default = np.asarray(space.to_unit(space.flatten(task.problem)), np.float64)
+    untuned = _untuned(task)
+    default = np.asarray(untuned.unit, np.float64)
     # The distribution may start at no edge of its box.
-    optimiser = CMA(np.clip(default, -0.9, 0.9), SPREAD, bounds=np.tile([-1.0, 1.0], (space.size, 1)), seed=cell.seed)
+    optimiser = CMA(np.clip(default, -0.9, 0.9), SPREAD, bounds=np.tile([-1.0, 1.0], (default.size, 1)), seed=cell.seed)
 
-    def planner(unit: np.ndarray) -> FixedPlanner:
-        return _planner(task, space, jnp.asarray(unit, float))
+    def planner(unit: np.ndarray) -> TunedPlanner:
+        return eqx.tree_at(lambda planner: planner.unit, untuned, jnp.asarray(unit, float))
 
     began, step, generation, counted = time.perf_counter(), 0, 0, _Counted()
     mean, best_unit, best_step = default, default, 0
@@ -104,7 +101,7 @@ def tune_planner(cell: Cell, console: Console) -> TunedPlanner:
     while step + longest * episodes <= conditions.steps and not optimiser.should_stop():
         candidates = np.stack([optimiser.ask() for _ in range(optimiser.population_size)])
         keys = jax.random.split(stream_key(cell.seed, Stream.CHUNK, generation), episodes)
-        seen = _run(training_task, space, jnp.asarray(candidates, float), keys)
+        seen = _run(training_task, _untuned(training_task), jnp.asarray(candidates, float), keys)
         step, generation = step + int(np.sum(seen.alive)), generation + 1
         validate(float(step))
         counted = counted.with_steps(seen)
@@ -112,7 +109,7 @@ def tune_planner(cell: Cell, console: Console) -> TunedPlanner:
         optimiser.tell([(x, -value) for x, value in zip(candidates, returns.mean(1), strict=True)])
         mean = optimiser.mean.copy()
     validate(math.inf)
-    return TunedPlanner(planner(best_unit), best_step, planner(mean), curve)
+    return Tuned(task, planner(best_unit), best_step, planner(mean), curve)
 
 
 def _due(after: float, before: float, conditions: Conditions) -> list[int]:
@@ -121,20 +118,20 @@ def _due(after: float, before: float, conditions: Conditions) -> list[int]:
     return [at for at in sorted({*range(0, conditions.steps + 1, every), conditions.steps}) if after < at < before]
 
 
-def _planner(task: Task, space: ParameterSpace, unit: Float[Array, " size"]) -> FixedPlanner:
-    """The planner of `task` with the parameters at `unit`."""
-    problem = space.insert(task.problem, space.from_unit(unit))
-    return FixedPlanner(eqx.tree_at(lambda task: task.problem, task, problem), PLANNER)
+def _untuned(task: Task) -> TunedPlanner:
+    """The planner of `task` as it comes."""
+    box = ActionBox(task.environment.action_low, task.environment.action_high)
+    return TunedPlanner(task.problem, task.planner_state, box, names=task.learned_parameters, planner=PLANNER)
 
 
 @eqx.filter_jit
 def _run(
-    task: Task, space: ParameterSpace, candidates: Float[Array, "candidates size"], keys: Key[Array, " episodes"]
+    task: Task, untuned: TunedPlanner, candidates: Float[Array, "candidates size"], keys: Key[Array, " episodes"]
 ) -> Step:
     """The episodes of all candidates, [candidate, step, episode]."""
 
     def one(unit: Float[Array, " size"]) -> Step:
-        return run_batch(task, _planner(task, space, unit), keys)[1]
+        return run_batch(task, eqx.tree_at(lambda planner: planner.unit, untuned, unit), keys)[1]
 
     return jax.vmap(one)(candidates)
 

@@ -198,7 +198,7 @@ PEERS = (
 )
 NOT_RUN = {
     "mpc.pytorch": "not run: mpc 0.0.6 needs NumPy 1, and jax 0.10 NumPy 2",
-    "cvxpygen": "not run: it generates C around OSQP or ECOS for each problem; OSQP is here",
+    "cvxpygen": "not run: it generates C around OSQP or ECOS for each problem, and OSQP is timed itself",
     "fatrop (CasADi)": "not run: the plug-in of CasADi 3.8 leaves out the objective",
 }
 """Peers that a reader may miss, and why they are."""

@@ -31,7 +31,7 @@ def summaries(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def table(rows: Sequence[Row], title: str) -> Table:
-    """Times in ms; the ratio is to the fastest row of the same case that does the same rightly."""
+    """Of what ran, times in ms; the ratio is to the fastest row of the same case that does the same rightly."""
     shown = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
     for heading in ("case", "solver", "what"):
         shown.add_column(heading)
@@ -39,8 +39,10 @@ def table(rows: Sequence[Row], title: str) -> Table:
         shown.add_column(heading, justify="right")
     shown.add_column("note", overflow="fold")
     for row in rows:
+        if row.median is None:
+            continue
         best = fastest([other for other in rows if (other.case, other.what) == (row.case, row.what)])
-        ratio = "" if row.median is None or best is None or not best.median else f"{row.median / best.median:.1f}"
+        ratio = "" if best is None or not best.median else f"{row.median / best.median:.1f}"
         shown.add_row(
             row.case,
             row.solver,
@@ -53,3 +55,12 @@ def table(rows: Sequence[Row], title: str) -> Table:
             row.note,
         )
     return shown
+
+
+def absent(rows: Sequence[Row]) -> list[str]:
+    """A line for every reason why solvers did not run."""
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        if row.median is None and row.solver not in reasons.setdefault(row.note, []):
+            reasons[row.note].append(row.solver)
+    return [f"{', '.join(solvers)}: {reason}" for reason, solvers in reasons.items()]

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from planahead.experiments.benchmarks.scaling import MIDDLE, OURS, PEER, along
 from planahead.experiments.benchmarks.timing import Row
-from planahead.experiments.figures import BLUE, GREY, ORANGE, STYLE
+from planahead.experiments.style import BLUE, GREY, ORANGE, STYLE
 
 AXES = ("batch", "horizon", "states")
 

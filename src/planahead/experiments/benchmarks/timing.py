@@ -15,6 +15,8 @@ import numpy as np
 from planahead.experiments.errors import UserError
 
 WARM_UP = 3
+EXTRA = "pip install '.[bench]'"
+"""What installs the peers, in a clone."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +96,8 @@ def attempt(case: str, solver: str, what: str, problems: int, run: Callable[[], 
     """
     try:
         return run()
+    except ModuleNotFoundError as error:
+        return Row(case, solver, what, problems, None, None, note=f"{error.name or error} is not installed: {EXTRA}")
     except Exception as error:
         return Row(case, solver, what, problems, None, None, note=" ".join(str(error).split())[:200])
 

@@ -22,12 +22,14 @@ class Bench(Command):
 
     benchmark: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="BENCHMARK")]
     """`swing-up`: the cart-pole with a horizon of 0.25 s. `mpc-prior`: what a planner is worth to a learner, on
-    cart-pole, wind maze and chain. `expert`: networks that imitate a planner. `racing`: quadrotors through the gates of
-    Split-S, with a planner in their policy and without. The benchmarks of solvers, `table1`, `nmpc`, `scaling`,
-    `latency` and `inference`, and those of flight, `time-optimal` and `robustness`, have options of their own:
-    `planahead bench table1 --help`."""
+    cart-pole, wind maze and chain. `expert`: networks that imitate a planner. `mpc-rl`: planners that learn their own
+    parameters, on a linear system. `racing`: quadrotors through the gates of Split-S, with a planner in their policy
+    and without. `ablations`: what each choice of AC-MPC is worth there, in fewer steps. The benchmarks of solvers,
+    `table1`, `nmpc`, `scaling`, `latency` and `inference`, and those of flight, `time-optimal` and `robustness`, have
+    options of their own: `planahead bench table1 --help`."""
     tasks: Annotated[tuple[str, ...], tyro.conf.arg(metavar="TASK[+OPTION=VALUE...]")] = ()
-    """Which tasks, each with options that differ from its own; the benchmark's own unless given."""
+    """Which tasks, each with options that differ from its own; the benchmark's own unless given. Of `ablations`, which
+    of its tasks and algorithms."""
     algorithms: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME[+SETTING=VALUE...]")] = ()
     """Which algorithms, each with settings that differ from its own; `planner` is the planner as it comes."""
     interfaces: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME")] = ()
@@ -53,9 +55,11 @@ class Bench(Command):
         "mpc-prior --tasks cartpole --algorithms sac-fop sac-fop+entropy=action sac-fop+prior_weight=0.1",
         "mpc-prior --report-only --out benchmarks/mpc-prior",
         "racing --tasks race-split-s+plant=realistic --algorithms ac-mpc --seeds 0",
+        "ablations --tasks race-split-s race-split-s+horizon=5 --algorithms ac-mpc",
     )
 
     def run(self, console: "Console") -> Mapping[str, Any]:
+        from planahead.experiments.bench.ablations import ablation_path, variant_summaries
         from planahead.experiments.bench.definition import cells, known_benchmark
         from planahead.experiments.bench.jobs import run_cells_at_once
         from planahead.experiments.bench.report import picture_path, write_benchmark_report
@@ -87,11 +91,19 @@ class Bench(Command):
         if failed and not read_results(out / "results.csv"):
             raise UserError(_told(failed))
         with results_locked(out):
-            summaries = write_benchmark_report(out)
-        for task in dict.fromkeys(summary.task for summary in summaries):
-            title = f"{task}: interquartile means over seeds, and their 95 % intervals"
-            console.print(summary_table([s for s in summaries if s.task == task], title))
-            console.print(f"{picture_path(out, task)}", highlight=False, soft_wrap=True)
+            summaries = write_benchmark_report(out, ablations=benchmark.ablations)
+        shown = {
+            ablation.name: (variant_summaries(ablation, summaries), ablation_path(out, ablation))
+            for ablation in benchmark.ablations
+        } or {
+            task: ([summary for summary in summaries if summary.task == task], picture_path(out, task))
+            for task in dict.fromkeys(summary.task for summary in summaries)
+        }
+        for name, (lines, picture) in shown.items():
+            if lines:
+                title = f"{name}: interquartile means over seeds, and their 95 % intervals"
+                console.print(summary_table(lines, title))
+                console.print(f"{picture}", highlight=False, soft_wrap=True)
         console.print(f"{out / 'results.csv'}, {out / 'summary.md'}", highlight=False, soft_wrap=True)
         if failed:
             raise UserError(_told(failed))

@@ -27,7 +27,7 @@ class BenchTimeOptimal(Command):
     opening: float = 1.0
     """Share of the gates' openings that may be used."""
     out: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """The CSV; time-optimal-TRACK.csv unless given."""
+    """The CSV; time-optimal-TRACK.csv unless given, or time-optimal-TRACK-2.csv where that is."""
 
     name: ClassVar[str] = "bench time-optimal"
     examples: ClassVar[tuple[str, ...]] = ("", "--thrust 0.8 --opening 0.5 --out laps/split-s-80.csv")
@@ -35,14 +35,14 @@ class BenchTimeOptimal(Command):
     def run(self, console: "Console") -> Mapping[str, Any]:
         from planahead.experiments.benchmarks.time_optimal import known_tracks, time_optimal_lap
         from planahead.experiments.errors import UserError, known_names
-        from planahead.experiments.files import require_writable, write_text
+        from planahead.experiments.files import require_writable, unused, write_text
 
         if self.track not in known_tracks():
             raise UserError(f"--track got «{self.track}»; tracks that are loops are {known_names(known_tracks())}.")
         for option in ("thrust", "opening"):
             if not 0 < getattr(self, option) <= 1:
                 raise UserError(f"--{option} got {getattr(self, option)}; a share above 0 and at most 1 was expected.")
-        out = self.out or pathlib.Path(f"time-optimal-{self.track}.csv")
+        out = self.out or unused(pathlib.Path(f"time-optimal-{self.track}.csv"))
         require_writable(out, "--out")
         try:
             found = time_optimal_lap(self.track, thrust=self.thrust, opening=self.opening)
@@ -78,31 +78,42 @@ class BenchRobustness(Command):
     """Planners that fly beside them: `tracking`, `l1`, or none."""
     episodes: int = 100
     """Flights per policy and world."""
+    simulator: Annotated[str, tyro.conf.arg(metavar="NAME")] = "planahead"
+    """Whose dynamics fly: `planahead`, or `rotorpy`, which was written elsewhere, for transfer without retuning (the
+    extra `rotorpy`; some ten flights a minute)."""
     out: Folder = pathlib.Path("runs/bench-robustness")
-    """Where flights, table and figure go."""
+    """Where flights, table and figure go; those of several simulators may share it."""
     report_only: bool = False
     """Make table and figure anew from the flights that are there."""
 
     name: ClassVar[str] = "bench robustness"
-    examples: ClassVar[tuple[str, ...]] = ("--racing benchmarks/racing --out benchmarks/robustness", "--episodes 20")
+    examples: ClassVar[tuple[str, ...]] = (
+        "--racing benchmarks/racing --out benchmarks/robustness",
+        "--episodes 20",
+        "--simulator rotorpy --episodes 25 --racing benchmarks/racing --out benchmarks/robustness",
+    )
 
     def run(self, console: "Console") -> Mapping[str, Any]:
         from planahead.experiments.bench.robustness import collect, fly, write_robustness
         from planahead.experiments.bench.robustness_figure import robustness_figure
         from planahead.experiments.bench.robustness_pilots import baselines, pilots_of_runs
+        from planahead.experiments.bench.robustness_simulators import known_simulator
         from planahead.experiments.errors import UserError, at_least
         from planahead.experiments.figures import save
 
         at_least("--episodes", self.episodes, 1)
+        simulator = known_simulator(self.simulator)
+        if not self.report_only:
+            simulator.require()
         pilots = [*pilots_of_runs(self.racing, self.task), *baselines(self.baselines)]
         if not self.report_only:
-            fly(pilots, self.out, self.episodes, console)
-        rows = collect(pilots, self.out)
+            fly(pilots, self.out, self.episodes, console, simulator)
+        rows = collect(pilots, self.out, simulator)
         if not rows:
             raise UserError(f"«{self.out}» holds no flights; run it without --report-only.")
-        write_robustness(rows, self.out)
-        save(robustness_figure(rows), self.out / "robustness.png")
-        console.print(f"{self.out / 'robustness.md'}, {self.out / 'robustness.png'}", highlight=False, soft_wrap=True)
+        written = write_robustness(rows, self.out, simulator)
+        save(robustness_figure(rows), written.with_suffix(".png"))
+        console.print(f"{written}, {written.with_suffix('.png')}", highlight=False, soft_wrap=True)
         return {"rows": [row.flat() for row in rows]}
 
 

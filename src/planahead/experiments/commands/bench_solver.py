@@ -30,7 +30,7 @@ class BenchSolver(Command):
     peers: Annotated[bool, tyro.conf.FlagConversionOff] = True
     """Whether to time peers too."""
     out: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """The CSV; bench-NAME.csv unless given."""
+    """The CSV; bench-NAME.csv unless given, or bench-NAME-2.csv where that is."""
 
     name: ClassVar[str] = ""
     precision: ClassVar[str] = "float64"
@@ -47,24 +47,26 @@ class BenchSolver(Command):
     def run(self, console: "Console") -> Mapping[str, Any]:
         from planahead.experiments.benchmarks.timing import restrict_threads
         from planahead.experiments.errors import at_least
-        from planahead.experiments.files import require_writable
+        from planahead.experiments.files import require_writable, unused
 
         at_least("--repeats", self.repeats, 1)
         if self.threads is not None:
             at_least("--threads", self.threads, 1)
         benchmark = self.name.removeprefix("bench ")
-        out = self.out or pathlib.Path(f"bench-{benchmark}.csv")
+        out = self.out or unused(pathlib.Path(f"bench-{benchmark}.csv"))
         require_writable(out, "--out")
         threads = restrict_threads(self.threads)
         console.print(f"{benchmark}: compiling and timing …", style="dim")
         rows = self.rows()
 
-        from planahead.experiments.benchmarks.results import summaries, table, write_csv
+        from planahead.experiments.benchmarks.results import absent, summaries, table, write_csv
         from planahead.experiments.figures import save
         from planahead.experiments.versions import versions
 
         title = f"{benchmark}: medians, {threads} thread{'s' * (threads > 1)}, {self.precision}"
         console.print(table(rows, title))
+        for line in absent(rows):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
         write_csv(out, rows)
         written = [out]
         if (figure := self.picture(rows)) is not None:

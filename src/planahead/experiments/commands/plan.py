@@ -30,7 +30,7 @@ class Plan(Command):
     seed: int = 0
     """Of the perturbed starts."""
     picture: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Where to put the picture (.png, .svg or .pdf); plan-TASK.png unless given."""
+    """Where to put the picture (.png, .svg or .pdf); plan-TASK.png unless given, or plan-TASK-2.png where that is."""
 
     name: ClassVar[str] = "plan"
     examples: ClassVar[tuple[str, ...]] = (
@@ -44,12 +44,12 @@ class Plan(Command):
         from planahead.experiments.errors import UserError, at_least
         from planahead.experiments.evaluated_run import evaluate_policy
         from planahead.experiments.experiment import Stream, make_known_task, stream_key
-        from planahead.experiments.files import require_writable
+        from planahead.experiments.files import require_writable, unused
         from planahead.experiments.fixed_planner import FixedPlanner
         from planahead.experiments.tables import evaluation_table
 
         at_least("--episodes", self.episodes, 1)
-        picture = self.picture or pathlib.Path(f"plan-{self.task}.png")
+        picture = self.picture or unused(pathlib.Path(f"plan-{self.task}.png"))
         figures.picture_format(picture)  # before the work, not after it
         require_writable(picture, "--picture")
         task = self.with_problem(make_known_task(self.task))

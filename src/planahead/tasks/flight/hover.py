@@ -137,6 +137,14 @@ class Hover(Environment[HoverState]):
             info=StepInfo(violation=lost, success=(off <= CLOSE) & (speed <= SLOW)),
         )
 
+    def flight(self, state: HoverState) -> Float[Array, " 6"]:
+        return jnp.concatenate([state.x[:3], state.x[7:10]])
+
+    def draw_course(self, axes: "Axes", seen: tuple[int, int]) -> None:
+        """The point."""
+        del seen
+        axes.plot([0.0], [0.0], marker="+", markersize=12, color="tab:orange", zorder=4)
+
     def draw(self, axes: "Axes", state: HoverState, *, alpha: float = 1.0) -> None:
         """From the side: the point, and the quadrotor as a bar across its thrust."""
         x, _, z = np.asarray(state.x[:3]).tolist()

@@ -12,7 +12,8 @@ drags, and a command takes effect late.
     τ   = Ĵ K (ω_c - ω) + ω × Ĵ ω                          the rate loop, with the inertia Ĵ it believes in
     n_c = √(clip(M⁻¹ (F, τ), 0, f_max) / f_max)            M: rotor thrusts to (F, τ)
     ṅ   = (n_c - n) / t_m,    thrusts f_i = f_max n_i²     n: rotor speeds as shares of the largest
-    m v̇ = R (0, 0, Σ f_i) - R D(Rᵀ v) - m g + f            D(w) = d₁ w + d₂ |w| w, entry by entry
+    m v̇ = R (L(Rᵀ v) + (0, 0, Σ f_i) - D(Rᵀ v)) - m g + f   D(w) = d₁ w + d₂ |w| w, entry by entry
+                                                          L(w) = (0, 0, l (w_x² + w_y²)), of air across the rotors
     J ω̇ = M_τ f - ω × J ω,     q̇ = ½ q ⊗ ω,     ṗ = v
 
     symbol   shape  meaning
@@ -57,11 +58,14 @@ COMMAND_SCALE = COMMAND_HIGH
 INERTIA = (0.0025, 0.0021, 0.0043)  # kg m²
 RATE_GAIN = (20.0, 20.0, 41.0)  # 1/s
 MOTOR_TIME = 0.033  # s
-_ARM_X = np.array([0.075, -0.075, -0.075, 0.075])  # m, of the rotors
-_ARM_Y = np.array([-0.10, 0.10, -0.10, 0.10])  # m
-_SPIN = np.array([-1.0, -1.0, 1.0, 1.0])
-_TORQUE_PER_THRUST = 0.022  # m
-_ALLOCATION = np.stack([np.ones(4), _ARM_Y, -_ARM_X, _TORQUE_PER_THRUST * _SPIN])  # rotor thrusts to (F, τ)
+ARM_X = np.array([0.075, -0.075, -0.075, 0.075])  # m, of the rotors
+ARM_Y = np.array([-0.10, 0.10, -0.10, 0.10])  # m
+SPIN = np.array([-1.0, -1.0, 1.0, 1.0])
+TORQUE_PER_THRUST = 0.022  # m
+THRUST_PER_SQUARE = 1.562522e-6  # N s²/rad², of a rotor's speed
+LIFT = 0.015  # N s²/m²; published with the drags, and none of `Realistic` by default: planners were tuned without
+ALLOCATION = np.stack([np.ones(4), ARM_Y, -ARM_X, TORQUE_PER_THRUST * SPIN])
+"""M: rotor thrusts [N] to (F, τ) [N, N m]."""
 
 
 class Quadrotor(eqx.Module):
@@ -93,6 +97,10 @@ class Quadrotor(eqx.Module):
     ) -> Float[Array, " nx"]:
         """The state after `time_step` [s] under a command, a force [N] of the wind acting."""
 
+    @abc.abstractmethod
+    def rates(self, x: Float[Array, " nx"], command: Float[Array, " 4"]) -> Float[Array, " 3"]:
+        """Body rates [rad/s] in the state that a step under `command` led to: what a gyroscope measures."""
+
     def randomised(self, draw: Float[Array, " draws"], spread: "Randomisation") -> "Quadrotor":
         """Another quadrotor of the same kind: parameters scaled by 1 + spread · draw, draw ∈ [-1, 1]."""
         scale = {name: 1 + getattr(spread, f"{name}_spread") * draw[i] for i, name in enumerate(RANDOMISED)}
@@ -117,7 +125,7 @@ class Randomisation(eqx.Module):
         check_constants(self)
         for name in RANDOMISED:
             spread = getattr(self, f"{name}_spread")
-            if not isinstance(spread, Tracer) and not np.all((spread >= 0) & (spread < 1)):
+            if not isinstance(spread, Tracer) and not np.all((np.asarray(spread) >= 0) & (np.asarray(spread) < 1)):
                 raise ValueError(
                     f"Randomisation got {name}_spread={spread}; a share from 0 to below 1 was expected, so that what "
                     "is drawn stays positive."
@@ -158,6 +166,10 @@ class Nominal(Quadrotor):
         q = normalised(turned(q, rates, time_step))
         return jnp.concatenate([p + time_step * v + 0.5 * time_step**2 * a, q, v + time_step * a])
 
+    def rates(self, x: Float[Array, " 10"], command: Float[Array, " 4"]) -> Float[Array, " 3"]:
+        del x
+        return self.rate_scale * command[1:]
+
 
 @final
 class Realistic(Quadrotor):
@@ -173,14 +185,16 @@ class Realistic(Quadrotor):
     """Scale of both drags."""
     linear_drag: Array = constant((0.26, 0.26, 0.30))  # N s/m
     quadratic_drag: Array = constant((0.015, 0.015, 0.015))  # N s²/m²
+    lift: Array = constant(0.0)  # N s²/m², see `LIFT`
     delay: Array = constant(0.02)  # s
     """Between a command and its effect, from 0 to `TIME_STEP`."""
     state_size: int = static(21)
     substeps: int = static(4)
 
     def __check_init__(self):
-        if not isinstance(self.delay, Tracer) and not np.all((self.delay >= 0) & (self.delay <= TIME_STEP)):
-            if not np.isnan(np.asarray(self.delay)).any():
+        if not isinstance(self.delay, Tracer):
+            delay = np.asarray(self.delay)  # compared by JAX it would be traced where a trace makes the quadrotor
+            if np.any((delay < 0) | (delay > TIME_STEP)):
                 raise ValueError(f"Realistic got delay={self.delay}; expected 0 to {TIME_STEP} s, one step.")
 
     def at(
@@ -210,19 +224,24 @@ class Realistic(Quadrotor):
         body, _ = jax.lax.scan(substep, body, jnp.arange(self.substeps))
         return jnp.concatenate([body, command])
 
+    def rates(self, x: Float[Array, " 21"], command: Float[Array, " 4"]) -> Float[Array, " 3"]:
+        del command
+        return x[10:13]
+
     def _ode(self, body: Float[Array, " 17"], u: Float[Array, " 4"], force: Float[Array, " 3"]) -> Float[Array, " 17"]:
         q, v, rates, speeds = body[3:7], body[7:10], body[10:13], body[13:]
         J, believed = self.inertia, jnp.asarray(INERTIA, body.dtype)
         torque = believed * jnp.asarray(RATE_GAIN, body.dtype) * (self.rate_scale * u[1:] - rates)
         torque += jnp.cross(rates, believed * rates)
-        wanted = jnp.asarray(np.linalg.inv(_ALLOCATION), body.dtype) @ jnp.concatenate([u[:1], torque])
+        wanted = jnp.asarray(np.linalg.inv(ALLOCATION), body.dtype) @ jnp.concatenate([u[:1], torque])
         target = jnp.sqrt(jnp.clip(wanted / ROTOR_THRUST, 1e-6, 1.0))
         thrusts = self.thrust_scale * ROTOR_THRUST * speeds**2
-        produced = jnp.asarray(_ALLOCATION, body.dtype) @ thrusts
+        produced = jnp.asarray(ALLOCATION, body.dtype) @ thrusts
         R = matrix(q)
         air = R.T @ v
         dragged = self.drag * (self.linear_drag + self.quadratic_drag * jnp.abs(air)) * air
-        a = (R[:, 2] * produced[0] - R @ dragged + force) / self.mass - jnp.array([0.0, 0.0, GRAVITY])
+        lift = self.lift * (air[0] ** 2 + air[1] ** 2)
+        a = (R[:, 2] * (produced[0] + lift) - R @ dragged + force) / self.mass - jnp.array([0.0, 0.0, GRAVITY])
         turning = (produced[1:] - jnp.cross(rates, J * rates)) / J
         spin = 0.5 * product(q, jnp.concatenate([jnp.zeros(1), rates]))
         return jnp.concatenate([v, spin, a, turning, (target - speeds) / self.motor_time])

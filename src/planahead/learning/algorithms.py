@@ -1,0 +1,131 @@
+"""A policy and the learner that trains it, for a task, from the name of an algorithm and its settings."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from planahead.learning.expert import CONTENT, expert_horizon
+from planahead.learning.guided_policy_search import GuidedPolicySearch
+from planahead.learning.imitation import Imitation
+from planahead.learning.learner import Learner
+from planahead.learning.planner_learner import PlannerLearner
+from planahead.learning.policy_settings import PolicySettings
+from planahead.learning.ppo import PPO
+from planahead.learning.presets import PRESETS, Preset, algorithm_names
+from planahead.learning.settings import check_settings
+from planahead.planning import SQP
+from planahead.policies import ActionBox, DirectPolicy, GaussianPolicy, PlannerPolicy, Policy, Steering, TunedPlanner
+from planahead.problem import Problem, at_stage, overrides
+from planahead.tasks import Task
+
+SHORT = 8
+"""Controls of a whole plan up to which they are all that is sought (single shooting). For the racing quadrotor, four
+controls a step and one iteration, a gradient step takes 55 µs a row instead of 78 with a horizon of two, and more with
+one of five."""
+
+
+class Algorithm(NamedTuple):
+    """What a preset makes for a task."""
+
+    policy: Policy
+    """Untrained."""
+    learner: Learner[Any]
+
+
+def make_algorithm(name: str, task: Task[Any, Any], key: PRNGKeyArray, **settings: Any) -> Algorithm:
+    """An untrained policy for `task` and the learner that trains it.
+
+    **Arguments:**
+
+    - `name`: one of `algorithm_names()`.
+    - `settings`: fields of `PolicySettings`, e.g. `warm_start=True`, and of the algorithm's learner, e.g.
+      `batch_size=256`. `planahead list NAME` explains those of an algorithm.
+
+    **Raises:** `ValueError` for an unknown name or setting (the message lists the known ones), and for settings that do
+    not fit.
+
+    >>> import jax, planahead as pa
+    >>> policy, learner = make_algorithm("sac-zop", pa.make_task("cartpole"), jax.random.key(0), batch_size=64)
+    >>> type(policy).__name__, policy.space.names, learner.critic, learner.batch_size
+    ('PlannerPolicy', ('angle_reference',), 'parameters', 64)
+    """
+    if name not in PRESETS:
+        raise ValueError(f"there is no algorithm '{name}'; the known ones are: {', '.join(algorithm_names())}")
+    check_settings(name, settings)
+    preset, of_policies = PRESETS[name], {field.name for field in dataclasses.fields(PolicySettings)}
+    of_policy = PolicySettings(**{setting: value for setting, value in settings.items() if setting in of_policies})
+    rest = {setting: value for setting, value in settings.items() if setting not in of_policies}
+    learner = _learner(preset, of_policy, rest)
+    return Algorithm(learner.check(_policy(preset, learner, task, of_policy, key)), learner)
+
+
+def _learner(preset: Preset, of_policy: PolicySettings, settings: dict[str, Any]) -> Any:
+    """With critics of the same size as the policy, where it has some."""
+    fields = {field.name for field in dataclasses.fields(preset.learner)}
+    sizes = {name: getattr(of_policy, name) for name in ("hidden_layers", "hidden_units") if name in fields}
+    critic = {} if preset.critic is None else {"critic": preset.critic}
+    return preset.learner(**{**sizes, **critic, **preset.switches, **settings})
+
+
+def _policy(preset: Preset, learner: Learner[Any], task: Task, settings: PolicySettings, key: PRNGKeyArray) -> Policy:
+    """Of the kind that the learner trains."""
+    world, problem, start = task.environment, task.problem, task.planner_state
+    box, scale, hidden = ActionBox(world.action_low, world.action_high), world.observation_scale, settings.hidden
+    planning: dict[str, Any] = {
+        "names": task.learned_parameters,
+        "scale": settings.parameter_scale,
+        "planner": _planner(preset, problem, settings),
+        "warm_start": settings.warm_start,
+    }
+    if isinstance(learner, PlannerLearner):
+        return TunedPlanner(problem, start, box, **planning)
+    if isinstance(learner, PPO | GuidedPolicySearch):
+        return GaussianPolicy(
+            scale,
+            box,
+            steering=Steering(problem, start, box, **planning) if preset.plans else None,
+            noise=preset.noise,
+            residual=settings.residual,
+            start=None if preset.plans else box.to_unit(box.clip(_resting(problem))),
+            hidden=hidden,
+            key=key,
+        )
+    if preset.plans:
+        return PlannerPolicy(
+            problem,
+            start,
+            scale,
+            box,
+            noise=preset.noise,
+            residual=settings.residual,
+            hidden=hidden,
+            key=key,
+            **planning,
+        )
+    whole_plans = isinstance(learner, Imitation) and learner.loss == "trajectory"
+    return DirectPolicy(scale, box, hidden=hidden, horizon=expert_horizon(task) if whole_plans else 1, key=key)
+
+
+def _resting(problem: Problem) -> Float[Array, " action"]:
+    """The action that the problem's `control_guess` stands for."""
+    first = at_stage(problem, 0)
+    return first.action(jnp.zeros(problem.state_size), first.control_guess())
+
+
+def _planner(preset: Preset, problem: Problem, settings: PolicySettings) -> SQP:
+    """What solves a policy's plans; a single iteration of PPO's is a full step."""
+    iterations = settings.planner_iterations or preset.planner_iterations
+    tau, arithmetic = settings.planner_tau, settings.planner_arithmetic
+    if iterations > 1 or preset.learner is not PPO:
+        return SQP(iterations=iterations, tau=tau, gradient_tolerance=CONTENT, arithmetic=arithmetic)
+    squares = not (overrides(problem, "stage_cost") or overrides(problem, "terminal_cost"))
+    short = problem.horizon * problem.control_size <= SHORT
+    return SQP.real_time(
+        tau=tau,
+        arithmetic=arithmetic,
+        derivative="step" if squares else "solution",
+        gradient_tolerance=jnp.inf if squares else CONTENT,
+        shooting="single" if short else "multiple",
+    )
