@@ -281,7 +281,7 @@ def test_policies_that_do_not_fit_are_refused_in_words():
 
 
 def test_what_plans_in_other_terms_than_actions_is_no_expert():
-    race = make_task("race-split-s", model="rotors")
-    policy, learner = make_algorithm("dagger", race, jax.random.key(0))
+    race = pa.make_task("race-split-s", model="rotors")
+    policy, learner = pa.make_algorithm("dagger", race, jax.random.key(0))
     with pytest.raises(ValueError, match="RaceProblem plans in other terms than its plant is commanded in"):
         learner.init(race, policy, jax.random.key(0))
