@@ -139,7 +139,7 @@ def test_exploration_has_no_mean_and_stays_inside():
 def test_a_state_counts_the_same_however_little_is_explored_there(x64):
     """Two kinds of states whose advantages ask for different things, one of them near a bound: w is that of equal
     weights, which least squares without the instrument would not find."""
-    learner = MPCPolicyGradient(exploration=0.2, ridge=0.0)
+    learner = MPCPolicyGradient(exploration=0.2, ridge=1e-12)
     planned = np.tile([[0.0], [0.95]], (400, 1))  # the second can move by 0.05 alone
     reach = np.minimum(0.2, 1 - planned)
     noise = reach * np.repeat([[1.0], [-1.0], [0.5], [-0.5]], 200, axis=0)

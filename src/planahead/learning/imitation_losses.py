@@ -217,5 +217,6 @@ def _scored_costs(costs: Float[Array, " batch"], usable: Bool[Array, " batch"], 
     if not robust:
         return _scored(costs, usable)
     costs = jnp.maximum(jnp.where(usable, costs, 0.0), 0.0)  # no NaN may enter a derivative
-    unit = jnp.quantile(jax.lax.stop_gradient(costs), COST_QUANTILE)
-    return _scored(jnp.sqrt(1 + 2 * costs / jnp.maximum(unit, _STILL)) - 1, usable)
+    unit = jnp.nanquantile(jnp.where(usable, jax.lax.stop_gradient(costs), jnp.nan), COST_QUANTILE)
+    unit = jnp.where(unit > _STILL, unit, _STILL)  # where no row is usable, it is NaN
+    return _scored(jnp.sqrt(1 + 2 * costs / unit) - 1, usable)

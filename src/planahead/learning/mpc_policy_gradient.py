@@ -92,10 +92,8 @@ class MPCPolicyGradient(PlannerLearner):
         if self.advantage not in get_args(Advantage):
             known = ", ".join(map(repr, get_args(Advantage)))
             raise ValueError(f"advantage={self.advantage!r}; the known ones are {known}")
-        self._check_range("ridge", self.ridge >= 0, "expected 0 (none) or more")
-        self._check_range(
-            "exploration", self.exploration > 0, "a critic of actions needs more than one action in a state"
-        )
+        self._check_range("ridge", self.ridge > 0, "a positive number was expected")
+        self._check_range("exploration", self.exploration > 0, "a critic of actions needs several actions in a state")
 
     def explore(self, planned: Float[Array, "n action"], key: PRNGKeyArray) -> Float[Array, "n action"]:
         noise = jax.random.uniform(key, planned.shape, planned.dtype, minval=-1.0)
