@@ -90,7 +90,9 @@ class LinearSystem(Environment[LinearSystemState]):
     """
 
     A: Array = constant(((0.9, 0.35), (0.0, 1.1)))
+    """What the states become without control, row by row."""
     B: Array = constant((0.0813, 0.2))
+    """What a unit of control adds to the states."""
     disturbance: Array = constant(0.1)
     """The first state is pushed down by up to this much."""
     start_spread: Array = constant(0.25)
@@ -206,8 +208,8 @@ class LinearSystemTask(Task[LinearSystem, LinearSystemProblem]):
 
     **Arguments:**
 
-    - `environment`, `problem`: replace the defaults; `matched=True` plans with the world's own model and a margin for
-        the disturbance, and excludes `problem`.
+    - `environment`, `problem`: replace the defaults.
+    - `matched`: plans with the world's own model and a margin for the disturbance; excludes `problem`.
     - `interface`: `"global"` has 16 learned parameters, `"stage"` 151: the model and the linear cost at the stages 0…9,
         the back-offs at 1…10, and V₀ once.
 
