@@ -10,8 +10,9 @@ from planahead.problem import static
 from planahead.problem.rotation import from_matrix, matrix
 from planahead.tasks.flight.gates import Track
 from planahead.tasks.flight.quadrotor import PLANTS, Plant
-from planahead.tasks.flight.race import Race, Starts, length
+from planahead.tasks.flight.race import Race, Starts
 from planahead.tasks.flight.race_problem import STATE_NAMES, Cost, RaceProblem
+from planahead.tasks.flight.vector import length
 from planahead.tasks.task import Imagined, Interface, Task, check_choice, with_stages
 
 
