@@ -103,5 +103,5 @@ def test_pilots_are_the_finished_cells_of_a_task(tmp_path: pathlib.Path):
         pilots_of_runs(tmp_path, "race-split-s+horizon=5")
     with pytest.raises(UserError, match="the flights are on race-split-s"):
         pilots_of_runs(tmp_path, "race-circle")
-    with pytest.raises(UserError, match="--baselines got «pid»; the known ones are «tracking», «l1»"):
+    with pytest.raises(UserError, match="--baselines got «pid»; the known ones are «tracking», «contouring», «l1»"):
         baselines(["pid"])

@@ -8,10 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from planahead.experiments.bench.robustness_pilots import baselines
 from planahead.experiments.episodes import run_episodes
 from planahead.experiments.evaluation import Evaluation
 from planahead.planning import solve
 from planahead.problem.rotation import body_z
+from planahead.tasks import make_task
+from planahead.tasks.environment import with_constants
 from planahead.tasks.flight.believed import Believed
 from planahead.tasks.flight.contouring import ContouringProblem
 from planahead.tasks.flight.lap import Lap
@@ -189,6 +192,20 @@ def test_what_is_slower_than_the_lap_catches_up():
     assert reached == int(np.ceil(speed / (15.0 * TIME_STEP))), "at 15 m/s²"
     assert float(paces[0]) == 0.0 and float(paces.max()) == 1.0
     assert float(catching_up(lap, time, -velocity, limit, 2)[1][0]) == 0.0, "never backwards"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "least"), [("tracking", (24, 24)), ("l1", (24, 24)), ("contouring", (19, 5))])
+def test_what_others_are_judged_against_flies(name, least):
+    """On the realistic quadrotor, undisturbed and in a side wind of 2 N, from starts that nothing was tuned on."""
+    pilot = baselines([name])[0].load()
+    calm = make_task("race-split-s", plant="realistic")
+    for force, successes in zip((0.0, 2.0), least, strict=True):
+        windy = with_constants(calm.environment, wind_force=(0.0, force, 0.0))
+        task = eqx.tree_at(lambda task: task.environment, calm, windy)
+        found = Evaluation.of(run_episodes(task, pilot, KEY, 25))
+        assert found.success.sum() >= successes and found.failed_solves == 0
+        assert np.nanmax(found.outcomes["lap [s]"][found.success]) < 5.6
 
 
 @pytest.mark.slow
