@@ -131,6 +131,16 @@ class TestOutcomes:
         told = outcomes.outcomes_markdown(tmp_path, rows)
         assert told is not None and "| sac | 2 | 6 | 66.7 % [30.0, 90.3] | 6.000 [5.500, 6.500] ± 0.500 |" in told
 
+    def test_seeds_without_success_are_said(self, tmp_path: pathlib.Path):
+        rows = [dataclasses.replace(RESULT, seed=seed) for seed in (0, 1)]
+        for row, success in zip(rows, (EVALUATION.success, np.zeros(3, bool)), strict=True):
+            evaluation = dataclasses.replace(
+                EVALUATION, success=success, outcomes={"lap [s]": np.array([5.0, 6.0, 99.0])}
+            )
+            outcomes.write_episodes(outcomes.episodes_path(tmp_path, row.name), evaluation)
+        told = outcomes.outcomes_markdown(tmp_path, rows)
+        assert told is not None and "| sac | 2 | 6 | 33.3 % [9.7, 70.0] | 5.500 ± 0.500 (1 of 2 seeds) |" in told
+
     def test_a_task_without_outcomes_has_no_table(self, tmp_path: pathlib.Path):
         evaluation = dataclasses.replace(EVALUATION, outcomes={})
         outcomes.write_episodes(outcomes.episodes_path(tmp_path, RESULT.name), evaluation)

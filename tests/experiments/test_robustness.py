@@ -10,7 +10,7 @@ from rich.console import Console
 from planahead.experiments.bench import robustness
 from planahead.experiments.bench.outcomes import episodes_path, write_episodes
 from planahead.experiments.bench.results import add_result, write_curve
-from planahead.experiments.bench.robustness import CONDITIONS, collect, fly, world_of, write_robustness
+from planahead.experiments.bench.robustness import CONDITIONS, WORLDS, collect, fly, world_of, write_robustness
 from planahead.experiments.bench.robustness_figure import robustness_figure
 from planahead.experiments.bench.robustness_pilots import Pilot, baselines, pilots_of_runs
 from planahead.experiments.errors import UserError
@@ -33,8 +33,8 @@ def flown(out: pathlib.Path, who: Pilot, successes: int, lap: float) -> None:
         success=np.arange(3) < successes,
         outcomes={"lap [s]": np.where(np.arange(3) < successes, lap, np.nan)},
     )
-    for condition in CONDITIONS:
-        write_episodes(episodes_path(out, f"{who.name}--{condition.name}"), evaluation)
+    for condition in WORLDS:
+        write_episodes(episodes_path(out, f"{who.name}--{condition.world}"), evaluation)
 
 
 def test_seeds_are_what_varies(tmp_path: pathlib.Path):
@@ -49,7 +49,8 @@ def test_seeds_are_what_varies(tmp_path: pathlib.Path):
     assert l1.share == pytest.approx(2 / 3) and 0.2 < l1.interval.low < 0.3
     write_robustness(rows, tmp_path)
     told = (tmp_path / "robustness.md").read_text()
-    assert "| start [± m]: 0.5 | 50 [0, 100], 5.00 s | 67 [21, 94], 6.00 s |" in told
+    cells = "50 [0, 100], 5.00 s (1 of 2) | 67 [21, 94], 6.00 s |"
+    assert f"| start [± m]: 0.5 | {cells}" in told and f"| gusts [N]: 0 | {cells}" in told
     assert len((tmp_path / "robustness.csv").read_text().splitlines()) == 1 + len(rows)
     assert sum(axes.get_visible() for axes in robustness_figure(rows).axes) == 7
 
@@ -66,7 +67,7 @@ def test_what_is_missing_is_flown(tmp_path: pathlib.Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(robustness.Evaluation, "of", lambda run: EVALUATION)
     who = Pilot("l1", "l1", lambda: baselines(["l1"])[0].load())
     flown(tmp_path, who, 1, 5.0)
-    missing = episodes_path(tmp_path, f"l1--{CONDITIONS[5].name}")
+    missing = episodes_path(tmp_path, f"l1--{WORLDS[5].world}")
     missing.unlink()
     fly([who], tmp_path, 3, CONSOLE)
     assert missing.exists()
@@ -74,8 +75,12 @@ def test_what_is_missing_is_flown(tmp_path: pathlib.Path, monkeypatch: pytest.Mo
 
 def test_every_condition_changes_the_world_as_it_says():
     task = make_task("race-split-s", plant="realistic")
-    names = [condition.name for condition in CONDITIONS]
-    assert len(set(names)) == len(names)
+    assert len({(condition.sweep, condition.value) for condition in CONDITIONS}) == len(CONDITIONS)
+    undisturbed = [condition for condition in CONDITIONS if condition.world == "undisturbed"]
+    assert [condition.value for condition in undisturbed] == [0.5, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0], "one of every sweep"
+    assert len(WORLDS) == len(CONDITIONS) - 6, "flown once"
+    assert not any(condition.constants for condition in undisturbed)
+    assert float(task.environment.start_spread) == 0.5
     for condition in CONDITIONS:
         changed = world_of(task, condition).environment
         for name, value in condition.constants.items():
@@ -98,5 +103,5 @@ def test_pilots_are_the_finished_cells_of_a_task(tmp_path: pathlib.Path):
         pilots_of_runs(tmp_path, "race-split-s+horizon=5")
     with pytest.raises(UserError, match="the flights are on race-split-s"):
         pilots_of_runs(tmp_path, "race-circle")
-    with pytest.raises(UserError, match="--baselines got «pid»; the known ones are «tracking», «l1»"):
+    with pytest.raises(UserError, match="--baselines got «pid»; the known ones are «tracking», «contouring», «l1»"):
         baselines(["pid"])

@@ -12,6 +12,7 @@ import io
 import math
 import pathlib
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -55,6 +56,17 @@ def read_episodes(path: pathlib.Path) -> dict[str, np.ndarray]:
         raise UserError(f"«{path}» is damaged: {error}; numbers were expected. Move it away.") from error
 
 
+class Summary(NamedTuple):
+    """What the successful episodes of some cells came to."""
+
+    means: Estimate
+    """Over seeds."""
+    spread: float
+    """Mean over seeds of the standard deviation between episodes."""
+    seeds: int
+    """How many have successful episodes; the others tell nothing."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Outcomes:
     """What the cells of one task, algorithm and interface came to."""
@@ -62,18 +74,19 @@ class Outcomes:
     seeds: int
     episodes: int
     successes: int
-    outcomes: dict[str, tuple[Estimate, float]]
-    """By name: over seeds, the means of successful episodes; and the mean over seeds of their standard deviation."""
+    outcomes: dict[str, Summary]
+    """By name."""
 
     @classmethod
     def of(cls, cells: Sequence[dict[str, np.ndarray]]) -> "Outcomes":
         names = [name for name in cells[0] if name not in COMMON]
-        found: dict[str, tuple[Estimate, float]] = {}
+        found: dict[str, Summary] = {}
         for name in names:
             kept = [cell[name][(cell["success"] > 0) & np.isfinite(cell[name])] for cell in cells]
-            if all(len(values) for values in kept):
+            kept = [values for values in kept if len(values)]
+            if kept:
                 means = interquartile_estimate(np.array([values.mean() for values in kept]))
-                found[name] = means, float(np.mean([values.std() for values in kept]))
+                found[name] = Summary(means, float(np.mean([values.std() for values in kept])), len(kept))
         success = np.concatenate([cell["success"] for cell in cells])
         return cls(len(cells), len(success), int(success.sum()), found)
 
@@ -87,9 +100,10 @@ class Outcomes:
         """One outcome in words."""
         if name not in self.outcomes:
             return "–"
-        mean, spread = self.outcomes[name]
+        mean, spread, seeds = self.outcomes[name]
         over_seeds = "" if math.isnan(mean.low) else f" [{mean.low:.3f}, {mean.high:.3f}]"
-        return f"{mean.value:.3f}{over_seeds} ± {spread:.3f}"
+        some = "" if seeds == self.seeds else f" ({seeds} of {self.seeds} seeds)"
+        return f"{mean.value:.3f}{over_seeds} ± {spread:.3f}{some}"
 
 
 def outcomes_markdown(out: pathlib.Path, results: Sequence[Result]) -> str | None:
@@ -114,6 +128,7 @@ def outcomes_markdown(out: pathlib.Path, results: Sequence[Result]) -> str | Non
     head = (
         "Deterministic episodes of the policies that validated best. Success over all episodes with its 95 % Wilson "
         "interval; the rest are interquartile means over seeds of what successful episodes came to, in brackets their "
-        "95 % bootstrap intervals, ± the standard deviation between episodes of one policy."
+        "95 % bootstrap intervals, ± the standard deviation between episodes of one policy, and how many seeds have "
+        "successful episodes, unless all."
     )
     return "\n\n".join([head, *parts]) + "\n"

@@ -5,9 +5,9 @@
     simulator    whose dynamics fly, planahead's unless told
     flights      deterministic episodes, from the same starts for all policies and simulators
 
-A pair of policy and world is finished where its `episodes/POLICY--WORLD.csv` is there (`POLICY--WORLD-SIMULATOR.csv` in
-a simulator by other people), so an interrupted benchmark goes on. All else is made anew from these files and the table
-of `bench racing`.
+The undisturbed world is part of every sweep and is flown once. A pair of policy and world is finished where its
+`episodes/POLICY--WORLD.csv` is there (`POLICY--WORLD-SIMULATOR.csv` in a simulator by other people), so an interrupted
+benchmark goes on. All else is made anew from these files and the table of `bench racing`.
 """
 
 import csv
@@ -33,6 +33,7 @@ from planahead.experiments.statistics import Interval, wilson_interval
 from planahead.tasks import RaceTask, Task, make_task
 from planahead.tasks.environment import with_constants
 from planahead.tasks.flight.quadrotor import INERTIA, LIFT, MASS
+from planahead.tasks.flight.race import START_SPREAD
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,14 +45,19 @@ class Condition:
     value: float
     """How much, as the axis says it."""
     constants: dict[str, Any]
+    """What is not as it was; nothing in the undisturbed world."""
 
     @property
-    def name(self) -> str:
-        return f"{self.sweep.partition(' [')[0].replace(' ', '-')}={self.value:g}"
+    def world(self) -> str:
+        """What conditions of the same world share."""
+        return f"{self.sweep.partition(' [')[0].replace(' ', '-')}={self.value:g}" if self.constants else "undisturbed"
 
 
-def _sweep(sweep: str, values: Sequence[float], constants: Callable[[float], dict[str, Any]]) -> Iterator[Condition]:
-    return (Condition(sweep, value, constants(value)) for value in values)
+def _sweep(
+    sweep: str, undisturbed: float, values: Sequence[float], constants: Callable[[float], dict[str, Any]]
+) -> Iterator[Condition]:
+    for value in sorted((undisturbed, *values)):
+        yield Condition(sweep, value, {} if value == undisturbed else constants(value))
 
 
 def _times(inertia: float) -> tuple[float, ...]:
@@ -59,16 +65,18 @@ def _times(inertia: float) -> tuple[float, ...]:
 
 
 CONDITIONS: tuple[Condition, ...] = (
-    *_sweep("start [± m]", (0.5, 1.0, 1.5), lambda spread: {"start_spread": spread}),
-    *_sweep("side wind [N]", (1.0, 2.0, 3.0, 4.0), lambda force: {"wind_force": (0.0, force, 0.0)}),
-    *_sweep("gusts [N]", (1.0, 2.0, 3.0, 4.0), lambda force: {"gust_force": (0.0, force, 0.0)}),
-    *_sweep("mass [share]", (0.7, 0.85, 1.0, 1.15, 1.3), lambda share: {"mass": share * MASS}),
-    *_sweep("body rates [share]", (0.5, 0.75, 1.0, 1.25, 1.5), lambda share: {"rate_scale": share}),
-    *_sweep("inertia about x and y [share]", (0.5, 0.75, 1.0, 1.5, 2.0), lambda share: {"inertia": _times(share)}),
-    *_sweep("lift [share]", (0.25, 0.5, 1.0), lambda share: {"lift": share * LIFT}),
+    *_sweep("start [± m]", START_SPREAD, (1.0, 1.5), lambda spread: {"start_spread": spread}),
+    *_sweep("side wind [N]", 0.0, (1.0, 2.0, 3.0, 4.0), lambda force: {"wind_force": (0.0, force, 0.0)}),
+    *_sweep("gusts [N]", 0.0, (1.0, 2.0, 3.0, 4.0), lambda force: {"gust_force": (0.0, force, 0.0)}),
+    *_sweep("mass [share]", 1.0, (0.7, 0.85, 1.15, 1.3), lambda share: {"mass": share * MASS}),
+    *_sweep("body rates [share]", 1.0, (0.5, 0.75, 1.25, 1.5), lambda share: {"rate_scale": share}),
+    *_sweep("inertia about x and y [share]", 1.0, (0.5, 0.75, 1.5, 2.0), lambda share: {"inertia": _times(share)}),
+    *_sweep("lift [share]", 0.0, (0.25, 0.5, 1.0), lambda share: {"lift": share * LIFT}),
 )
 """Side wind is constant, gusts swing as a sine of one second; both everywhere, along y. 1 N moves the quadrotor as
 1.3 m/s² do. Lift, of the published size where the share is 1, is what all models lack."""
+WORLDS: tuple[Condition, ...] = tuple({condition.world: condition for condition in CONDITIONS}.values())
+"""One condition of each."""
 
 
 def world_of(task: Task, condition: Condition) -> Task:
@@ -86,7 +94,7 @@ def fly(
     key = stream_key(0, Stream.EVALUATION)
     make_folder(out / "episodes")
     for pilot in pilots:
-        missing = [c for c in CONDITIONS if _flights(pilot, c, out, simulator, episodes) is None]
+        missing = [c for c in WORLDS if _flights(pilot, c, out, simulator, episodes) is None]
         if not missing:
             continue
         policy = pilot.load()
@@ -94,13 +102,13 @@ def fly(
             found = Evaluation.of(run_episodes(world_of(task, condition), policy, key, episodes, run=simulator.run))
             write_episodes(_path(pilot, condition, out, simulator), found)
             console.print(
-                f"{pilot.name}, {condition.name}: {int(found.success.sum())} of {found.episodes} succeed",
+                f"{pilot.name}, {condition.world}: {int(found.success.sum())} of {found.episodes} succeed",
                 highlight=False,
             )
 
 
 def _path(pilot: Pilot, condition: Condition, out: pathlib.Path, simulator: Simulator) -> pathlib.Path:
-    return episodes_path(out, f"{pilot.name}--{condition.name}{simulator.suffix}")
+    return episodes_path(out, f"{pilot.name}--{condition.world}{simulator.suffix}")
 
 
 def _flights(
@@ -150,12 +158,13 @@ class Flights:
             "group": self.group, "sweep": self.condition.sweep, "value": self.condition.value,
             "pilots": len(self.shares), "flights_each": self.flights, "success": f"{self.share:.6g}",
             "success_low": f"{self.interval.low:.6g}", "success_high": f"{self.interval.high:.6g}",
-            "lap": f"{np.mean(self.laps):.4f}" if self.laps else "",
+            "lap": f"{np.mean(self.laps):.4f}" if self.laps else "", "lap_pilots": len(self.laps),
         }  # fmt: skip
 
     def cell(self) -> str:
         """As `robustness.md` has it."""
-        lap = f", {np.mean(self.laps):.2f} s" if self.laps else ""
+        some = "" if len(self.laps) == len(self.shares) else f" ({len(self.laps)} of {len(self.shares)})"
+        lap = f", {np.mean(self.laps):.2f} s{some}" if self.laps else ""
         return f"{100 * self.share:.0f} [{100 * self.interval.low:.0f}, {100 * self.interval.high:.0f}]{lap}"
 
 
@@ -190,15 +199,16 @@ def write_robustness(rows: Sequence[Flights], out: pathlib.Path, simulator: Simu
     writer.writerows(row.flat() for row in rows)
     write_text(path.with_suffix(".csv"), text.getvalue())
     groups = list(dict.fromkeys(row.group for row in rows))
-    cells = {(row.group, row.condition.name): row for row in rows}
+    cells = {(row.group, row.condition.sweep, row.condition.value): row for row in rows}
     lines = [["world", *groups], ["---"] * (1 + len(groups))]
     for condition in CONDITIONS:
-        found = [cells.get((group, condition.name)) for group in groups]
+        found = [cells.get((group, condition.sweep, condition.value)) for group in groups]
         shown = ["–" if row is None else row.cell() for row in found]
         lines.append([f"{condition.sweep}: {condition.value:g}", *shown])
     head = (
         "Share of flights that succeed [%]: the mean over seeds, in brackets the worst and the best seed, or the 95 % "
-        "Wilson interval of a policy that has no seeds; and the mean lap of the flights that do."
+        "Wilson interval of a policy that has no seeds; and the mean lap of the flights that do, with how many of the "
+        "seeds have some, unless all."
     )
     parts = [head, "\n".join(f"| {' | '.join(line)} |" for line in lines)]
     write_text(path, "\n\n".join([simulator.note, *parts] if simulator.note else parts) + "\n")

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from planahead.experiments.bench.robustness import Flights
 from planahead.experiments.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, STYLE
 
-COLOURS = {"ac-mlp (stage)": BLUE, "ac-mpc (stage)": ORANGE, "tracking": GREY, "l1": PURPLE}
-_OTHERS = (GREEN, RED, SKY)
+COLOURS = {"ac-mlp (stage)": BLUE, "ac-mpc (stage)": ORANGE, "tracking": GREY, "contouring": GREEN, "l1": PURPLE}
+_OTHERS = (RED, SKY)
 
 
 def robustness_figure(rows: Sequence[Flights]) -> Figure:

@@ -4,8 +4,6 @@ import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
 
-import jax.numpy as jnp
-
 from planahead.experiments.bench.definition import World
 from planahead.experiments.bench.report import finished_results
 from planahead.experiments.bench.results import Result
@@ -15,6 +13,7 @@ from planahead.experiments.run_directory import RunDirectory
 from planahead.policies import Policy
 from planahead.tasks import RaceTask, make_task
 from planahead.tasks.flight.believed import Believed
+from planahead.tasks.flight.contouring import ContouringProblem
 from planahead.tasks.flight.lap import Lap
 from planahead.tasks.flight.lap_policy import LapPolicy
 from planahead.tasks.flight.tracking import TrackingProblem
@@ -73,21 +72,44 @@ def baselines(names: Sequence[str]) -> list[Pilot]:
     return [Pilot(name, name, _BASELINES[name]) for name in names]
 
 
-def _tracking() -> LapPolicy:
-    """Weights and drag as they fly best on the realistic quadrotor, undisturbed, from starts that the benchmark does
-    not use: 25 flights each of some forty random choices."""
-    vehicle = Believed(lags=True, drag=jnp.asarray(0.34))
-    weights = {"position_weight": 9.0, "attitude_weight": 7.7, "velocity_weight": 1.7}
-    problem = TrackingProblem.of(vehicle, **weights, command_weight=(0.021, 0.31, 0.31, 0.93))
-    return LapPolicy(_task(), Lap.load("split-s-90", 7), problem)
+LAP = "split-s-lags-85"
+"""Of the laps with 80, 85 and 90 % of the thrust, which the searches below could choose from too, the one that all of
+them chose."""
+# Each search had flights of seven seconds undisturbed (two), in a side wind of 3 N, and with 1.15 of the mass, from
+# starts that the benchmark does not use; it went for gates passed, then for the lap's time: 24 random choices, and from
+# then on perturbations of the best six. Four flights tell little of starts, which vary by ±0.5 m, so the best of a
+# search flew 25 more.
+_WEIGHTS = {
+    "position_weight": 24.2,
+    "attitude_weight": 3.81,
+    "velocity_weight": 1.14,
+    "command_weight": (0.09, 0.222, 0.222, 0.665),
+    "catch_up": 25.2,
+}
+"""Of 287, the third best: undisturbed it passes the first gate from 25 of 25 starts, the best one from 19."""
+
+
+def _tracking(adaptive: bool = False) -> LapPolicy:
+    problem = TrackingProblem.of(Believed(lags=True), **_WEIGHTS)
+    return LapPolicy(_task(), Lap.load(LAP, 7), problem, adaptive=adaptive)
 
 
 def _adaptive() -> LapPolicy:
-    """Not tuned yet since its compensation changed: it flies no lap at these weights."""
-    vehicle = Believed(lags=True, drag=jnp.asarray(0.19))
-    weights = {"position_weight": 16.0, "attitude_weight": 3.2, "velocity_weight": 2.9}
-    problem = TrackingProblem.of(vehicle, **weights, command_weight=(0.014, 0.73, 0.73, 2.2))
-    return LapPolicy(_task(), Lap.load("split-s-90", 7), problem, adaptive=True, bandwidth=17.5)
+    """At the weights of tracking: a search of its own, of 203, found none that fly much better than those. With a
+    bandwidth of 1 rad/s it does as well as with 3; with 8, 20 and 50 it crashed at once, since what starting rotors
+    lack for a moment is then believed to last."""
+    return _tracking(adaptive=True)
+
+
+def _contouring() -> LapPolicy:
+    """Faster than the others and less reliable: undisturbed 70 of 75 flights succeed, and the rest miss the first gate,
+    before which the vehicle has 5 m to come to the path. The best of 304 succeeds in 19 of 25; the weights of lag,
+    thrust and progress, and `catch_up`, were then changed by hand, some twenty ways, none of which always succeeds.
+    In a side wind of 2 N it is 12 of 25."""
+    weights = {"contour_weight": 15.8, "gate_weight": 57.4, "gate_reach": 0.682, "lag_weight": 700.0}
+    efforts = {"thrust_weight": 0.04, "rate_weight": 0.114, "progress_weight": 6.0, "progress_limit": 1.24}
+    problem = ContouringProblem.of(Believed(lags=True), **weights, **efforts, catch_up=40.0)
+    return LapPolicy(_task(), Lap.load(LAP, 7), problem)
 
 
 def _task() -> RaceTask:
@@ -96,4 +118,4 @@ def _task() -> RaceTask:
     return task
 
 
-_BASELINES: dict[str, Callable[[], Policy]] = {"tracking": _tracking, "l1": _adaptive}
+_BASELINES: dict[str, Callable[[], Policy]] = {"tracking": _tracking, "contouring": _contouring, "l1": _adaptive}

@@ -1,12 +1,15 @@
-r"""A time-optimal lap: the nominal quadrotor through all gates of a track, again and again, by optimal control with
-IPOPT through CasADi.
+r"""A time-optimal lap: a quadrotor through all gates of a track, again and again, by optimal control with IPOPT through
+CasADi.
 
-    minimise  Σ_s T_s      over the durations T_s of the segments between gates, states and commands
-    subject to             x_{k+1} = fly(x_k, u_k, T_s / n)     the step that the race simulates, n of them in a segment
+    minimise  Σ_s T_s + λ ∫ |ω_c|² dt     over the durations T_s of the segments between gates, states and commands
+    subject to             x_{k+1} = fly(x_k, u_k, T_s / n)     n steps in a segment
                            0 <= F <= F_max,  |ω_c| <= ω_max
                            the end of segment s lies in the plane of gate s, within its opening, going its way
-                           z >= 0.1 m
+                           z >= 0.1 m + clearance
                            a lap that can be flown again and again: v, R and place at its end as at its start
+
+The quadrotor is the nominal one, whose step is that of the race, or with `lags` that of `Believed`: the realistic one
+could not follow a lap without drag whose body rates jump. With λ = 0 the yaw is arbitrary.
 
 A local optimum of laps that repeat, so no proof of the limit; guesses that differ have led to the same one. A single
 lap that need not end as it began can be a little faster.
@@ -17,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 import jax.numpy as jnp
 import numpy as np
 
+from planahead.tasks.flight.believed import Believed
 from planahead.tasks.flight.gates import Track, frame_of
 from planahead.tasks.flight.lap import Lap
 from planahead.tasks.flight.quadrotor import COMMAND_HIGH, COMMAND_LOW, GRAVITY, MASS
@@ -39,14 +43,26 @@ class Optimised(NamedTuple):
 
 
 def time_optimal_lap(
-    track: Track, *, thrust: float = 1.0, opening: float = 1.0, steps: int = STEPS, cruise: float = CRUISE
+    track: Track,
+    *,
+    thrust: float = 1.0,
+    rates: float = 1.0,
+    opening: float = 1.0,
+    clearance: float = 0.0,
+    lags: bool = False,
+    rate_price: float = 0.0,
+    steps: int = STEPS,
+    cruise: float = CRUISE,
 ) -> Optimised:
     """Compute a lap.
 
     **Arguments:**
 
     - `thrust`: share of the largest thrust that may be used: what follows the lap needs some to spare.
-    - `opening`: share of a gate's opening, likewise.
+    - `rates`, `opening`: shares of the largest body rates and of a gate's opening, likewise.
+    - `clearance`: from the ground where the arena ends, m.
+    - `lags`: whether drag, rotors and rate loop are those of `Believed(lags=True)`.
+    - `rate_price`: λ, s per rad²/s.
     - `steps`: of a segment.
     - `cruise`: speed of the guess along the lines between gates, m/s.
 
@@ -62,9 +78,10 @@ def time_optimal_lap(
 
     problem = ca.Opti()
     durations = problem.variable(count)
-    x, u = problem.variable(10, count * steps + 1), problem.variable(4, count * steps)
-    problem.minimize(ca.sum1(durations))
-    step = _step(ca)
+    step = _lagged_step(ca) if lags else _step(ca)
+    x, u = problem.variable(step.size1_in(0), count * steps + 1), problem.variable(4, count * steps)
+    spans = ca.vec(ca.repmat(durations.T / steps, steps, 1))
+    problem.minimize(ca.sum1(durations) + rate_price * ca.sum1(u[1:, :] ** 2) @ spans)
     for segment in segments:
         span = slice(segment * steps, (segment + 1) * steps)
         h = durations[segment] / steps
@@ -74,13 +91,14 @@ def time_optimal_lap(
         normal, tangent, up = frames[(segment + 1) % count]
         offset = x[:3, (segment + 1) * steps] - gates[(segment + 1) % count, :3]
         problem.subject_to(ca.dot(normal, offset) == 0)
-        problem.subject_to(ca.dot(normal, x[7:, (segment + 1) * steps]) >= 0)  # in the direction of passage
+        problem.subject_to(ca.dot(normal, x[7:10, (segment + 1) * steps]) >= 0)  # in the direction of passage
         problem.subject_to(problem.bounded(-half, ca.dot(tangent, offset), half))
         problem.subject_to(problem.bounded(-half, ca.dot(up, offset), half))
     problem.subject_to(problem.bounded(0.2, durations, 5.0))
     for command, (low, high) in enumerate(zip(COMMAND_LOW, COMMAND_HIGH, strict=True)):
-        problem.subject_to(problem.bounded(low, u[command, :], high * (thrust if command == 0 else 1.0)))
-    problem.subject_to(x[2, :] >= float(race.arena_low[2]))
+        share = rates if command else thrust
+        problem.subject_to(problem.bounded(share * low, u[command, :], share * high))
+    problem.subject_to(x[2, :] >= float(race.arena_low[2]) + clearance)
     first, last = x[:, 0], x[:, -1]
     problem.subject_to(first[:3] == last[:3])
     problem.subject_to(first[7:] == last[7:])
@@ -88,15 +106,17 @@ def time_optimal_lap(
     problem.subject_to(ca.sumsqr(first[3:7]) == 1)
 
     ends = np.roll(gates[:, :3], -1, axis=0)
-    spans = np.linalg.norm(ends - gates[:, :3], axis=1) / cruise
-    problem.set_initial(durations, spans)
+    cruised = np.linalg.norm(ends - gates[:, :3], axis=1) / cruise
+    problem.set_initial(durations, cruised)
     along = np.arange(steps) / steps
     places = np.concatenate([g[:3] + along[:, None] * (e - g[:3]) for g, e in zip(gates, ends, strict=True)])
-    speeds = np.repeat((ends - gates[:, :3]) / spans[:, None], steps, axis=0)
+    speeds = np.repeat((ends - gates[:, :3]) / cruised[:, None], steps, axis=0)
     problem.set_initial(x[:3, :], np.vstack([places, gates[:1, :3]]).T)
     problem.set_initial(x[3, :], 1.0)
-    problem.set_initial(x[7:, :], np.vstack([speeds, speeds[:1]]).T)
+    problem.set_initial(x[7:10, :], np.vstack([speeds, speeds[:1]]).T)
     problem.set_initial(u[0, :], MASS * GRAVITY)
+    if lags:
+        problem.set_initial(x[16, :], MASS * GRAVITY)
     problem.solver("ipopt", {"print_time": False}, {"print_level": 0, "max_iter": 3000, "mu_strategy": "adaptive"})
     try:
         found: Any = problem.solve()
@@ -104,7 +124,7 @@ def time_optimal_lap(
     except RuntimeError:  # what Opti raises where IPOPT did not converge
         found, solved = problem.debug, False
     times = np.concatenate([[0.0], np.cumsum(np.repeat(found.value(durations) / steps, steps))])
-    states, commands = found.value(x).T, found.value(u).T
+    states, commands = found.value(x)[:10].T, found.value(u).T
     return Optimised(Lap(*map(jnp.asarray, (times, states, commands)), gates=count), solved)
 
 
@@ -119,6 +139,35 @@ def _step(ca: Any) -> "casadi.Function":
     turn = ca.vertcat(ca.cos(half), 0.5 * h * ca.sin(half) / half * rates)
     after = ca.vertcat(p + h * v + 0.5 * h**2 * a, _product(ca, q, turn), v + h * a)
     return ca.Function("step", [x, u, h], [after])
+
+
+def _lagged_step(ca: Any) -> "casadi.Function":
+    """`Believed(lags=True).fly`."""
+    vehicle = Believed(lags=True)
+    mass, motor_time = float(vehicle.mass), float(vehicle.motor_time)
+    drag, quadratic_drag = float(vehicle.drag), float(vehicle.quadratic_drag)
+    x, u, h = ca.SX.sym("x", 17), ca.SX.sym("u", 4), ca.SX.sym("h")
+    q, v, rates, turning, thrust = x[3:7], x[7:10], x[10:13], x[13:16], x[16]
+    air = _rotated(ca, ca.vertcat(q[0], -q[1:]), v)
+    speeds = ca.sqrt(air**2 + 1e-6)  # smooth: |air| but within 1 mm/s
+    force = ca.vertcat(0, 0, thrust) - (drag + quadratic_drag * speeds) * air
+    a = _rotated(ca, q, force) / mass - ca.vertcat(0, 0, GRAVITY)
+    turn = (np.asarray(vehicle.rate_gain, float) * (u[1:] - rates) - turning) / motor_time
+    spin = 0.5 * _product(ca, q, ca.vertcat(0, rates))
+    ode = ca.Function("ode", [x, u], [ca.vertcat(v, spin, a, turning, turn, (u[0] - thrust) / motor_time)])
+    k1 = ode(x, u)
+    k2 = ode(x + 0.5 * h * k1, u)
+    k3 = ode(x + 0.5 * h * k2, u)
+    k4 = ode(x + h * k3, u)
+    after = x + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+    after = ca.vertcat(after[:3], after[3:7] / ca.norm_2(after[3:7]), after[7:])
+    return ca.Function("step", [x, u, h], [after])
+
+
+def _rotated(ca: Any, q: Any, v: Any) -> Any:
+    """v, turned by the unit quaternion q."""
+    twice = 2 * ca.cross(q[1:], v)
+    return v + q[0] * twice + ca.cross(q[1:], twice)
 
 
 def _product(ca: Any, a: Any, b: Any) -> Any:

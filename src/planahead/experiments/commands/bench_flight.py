@@ -1,6 +1,7 @@
 """`planahead bench time-optimal` and `robustness`."""
 
 import dataclasses
+import math
 import pathlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -15,22 +16,30 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class BenchTimeOptimal(Command):
-    """Compute a time-optimal lap of a race track for the nominal quadrotor, one that can be flown again and again, by
-    optimal control (IPOPT through CasADi, in the extra `bench`), and write it as CSV: what racing policies are to come
-    near, and what planners track.
+    """Compute a time-optimal lap of a race track for the nominal quadrotor, or one with drag and lags; one that can be
+    flown again and again, by optimal control (IPOPT through CasADi, in the extra `bench`); and write it as CSV: what
+    racing policies are to come near, and what planners track.
     """
 
     track: str = "split-s"
     """A track that is a loop; `planahead list` names the race tasks."""
     thrust: float = 1.0
     """Share of the largest thrust that may be used."""
+    rates: float = 1.0
+    """Share of the largest body rates that may be used."""
     opening: float = 1.0
     """Share of the gates' openings that may be used."""
+    clearance: float = 0.0
+    """From the ground, in metres, beyond the 0.1 m where the arena ends."""
+    lags: bool = False
+    """Fly with drag, and with the lags of rotors and rate loop, as planners for the realistic quadrotor believe it."""
+    rate_price: float = 0.0
+    """Seconds that body rates cost, per their square's integral: a gentle lap instead of the fastest one."""
     out: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="FILE")] = None
     """The CSV; time-optimal-TRACK.csv unless given, or time-optimal-TRACK-2.csv where that is."""
 
     name: ClassVar[str] = "bench time-optimal"
-    examples: ClassVar[tuple[str, ...]] = ("", "--thrust 0.8 --opening 0.5 --out laps/split-s-80.csv")
+    examples: ClassVar[tuple[str, ...]] = ("", "--thrust 0.8 --opening 0.5 --out laps/split-s-80.csv", "--lags")
 
     def run(self, console: "Console") -> Mapping[str, Any]:
         from planahead.experiments.benchmarks.time_optimal import known_tracks, time_optimal_lap
@@ -39,13 +48,25 @@ class BenchTimeOptimal(Command):
 
         if self.track not in known_tracks():
             raise UserError(f"--track got «{self.track}»; tracks that are loops are {known_names(known_tracks())}.")
-        for option in ("thrust", "opening"):
+        for option in ("thrust", "rates", "opening"):
             if not 0 < getattr(self, option) <= 1:
                 raise UserError(f"--{option} got {getattr(self, option)}; a share above 0 and at most 1 was expected.")
+        for option in ("clearance", "rate_price"):
+            if not 0 <= getattr(self, option) < math.inf:
+                name = option.replace("_", "-")
+                raise UserError(f"--{name} got {getattr(self, option)}; a number of 0 or more was expected.")
         out = self.out or unused(pathlib.Path(f"time-optimal-{self.track}.csv"))
         require_writable(out, "--out")
         try:
-            found = time_optimal_lap(self.track, thrust=self.thrust, opening=self.opening)
+            found = time_optimal_lap(
+                self.track,
+                thrust=self.thrust,
+                rates=self.rates,
+                opening=self.opening,
+                clearance=self.clearance,
+                lags=self.lags,
+                rate_price=self.rate_price,
+            )
         except ImportError as error:
             raise UserError(
                 "CasADi is needed, and is not installed: pip install casadi, or the extra `bench`."
@@ -65,17 +86,17 @@ class BenchTimeOptimal(Command):
 
 @dataclasses.dataclass(frozen=True)
 class BenchRobustness(Command):
-    """Fly the policies that `planahead bench racing` trained, and planners that track a lap, in worlds with wind, other
-    masses, rates, inertias and starts; write every flight, a table with intervals and a figure. Run again after an
-    interruption, it goes on.
+    """Fly the policies that `planahead bench racing` trained, and planners that follow a lap, in worlds with wind,
+    other masses, rates, inertias and starts; write every flight, a table with intervals and a figure. Run again after
+    an interruption, it goes on.
     """
 
     racing: Folder = pathlib.Path("runs/bench-racing")
     """Where `bench racing` put its runs."""
     task: str = "race-split-s+plant=realistic"
     """Which of its tasks they were trained on."""
-    baselines: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME")] = ("tracking", "l1")
-    """Planners that fly beside them: `tracking`, `l1`, or none."""
+    baselines: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME")] = ("tracking", "contouring", "l1")
+    """Planners that fly beside them: `tracking`, `contouring`, `l1`, or none."""
     episodes: int = 100
     """Flights per policy and world."""
     simulator: Annotated[str, tyro.conf.arg(metavar="NAME")] = "planahead"

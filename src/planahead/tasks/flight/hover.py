@@ -37,7 +37,7 @@ from planahead.tasks.flight.quadrotor import (
     Quadrotor,
     Randomisation,
 )
-from planahead.tasks.flight.race import length
+from planahead.tasks.flight.vector import length
 from planahead.tasks.flight.wind import Wind
 from planahead.tasks.task import Interface, Task, check_choice, with_stages
 

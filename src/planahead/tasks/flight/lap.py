@@ -1,7 +1,11 @@
 """A lap of a track as a trajectory to follow: from the first gate through all others back to it.
 
-The laps in `laps/` are time-optimal for the nominal quadrotor, with the share of its largest thrust in their names; see
-`planahead bench time-optimal`, which makes them.
+The laps in `laps/` are time-optimal with the share of the largest thrust in their names, for the nominal quadrotor or
+with drag and lags. `planahead bench time-optimal` makes them:
+
+    split-s-100
+    split-s-90         --thrust 0.9 --opening 0.5
+    split-s-lags-85    --thrust 0.85 --opening 0.5 --lags --rates 0.8 --clearance 0.5 --rate-price 0.001
 """
 
 import csv

@@ -39,6 +39,7 @@ from planahead.tasks.flight.quadrotor import (
     Quadrotor,
     Randomisation,
 )
+from planahead.tasks.flight.vector import length
 from planahead.tasks.flight.wind import Wind
 from planahead.tasks.task import check_choice
 
@@ -327,10 +328,3 @@ class Race(Environment[RaceState]):
         low, high = np.asarray(self.arena_low)[seen], np.asarray(self.arena_high)[seen]
         axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
         axes.set(xlabel="x [m]", ylabel="yz"[seen[1] - 1] + " [m]")
-
-
-def length(v: Float[Array, " n"]) -> Float[Array, ""]:
-    """|v|, with the derivative 0 where v is."""
-    square = jnp.sum(v * v)
-    moves = square > 0
-    return jnp.where(moves, jnp.sqrt(jnp.where(moves, square, 1.0)), 0.0)

@@ -10,9 +10,10 @@ from planahead.problem import static
 from planahead.problem.rotation import from_matrix, matrix
 from planahead.tasks.flight.gates import Track
 from planahead.tasks.flight.quadrotor import PLANTS, Plant
-from planahead.tasks.flight.race import Race, Starts, length
+from planahead.tasks.flight.race import Race, Starts
 from planahead.tasks.flight.race_models import MODELS, ModelName
 from planahead.tasks.flight.race_problem import Cost, RaceProblem
+from planahead.tasks.flight.vector import length
 from planahead.tasks.task import Imagined, Interface, Task, check_choice, with_stages
 
 _ROUNDING = 1e-3  # N, rad/s

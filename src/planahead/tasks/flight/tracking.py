@@ -2,7 +2,8 @@ r"""Tracking: stay with a lap's reference as time goes on.
 
     minimise  Σ_k ½ ‖W (e_p, e_R, e_v)_{k+1}‖² + ½ ‖W_u (u_k - u_ref,k)‖²,      e_R = 2 sign(w) vec(q_ref⁻¹ ⊗ q)
 
-over half a second of the lap from its point nearest to the quadrotor.
+over half a second of the lap from its point nearest to the quadrotor, at the quadrotor's own pace at first, see
+`catching_up`.
 """
 
 from typing import Any, final
@@ -12,13 +13,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from planahead.planning import Guess
-from planahead.problem import Bounds, PerStage, parameter, static
-from planahead.problem.rotation import product
+from planahead.problem import Bounds, PerStage, parameter, quaternion_difference, static
 from planahead.tasks.environment import check_constants, constant
 from planahead.tasks.flight.believed import Believed
 from planahead.tasks.flight.lap import Lap
-from planahead.tasks.flight.lap_problem import Aim, LapProblem
-from planahead.tasks.flight.quadrotor import COMMAND_HIGH, COMMAND_LOW, GRAVITY, MASS, TIME_STEP
+from planahead.tasks.flight.lap_problem import Aim, LapProblem, catching_up
+from planahead.tasks.flight.quadrotor import COMMAND_HIGH, COMMAND_LOW, GRAVITY, MASS
 
 
 @final
@@ -36,6 +36,7 @@ class TrackingProblem(LapProblem):
     attitude_weight: Array = constant(3.0, positive=True)  # per rad²
     velocity_weight: Array = constant(0.3, positive=True)  # per (m/s)²
     command_weight: Array = constant((0.002, 0.03, 0.03, 0.1), positive=True)  # per N² and (rad/s)²
+    catch_up: Array = constant(15.0, positive=True)  # m/s², c
 
     def __check_init__(self):
         check_constants(self)
@@ -51,13 +52,10 @@ class TrackingProblem(LapProblem):
         return jnp.concatenate([self.terminal_residual(x), jnp.sqrt(self.command_weight) * (u - self.command)])
 
     def terminal_residual(self, x: Float[Array, " nx"]) -> Float[Array, " 9"]:
-        inverse = self.reference[3:7] * jnp.array([1.0, -1.0, -1.0, -1.0])
-        error = product(inverse, x[3:7])
-        turn = 2 * jnp.where(error[0] < 0, -1.0, 1.0) * error[1:]
         return jnp.concatenate(
             [
                 jnp.sqrt(self.position_weight) * (x[:3] - self.reference[:3]),
-                jnp.sqrt(self.attitude_weight) * turn,
+                jnp.sqrt(self.attitude_weight) * quaternion_difference(x[3:7], self.reference[3:7]),
                 jnp.sqrt(self.velocity_weight) * (x[7:10] - self.reference[7:]),
             ]
         )
@@ -67,8 +65,10 @@ class TrackingProblem(LapProblem):
 
     def aimed(self, lap: Lap, time: Float[Array, ""], state: Float[Array, " nx"], known: Guess) -> Aim:
         del known
-        sample = lap.at(time + TIME_STEP * jnp.arange(self.horizon + 1))
+        times, paces = catching_up(lap, time, state[7:10], self.catch_up, self.horizon)
+        sample = lap.at(times)
+        reference = jnp.concatenate([sample.states[:, :7], paces[:, None] * sample.states[:, 7:]], axis=1)
         where = lambda problem: (problem.reference, problem.command)  # noqa: E731
-        problem = eqx.tree_at(where, self, (PerStage(sample.states), PerStage(sample.commands)))
-        states = jnp.concatenate([sample.states, self.vehicle.commanded(sample.commands)], axis=1)
+        problem = eqx.tree_at(where, self, (PerStage(reference), PerStage(sample.commands)))
+        states = jnp.concatenate([reference, self.vehicle.commanded(sample.commands)], axis=1)
         return Aim(problem, state, Guess(states, sample.commands[:-1]))
