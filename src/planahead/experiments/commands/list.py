@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import tyro
 
 from planahead.experiments.commands.command import Command
+from planahead.experiments.taxonomy import TAXONOMY
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from planahead.experiments.explanations import Explanation
 
 
 @dataclasses.dataclass(frozen=True)
 class List(Command):
-    """List the tasks, the algorithms, and the baselines that benchmarks have beside them, with a sentence each; or
-    everything that can be set of one of them.
+    """List the tasks, the algorithms, and the baselines that benchmarks have beside them, with a sentence each, and
+    the roles that the planner has in them; or everything that can be set of one of them.
     """
 
     what: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="NAME")] = None
@@ -44,8 +46,24 @@ class List(Command):
             for name, sentence in sentences.items():
                 table.add_row(f"[bold cyan]{name}[/]", sentence)
             console.print(table)
+        console.print(_taxonomy())
         console.print("planahead list NAME explains one with all that can be set.", highlight=False)
-        return result
+        return {**result, "taxonomy": [dataclasses.asdict(place) for place in TAXONOMY]}
+
+
+def _taxonomy() -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title="roles of the planner", box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    for heading in ("role", "learned", "how", "algorithms"):
+        table.add_column(heading)
+    role = None
+    for place in TAXONOMY:
+        shown = "" if place.role == role else place.role
+        role = place.role
+        table.add_row(f"[bold cyan]{shown}[/]", place.learned, place.methods, ", ".join(place.entries))
+    return table
 
 
 def _show(explanation: "Explanation", console: "Console") -> None:
