@@ -72,4 +72,4 @@ test-slow: .venv/.installed-dev
 	@touch .venv/.installed $@
 
 clean:
-	rm -rf .venv build dist .pytest_cache .ruff_cache
+	rm -rf .venv build dist .pytest_cache .ruff_cache .jax_cache

@@ -1,11 +1,17 @@
 """Strictness that holds in every test and never in a user's program.
 
 Types and shapes in the package's annotations are checked at run time, arrays of different rank never broadcast
-silently, figures are drawn without a window, and warnings are errors (pyproject.toml).
+silently, figures are drawn without a window, and warnings are errors (pyproject.toml). What XLA compiles is kept in
+.jax_cache, for the other processes and the next run: compiling takes more than half of a first one.
 """
 
+import os
 import pathlib
 from collections.abc import Iterator
+
+# Before jax is imported; of the commands that tests start as well.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parent.parent / ".jax_cache"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 import jax
 import matplotlib
