@@ -82,5 +82,15 @@ def test_gymnasium_knows_the_tasks_after_the_import():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
     races = ("RaceCircle", "RaceHorizontal", "RaceSplitS", "RaceSplitSCpc", "RaceSplitSReal", "RaceVertical")
-    names = ("CartPole", "Chain", "Hover", "MassSpringDamper", *races, "WindMazeEasy", "WindMazeHard", "WindMazeWalls")
+    names = (
+        "CartPole",
+        "Chain",
+        "Hover",
+        "MassSpringDamper",
+        "Obstacles",
+        *races,
+        "WindMazeEasy",
+        "WindMazeHard",
+        "WindMazeWalls",
+    )
     assert done.stdout.strip() == f"{[f'planahead/{name}-v0' for name in names]} False"

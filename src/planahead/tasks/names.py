@@ -11,6 +11,7 @@ TASKS: dict[str, str] = {
     "chain": "planahead.tasks.chain:ChainTask",
     "hover": "planahead.tasks.flight.hover:HoverTask",
     "mass-spring-damper": "planahead.tasks.mass_spring_damper:MassSpringDamperTask",
+    "obstacles": "planahead.tasks.obstacles:ObstaclesTask",
     "race-circle": "planahead.tasks.flight.race_task:RaceTask",
     "race-horizontal": "planahead.tasks.flight.race_task:RaceTask",
     "race-split-s": "planahead.tasks.flight.race_task:RaceTask",

@@ -17,6 +17,7 @@ def task_names() -> tuple[str, ...]:
     chain
     hover
     mass-spring-damper
+    obstacles
     race-circle
     race-horizontal
     race-split-s
