@@ -21,7 +21,7 @@ import inspect
 import math
 import typing
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
@@ -36,12 +36,17 @@ from planahead.planning import SQP
 from planahead.policies import (
     HIDDEN,
     ActionBox,
+    Awareness,
     DirectPolicy,
+    FilteredStochasticPolicy,
     GaussianPolicy,
+    Guard,
     NoisePlace,
     PlannerPolicy,
     Policy,
+    SafetyFilter,
     Steering,
+    StochasticPolicy,
 )
 from planahead.problem import Problem, at_stage, overrides
 from planahead.qp.interior_point import Arithmetic
@@ -149,6 +154,8 @@ def make_algorithm(
     planner_arithmetic: Arithmetic = "float32",
     hidden_layers: int = len(HIDDEN),
     hidden_units: int = HIDDEN[0],
+    filter: Literal["none", Awareness] = "none",
+    filter_price: float = 1.0,
     **settings: Any,
 ) -> Algorithm:
     """An untrained policy for `task` and the learner that trains it.
@@ -168,6 +175,9 @@ def make_algorithm(
     - `planner_arithmetic`: what the native kernel solves in. Of 256 plans of the wind maze all are solved in either;
       "float32" takes two thirds of the time, and their first derivatives differ by a thousandth at most.
     - `hidden_layers`, `hidden_units`: of the networks of policy and critics.
+    - `filter`: puts the task's safety filter behind the policy, and says what learning knows of it, see
+      `policies/filtered.py`. It acts in training and ever after.
+    - `filter_price`: reward per step that a correction by half the action box costs where it is "penalised".
     - `settings`: fields of the learner, `SAC`, `TD3` or `PPO`, e.g. `batch_size=256`.
 
     **Raises:** `ValueError` for an unknown name or setting (the message lists the known ones), and for settings that do
@@ -191,7 +201,7 @@ def make_algorithm(
     networks = {"hidden_layers": hidden_layers, "hidden_units": hidden_units}
     # What is left at its default need not be known to an algorithm without a planner.
     changed = {setting: value for setting, value in planning.items() if value != _settings(SAC)[setting].default}
-    check_settings(name, {**changed, **networks, **settings})
+    check_settings(name, {**changed, **networks, "filter": filter, "filter_price": filter_price, **settings})
     if preset.critic is not None:
         settings["critic"] = preset.critic
     learner = preset.learner(hidden_layers=hidden_layers, hidden_units=hidden_units, **settings)
@@ -204,6 +214,7 @@ def make_algorithm(
         planner_arithmetic,
         real_time=preset.learner is PPO,
     )
+    guard = None if filter == "none" else _guard(name, preset, task, box, filter, filter_price)
     scale, names = environment.observation_scale, task.learned_parameters
     if preset.learner is PPO:
         steering = None
@@ -215,6 +226,7 @@ def make_algorithm(
             scale,
             box,
             steering=steering,
+            guard=guard,
             noise=preset.noise,
             residual=residual,
             start=None if preset.plans else box.to_unit(box.clip(at_stage(task.problem, 0).control_guess())),
@@ -237,7 +249,27 @@ def make_algorithm(
         )
     else:
         policy = DirectPolicy(scale, box, hidden=hidden, key=key)
+    if guard is not None and isinstance(policy, StochasticPolicy):
+        policy = FilteredStochasticPolicy(policy, guard)
     return Algorithm(learner.check(policy), learner)
+
+
+def _guard(
+    name: str, preset: Preset, task: Task[Any, Any], box: ActionBox, awareness: Awareness, price: float
+) -> Guard:
+    """The task's safety filter. **Raises** `ValueError` where it has none, or what is asked for has no meaning."""
+    if preset.critic != "action" and awareness in ("stored", "differentiated"):
+        raise ValueError(
+            f"filter='{awareness}' is about the actions that a critic judges, and that of {name} judges none; use "
+            "filter='unaware' or filter='penalised'"
+        )
+    problem = task.safety_problem()
+    if problem is None:
+        raise ValueError(
+            f"task '{task.name}' knows no safe set to end in, so it has no safety filter; use filter='none', or give "
+            "its class a safety_problem()"
+        )
+    return Guard(SafetyFilter(problem), task.planner_state, box, awareness, price)
 
 
 def _planner(problem: Problem, iterations: int, tau: float | None, arithmetic: Arithmetic, *, real_time: bool) -> SQP:
@@ -298,8 +330,9 @@ def _settings(learner: type[Learner[Any]]) -> Mapping[str, Setting]:
     hints = typing.get_type_hints(make_algorithm)
     for parameter in inspect.signature(make_algorithm).parameters.values():
         if parameter.kind is parameter.KEYWORD_ONLY:
-            planner = not parameter.name.startswith("hidden")
+            planner = not parameter.name.startswith(("hidden", "filter"))
             known[parameter.name] = _setting(hints[parameter.name], parameter.default, planner)
+    known["filter_price"] = dataclasses.replace(known["filter_price"], least=0.0)
     for name in ("planner_iterations", "hidden_layers", "hidden_units"):
         known[name] = dataclasses.replace(known[name], least=1.0)
     known["planner_tau"] = dataclasses.replace(known["planner_tau"], positive=True)
