@@ -80,7 +80,7 @@ def test_overview_and_unknown_commands(capsys: pytest.CaptureFixture[str], argum
 MISTAKES = [
     (
         "train stub pendulum",
-        "there is no task «pendulum»; the known ones are «cartpole», «chain», «hover», «mass-spring-damper», «point»,",
+        "there is no task «pendulum»; the known ones are «cartpole», «chain», «hover», «mass-spring-damper», «obstacles»,",
     ),
     ("train dqn point", "there is no algorithm «dqn»; the known ones are «stub». See: planahead list"),
     ("plan pendulum", "there is no task «pendulum»"),
@@ -94,7 +94,7 @@ MISTAKES = [
     ("evaluate . --episodes 0", "--episodes is 0; at least 1 was expected"),
     (
         "bench swing-down",
-        "there is no benchmark «swing-down»; the known ones are «swing-up», «mpc-prior», «racing», «table1», «nmpc»",
+        "there is no benchmark «swing-down»; the known ones are «swing-up», «mpc-prior», «filter-awareness»,",
     ),
     (
         "bench swing-up --algorithms dqn",
