@@ -88,6 +88,7 @@ def test_gymnasium_knows_the_tasks_after_the_import():
         "Hover",
         "LinearSystem",
         "MassSpringDamper",
+        "Obstacles",
         *races,
         "WindMazeEasy",
         "WindMazeHard",

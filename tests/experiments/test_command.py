@@ -94,7 +94,7 @@ MISTAKES = [
     ("evaluate . --episodes 0", "--episodes is 0; at least 1 was expected"),
     (
         "bench swing-down",
-        "there is no benchmark «swing-down»; the known ones are «swing-up», «mpc-prior», «expert», «mpc-rl», «racing»,",
+        "there is no benchmark «swing-down»; the known ones are «swing-up», «mpc-prior», «expert», «mpc-rl»,",
     ),
     (
         "bench swing-up --algorithms dqn",

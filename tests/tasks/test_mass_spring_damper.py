@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from planahead.problem import ParameterSpace
+from planahead.problem import ParameterSpace, riccati_solution
 from planahead.tasks import (
     MassSpringDamper,
     MassSpringDamperProblem,
@@ -17,7 +17,6 @@ from planahead.tasks import (
     MassSpringDamperTask,
     make_task,
 )
-from planahead.tasks.mass_spring_damper import riccati_solution
 
 KEY = jax.random.key(0)
 A = np.array([[1.0, 0.1], [-0.05, 0.99]])  # Euler, 0.1 s, of m = 1, b = 0.1, k = 0.5

@@ -16,7 +16,18 @@ from planahead.learning.ppo import PPO
 from planahead.learning.presets import PRESETS, Preset, algorithm_names
 from planahead.learning.settings import check_settings
 from planahead.planning import SQP
-from planahead.policies import ActionBox, DirectPolicy, GaussianPolicy, PlannerPolicy, Policy, Steering, TunedPlanner
+from planahead.policies import (
+    ActionBox,
+    DirectPolicy,
+    FilteredStochasticPolicy,
+    GaussianPolicy,
+    Guard,
+    PlannerPolicy,
+    Policy,
+    SafetyFilter,
+    Steering,
+    TunedPlanner,
+)
 from planahead.problem import Problem, at_stage, overrides
 from planahead.tasks import Task
 
@@ -58,7 +69,8 @@ def make_algorithm(name: str, task: Task[Any, Any], key: PRNGKeyArray, **setting
     of_policy = PolicySettings(**{setting: value for setting, value in settings.items() if setting in of_policies})
     rest = {setting: value for setting, value in settings.items() if setting not in of_policies}
     learner = _learner(preset, of_policy, rest)
-    return Algorithm(learner.check(_policy(preset, learner, task, of_policy, key)), learner)
+    guard = None if of_policy.filter == "none" else _guard(name, task, of_policy)
+    return Algorithm(learner.check(_policy(preset, learner, task, of_policy, guard, key)), learner)
 
 
 def _learner(preset: Preset, of_policy: PolicySettings, settings: dict[str, Any]) -> Any:
@@ -69,10 +81,17 @@ def _learner(preset: Preset, of_policy: PolicySettings, settings: dict[str, Any]
     return preset.learner(**{**sizes, **critic, **preset.switches, **settings})
 
 
-def _policy(preset: Preset, learner: Learner[Any], task: Task, settings: PolicySettings, key: PRNGKeyArray) -> Policy:
+def _policy(
+    preset: Preset,
+    learner: Learner[Any],
+    task: Task,
+    settings: PolicySettings,
+    guard: Guard | None,
+    key: PRNGKeyArray,
+) -> Policy:
     """Of the kind that the learner trains."""
-    world, problem, start = task.environment, task.problem, task.planner_state
-    box, scale, hidden = ActionBox(world.action_low, world.action_high), world.observation_scale, settings.hidden
+    problem, start, scale = task.problem, task.planner_state, task.environment.observation_scale
+    box, hidden = _box(task), settings.hidden
     planning: dict[str, Any] = {
         "names": task.learned_parameters,
         "scale": settings.parameter_scale,
@@ -86,6 +105,7 @@ def _policy(preset: Preset, learner: Learner[Any], task: Task, settings: PolicyS
             scale,
             box,
             steering=Steering(problem, start, box, **planning) if preset.plans else None,
+            guard=guard,
             noise=preset.noise,
             residual=settings.residual,
             start=None if preset.plans else box.to_unit(box.clip(_resting(problem))),
@@ -93,19 +113,34 @@ def _policy(preset: Preset, learner: Learner[Any], task: Task, settings: PolicyS
             key=key,
         )
     if preset.plans:
-        return PlannerPolicy(
-            problem,
-            start,
-            scale,
-            box,
-            noise=preset.noise,
-            residual=settings.residual,
-            hidden=hidden,
-            key=key,
-            **planning,
+        network = {"noise": preset.noise, "residual": settings.residual, "hidden": hidden, "key": key}
+        policy = PlannerPolicy(problem, start, scale, box, **network, **planning)
+    else:
+        whole_plans = isinstance(learner, Imitation) and learner.loss == "trajectory"
+        policy = DirectPolicy(scale, box, hidden=hidden, horizon=expert_horizon(task) if whole_plans else 1, key=key)
+    return policy if guard is None else FilteredStochasticPolicy(policy, guard)
+
+
+def _box(task: Task) -> ActionBox:
+    return ActionBox(task.environment.action_low, task.environment.action_high)
+
+
+def _guard(name: str, task: Task, settings: PolicySettings) -> Guard:
+    """The task's safety filter. **Raises** `ValueError` where it has none, or what is asked for has no meaning."""
+    awareness = settings.filter
+    assert awareness != "none"
+    if PRESETS[name].critic != "action" and awareness in ("stored", "differentiated"):
+        raise ValueError(
+            f"filter='{awareness}' is about the actions that a critic judges, and that of {name} judges none; use "
+            "filter='unaware' or filter='penalised'"
         )
-    whole_plans = isinstance(learner, Imitation) and learner.loss == "trajectory"
-    return DirectPolicy(scale, box, hidden=hidden, horizon=expert_horizon(task) if whole_plans else 1, key=key)
+    problem = task.safety_problem()
+    if problem is None:
+        raise ValueError(
+            f"task '{task.name}' knows no safe set to end in, so it has no safety filter; use filter='none', or give "
+            "its class a safety_problem()"
+        )
+    return Guard(SafetyFilter(problem), task.planner_state, _box(task), awareness, settings.filter_price)
 
 
 def _resting(problem: Problem) -> Float[Array, " action"]:

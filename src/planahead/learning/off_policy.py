@@ -189,7 +189,9 @@ class OffPolicy(Learner[State]):
             hidden=(self.hidden_units,) * self.hidden_layers,
             key=critic_key,
         )
-        stored_memory = memory if self.critic == "action" else None  # the updates of a critic over φ never plan
+        stored_memory = (
+            trained.judged_memory(memory) if self.critic == "action" else None
+        )  # the updates of a critic over φ never plan
         no = jnp.array(False)
         example = Experience(
             lanes.observation[0], point, jnp.zeros(()), lanes.observation[0], no, no, stored_memory, stored_memory
@@ -243,15 +245,16 @@ class OffPolicy(Learner[State]):
             state.task.environment, lanes, decision.action, failed, decision.memory, policy.initial_memory(), step_key
         )
         judges_action = self.critic == "action"
+        credited = decision.action if decision.credited is None else decision.credited
         experience = Experience(
             observation=lanes.observation,
-            point=jax.vmap(policy.box.to_unit)(decision.action) if judges_action else unit,
-            reward=moved.reward,
+            point=jax.vmap(policy.box.to_unit)(credited) if judges_action else unit,
+            reward=moved.reward - decision.penalty,
             next_observation=moved.observation,
             terminated=moved.terminated,
             failed=failed,
-            memory=lanes.memory if judges_action else None,
-            next_memory=decision.memory if judges_action else None,
+            memory=policy.judged_memory(lanes.memory) if judges_action else None,
+            next_memory=policy.judged_memory(decision.memory) if judges_action else None,
         )
         replay, steps = state.replay.insert(experience), state.steps + self.environments
         return eqx.tree_at(lambda s: (s.lanes, s.replay, s.steps), state, (after, replay, steps)), tally

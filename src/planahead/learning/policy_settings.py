@@ -1,8 +1,9 @@
 """What can be set of the policy that an algorithm trains, whichever the algorithm."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
-from planahead.policies import HIDDEN
+from planahead.policies import HIDDEN, Awareness
 from planahead.problem.parameter_space import Scale
 from planahead.qp.interior_point import Arithmetic
 
@@ -14,7 +15,7 @@ _LEARNS = {"network": True}
 
 @dataclass(frozen=True)
 class PolicySettings:
-    """How a policy plans, and the size of its networks."""
+    """How a policy plans, the size of its networks, and what guards it."""
 
     residual: bool = field(default=False, metadata=_PLANS | _LEARNS)
     """The network's output is an offset from the problem's own parameters, so that an untrained policy plans with
@@ -39,6 +40,11 @@ class PolicySettings:
     """Of the networks of policy and critics."""
     hidden_units: int = field(default=HIDDEN[0], metadata=_LEARNS | {"least": 1.0})
     """Of each of these layers."""
+    filter: Literal["none", Awareness] = field(default="none", metadata=_LEARNS)
+    """Puts the task's safety filter behind the policy, and says what learning knows of it, see `policies/filtered.py`.
+    It acts in training and ever after."""
+    filter_price: float = field(default=1.0, metadata=_LEARNS | {"least": 0.0})
+    """Reward per step that a correction by half the action box costs where the filter is "penalised"."""
 
     @property
     def hidden(self) -> tuple[int, ...]:

@@ -239,9 +239,10 @@ class PPO(Learner[PPOState]):
             after, moved, tally = step_lanes(
                 environment, lanes, decision.action, failed, decision.memory, initial, step_key
             )
-            discounted = self.discount * discounted + moved.reward
+            reward = moved.reward - decision.penalty
+            discounted = self.discount * discounted + reward
             seen = (lanes.observation, lanes.memory, drawn, decision.log_probability, ~failed)
-            outcome = (moved.reward, discounted, moved.terminated, moved.truncated)
+            outcome = (reward, discounted, moved.terminated, moved.truncated)
             values = judge(lanes.observation), judge(moved.observation)
             discounted = jnp.where(moved.terminated | moved.truncated, 0.0, discounted)
             return (after, discounted), (seen, outcome, values, tally)

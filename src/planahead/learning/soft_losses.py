@@ -157,7 +157,7 @@ class SoftLosses(eqx.Module):
             solved = ~jnp.asarray(decisions.failed) & decisions.gradient_valid
             answers = jax.vmap(smallest_singular_value)(found.jacobian) >= self.action_noise_floor
         else:
-            decisions = jax.vmap(policy.execute)(observation, proposals, memory)
+            decisions = jax.vmap(policy.judged)(observation, proposals, memory)
             log_probability = self.scale(policy) * decisions.log_probability
             solved = ~jnp.asarray(decisions.failed)
         return Judged(

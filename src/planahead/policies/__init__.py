@@ -3,6 +3,12 @@
 from planahead.policies.direct import DirectPolicy as DirectPolicy
 from planahead.policies.distributions import Sample as Sample, SquashedGaussian as SquashedGaussian
 from planahead.policies.failure import plan_failed as plan_failed
+from planahead.policies.filtered import (
+    Awareness as Awareness,
+    FilteredPolicy as FilteredPolicy,
+    FilteredStochasticPolicy as FilteredStochasticPolicy,
+    Guard as Guard,
+)
 from planahead.policies.gaussian import GaussianPolicy as GaussianPolicy
 from planahead.policies.network import HIDDEN as HIDDEN, Network as Network
 from planahead.policies.normaliser import Normaliser as Normaliser
@@ -12,6 +18,11 @@ from planahead.policies.policy import (
     Policy as Policy,
     Setting as Setting,
     flat_settings as flat_settings,
+)
+from planahead.policies.safety_filter import (
+    Certificate as Certificate,
+    Filtered as Filtered,
+    SafetyFilter as SafetyFilter,
 )
 from planahead.policies.sensitivity import (
     Linearised as Linearised,

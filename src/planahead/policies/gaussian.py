@@ -24,6 +24,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from planahead.policies.distributions import unsquash
+from planahead.policies.filtered import Guard
 from planahead.policies.network import HIDDEN, Network
 from planahead.policies.normaliser import Normaliser
 from planahead.policies.policy import Decision, Policy, Setting
@@ -52,6 +53,7 @@ class GaussianPolicy(Policy):
     - `noise`: where exploration enters; without a planner it is the action.
     - `residual`: the network's output is an offset from the problem's own parameters, so that an untrained policy plans
       with the problem as it comes; otherwise it starts in the middle of their box.
+    - `guard`: a safety filter behind the action. Densities remain those of what was drawn.
     - `start`: the unit action of an untrained network without a planner; the middle of the box by default.
     - `log_std`: log σ at the start, in unit coordinates.
 
@@ -66,6 +68,7 @@ class GaussianPolicy(Policy):
     normaliser: Normaliser
     log_std: Float[Array, " drawn"]
     steering: Steering | None
+    guard: Guard | None
     box: ActionBox
     noise: NoisePlace = eqx.field(static=True)
     residual: bool = eqx.field(static=True)
@@ -77,6 +80,7 @@ class GaussianPolicy(Policy):
         *,
         key: PRNGKeyArray,
         steering: Steering | None = None,
+        guard: Guard | None = None,
         noise: NoisePlace = "action",
         residual: bool = False,
         start: Float[Array, " action"] | None = None,
@@ -100,6 +104,7 @@ class GaussianPolicy(Policy):
         self.normaliser = Normaliser.blank(observation_scale)
         self.log_std = jnp.full(drawn, log_std)
         self.steering = steering
+        self.guard = guard
         self.box = box
         self.noise = noise
         self.residual = residual
@@ -109,12 +114,15 @@ class GaussianPolicy(Policy):
         return self.steering is not None
 
     def initial_memory(self) -> Any:
-        return None if self.steering is None else self.steering.initial_memory()
+        memory = None if self.steering is None else self.steering.initial_memory()
+        return memory if self.guard is None else self.guard.initial_memory(memory)
 
     def settings(self) -> dict[str, Setting]:
         settings: dict[str, Setting] = {"hidden": str(self.network.hidden), "noise": self.noise}
         if self.steering is not None:
             settings |= {"residual": self.residual, **self.steering.settings()}
+        if self.guard is not None:
+            settings |= self.guard.settings()
         return settings
 
     def locate(self, observation: Float[Array, " observation"], memory: Any = None) -> Located:
@@ -124,17 +132,27 @@ class GaussianPolicy(Policy):
             output = output + unsquash(self.steering.default_unit(), ANCHOR_MARGIN)
         if self.steering is None or self.noise == "parameters":
             return Located(output, None)
-        decision = self.steering.decide(jnp.tanh(output), observation, memory)
+        decision = self.steering.decide(jnp.tanh(output), observation, self._own(memory))
         return Located(self.box.to_unit(decision.action), decision)
 
     def act(
         self, observation: Float[Array, " observation"], drawn: Float[Array, " drawn"], at: Located, memory: Any = None
     ) -> Decision:
         """The decision that a draw stands for."""
+        decision = self._unguarded(observation, drawn, at, memory)
+        return decision if self.guard is None else self.guard.behind(observation, decision, memory)
+
+    def _own(self, memory: Any) -> Any:
+        """Memory without the guard's."""
+        return memory if self.guard is None or memory is None else memory.inner
+
+    def _unguarded(
+        self, observation: Float[Array, " observation"], drawn: Float[Array, " drawn"], at: Located, memory: Any
+    ) -> Decision:
         log_probability = self.log_probability(at.mean, drawn)
         if self.noise == "parameters":
             assert self.steering is not None  # `__init__` refuses it
-            decision = self.steering.decide(jnp.tanh(drawn), observation, memory)
+            decision = self.steering.decide(jnp.tanh(drawn), observation, self._own(memory))
             return eqx.tree_at(lambda d: d.log_probability, decision, log_probability)
         action = self.box.from_unit(jnp.clip(drawn, -1.0, 1.0))
         if at.decision is None:
@@ -147,7 +165,7 @@ class GaussianPolicy(Policy):
         at = self.locate(observation, memory)
         if key is not None:
             return self.act(observation, self.draw(at.mean, key), at, memory)
-        if at.decision is not None:
+        if at.decision is not None and self.guard is None:
             return at.decision
         decision = self.act(observation, at.mean, at, memory)
         return eqx.tree_at(lambda d: d.log_probability, decision, jnp.zeros_like(decision.log_probability))

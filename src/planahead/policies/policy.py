@@ -35,6 +35,12 @@ class Decision(eqx.Module):
     """Whether the solve behind the action failed, see `plan_failed`."""
     gradient_valid: Bool[Array, ""] | bool = True
     """Whether the action has a derivative; where it has none, the one that is returned is zero."""
+    credited: Float[Array, " action"] | None = None
+    """The action to which a learner credits what happened, where that is not `action`."""
+    penalty: Float[Array, ""] | float = 0.0
+    """What a learner takes off the reward."""
+    filtered: Any = None
+    """What a safety filter made of the proposal, a `Filtered`; `None` without one."""
 
 
 class Policy(eqx.Module):

@@ -83,7 +83,7 @@ def linearised(
     """
 
     def act(unit: Float[Array, " parameters"]) -> tuple[Float[Array, " nu"], Decision]:
-        decision = policy.execute(observation, Proposal(unit, jnp.zeros((), unit.dtype)), memory)
+        decision = policy.judged(observation, Proposal(unit, jnp.zeros((), unit.dtype)), memory)
         return policy.box.to_unit(decision.action), decision
 
     here = jax.lax.stop_gradient(proposal.unit)

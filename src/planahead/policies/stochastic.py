@@ -119,6 +119,14 @@ class StochasticPolicy(Policy):
     def execute(self, observation: Float[Array, " observation"], proposal: Proposal, memory: Any = None) -> Decision:
         """Turn the proposal into an action, planning where there is a planner."""
 
+    def judged(self, observation: Float[Array, " observation"], proposal: Proposal, memory: Any = None) -> Decision:
+        """The decision as losses see it: `execute`, unless something behind the policy is kept from them."""
+        return self.execute(observation, proposal, memory)
+
+    def judged_memory(self, memory: Any) -> Any:
+        """What of the memory `judged` starts from, and is therefore stored with every step."""
+        return memory
+
     @abc.abstractmethod
     def trainable(self) -> PyTree[bool]:
         """A policy-shaped tree that is true at the leaves a learner may write."""

@@ -3,6 +3,12 @@
 from planahead.problem.bounds import BoundRows as BoundRows, Bounds as Bounds, Slack as Slack
 from planahead.problem.fields import parameter as parameter, parameter_boxes as parameter_boxes, static as static
 from planahead.problem.integrators import euler as euler, rk4 as rk4, zero_order_hold as zero_order_hold
+from planahead.problem.invariant_set import (
+    largest_invariant_set as largest_invariant_set,
+    lqr_gain as lqr_gain,
+    riccati_solution as riccati_solution,
+)
+from planahead.problem.linear_safety import linear_safety_problem as linear_safety_problem
 from planahead.problem.parameter_space import ParameterSpace as ParameterSpace
 from planahead.problem.per_stage import (
     PerStage as PerStage,
@@ -17,3 +23,9 @@ from planahead.problem.residuals import (
     angle_difference as angle_difference,
     quaternion_difference as quaternion_difference,
 )
+from planahead.problem.safety import (
+    Polytope as Polytope,
+    SafetyProblem as SafetyProblem,
+    TerminalSet as TerminalSet,
+)
+from planahead.problem.tube import Tube as Tube, linear_tube as linear_tube, no_tube as no_tube

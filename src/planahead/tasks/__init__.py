@@ -56,6 +56,12 @@ if TYPE_CHECKING:
         MassSpringDamperState as MassSpringDamperState,
         MassSpringDamperTask as MassSpringDamperTask,
     )
+    from planahead.tasks.obstacles import (
+        Obstacles as Obstacles,
+        ObstaclesProblem as ObstaclesProblem,
+        ObstaclesState as ObstaclesState,
+        ObstaclesTask as ObstaclesTask,
+    )
     from planahead.tasks.registry import make_task as make_task, task_names as task_names
     from planahead.tasks.task import Task as Task
     from planahead.tasks.wind_maze import (
@@ -84,6 +90,7 @@ __getattr__, __dir__ = lazy_names(
             "MassSpringDamperState",
             "MassSpringDamperTask",
         ],
+        "planahead.tasks.obstacles": ["Obstacles", "ObstaclesProblem", "ObstaclesState", "ObstaclesTask"],
         "planahead.tasks.flight.hover": ["Hover", "HoverProblem", "HoverState", "HoverTask"],
         "planahead.tasks.flight.quadrotor": ["Nominal", "Quadrotor", "Randomisation", "Realistic"],
         "planahead.tasks.flight.race_problem": ["RaceProblem"],

@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from planahead.problem import Bounds, Problem, Slack, angle_difference, parameter, rk4, static
+from planahead.problem import Bounds, Problem, SafetyProblem, Slack, angle_difference, parameter, rk4, static
 from planahead.tasks.environment import Environment, StepInfo, Transition, check_constants, constant
 from planahead.tasks.task import Definition, Interface, Task, check_choice, with_stages
 
@@ -255,6 +255,11 @@ class CartPoleTask(Task[CartPole, CartPoleProblem]):
         if interface == "stage":
             problem = with_stages(problem, {"angle_reference": range(1, problem.horizon + 1)})
         self.problem = problem
+
+    def safety_problem(self) -> SafetyProblem:
+        from planahead.tasks.cart_pole_safety import cart_pole_safety  # which needs the problem above
+
+        return cart_pole_safety(self.problem)
 
     def planner_state(self, observation: Float[Array, " 4"]) -> Float[Array, " 4"]:
         return observation

@@ -24,7 +24,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from planahead.problem import Bounds, Problem, Slack, euler, parameter, static
+from planahead.problem import (
+    Bounds,
+    Problem,
+    SafetyProblem,
+    Slack,
+    euler,
+    linear_safety_problem,
+    parameter,
+    riccati_solution,
+    static,
+)
 from planahead.tasks.environment import Environment, StepInfo, Transition, check_constants, constant
 from planahead.tasks.task import Interface, Task, check_choice, with_stages
 
@@ -250,24 +260,12 @@ class MassSpringDamperTask(Task[MassSpringDamper, MassSpringDamperProblem]):
             problem = with_stages(problem, {**model, "state_weight_root": range(1, problem.horizon)})
         self.problem = problem
 
+    def safety_problem(self) -> SafetyProblem:
+        """For the problem's body, which is the world's with `matched=True`."""
+        return linear_safety_problem(self.problem, horizon=10)
+
     def planner_state(self, observation: Float[Array, " 2"]) -> Float[Array, " 2"]:
         return observation
-
-
-def riccati_solution(
-    A: np.ndarray, B: np.ndarray, Q: np.ndarray, R: np.ndarray, iterations: int = 100_000
-) -> np.ndarray:
-    """P = Q + Aᵀ P (A - B K) with K = (R + Bᵀ P B)⁻¹ Bᵀ P A, by iterating from P = Q.
-
-    **Raises:** `ValueError` if the iteration does not settle, as for a pair (A, B) that cannot be stabilised.
-    """
-    P = Q
-    for _ in range(iterations):
-        K = np.linalg.solve(R + B.T @ P @ B, B.T @ P @ A)
-        previous, P = P, Q + A.T @ P @ (A - B @ K)
-        if np.max(np.abs(P - previous)) <= 1e-14 * np.max(np.abs(P)):
-            return (P + P.T) / 2
-    raise ValueError(f"the Riccati iteration did not settle in {iterations} steps; is the pair (A, B) stabilisable?")
 
 
 def _linearise(environment: MassSpringDamper) -> tuple[Float[Array, "2 2"], Float[Array, "2 1"]]:

@@ -12,6 +12,7 @@ TASKS: dict[str, str] = {
     "hover": "planahead.tasks.flight.hover:HoverTask",
     "linear": "planahead.tasks.linear_system:LinearSystemTask",
     "mass-spring-damper": "planahead.tasks.mass_spring_damper:MassSpringDamperTask",
+    "obstacles": "planahead.tasks.obstacles:ObstaclesTask",
     "race-circle": "planahead.tasks.flight.race_task:RaceTask",
     "race-horizontal": "planahead.tasks.flight.race_task:RaceTask",
     "race-split-s": "planahead.tasks.flight.race_task:RaceTask",

@@ -18,6 +18,7 @@ def task_names() -> tuple[str, ...]:
     hover
     linear
     mass-spring-damper
+    obstacles
     race-circle
     race-horizontal
     race-split-s

@@ -13,7 +13,7 @@ from typing import Any, Generic, Literal, TypeVar, get_args
 import equinox as eqx
 from jaxtyping import Array, Bool, Float
 
-from planahead.problem import Problem, per_stage
+from planahead.problem import Problem, SafetyProblem, per_stage
 from planahead.tasks.environment import Environment
 
 Definition = Literal["corrected", "published"]
@@ -61,6 +61,10 @@ class Task(eqx.Module, Generic[E, P]):
         """
         del observation
         return self.problem
+
+    def safety_problem(self) -> SafetyProblem | None:
+        """What a safety filter solves to keep the task's limits; `None` where no safe set is known."""
+        return None
 
     def imagined(
         self,

@@ -10,6 +10,7 @@ from typing import Any, get_args
 from planahead.experiments import experiment
 from planahead.experiments.errors import UserError, known_names
 from planahead.experiments.settings import TrainSettings, read_options
+from planahead.policies import Awareness
 from planahead.tasks import task_names
 from planahead.tasks.registry import default_interface
 from planahead.tasks.task import Interface
@@ -310,6 +311,12 @@ BENCHMARKS: dict[str, Benchmark] = {
             TUNED,
             PLANNER,
         ),
+        seeds=(0, 1, 2),
+    ),
+    "filter-awareness": Benchmark(
+        summary="a safety filter behind a learning policy, and what it helps that learning knows of it",
+        tasks={"obstacles": Conditions(steps=20_000, options=("batch_size=64", "hidden_units=64"))},
+        algorithms=("sac", *(f"sac+filter={awareness}" for awareness in get_args(Awareness))),
         seeds=(0, 1, 2),
     ),
     "racing": Benchmark(
