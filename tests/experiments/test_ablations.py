@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from planahead.experiments.bench import ablations, definition, flights, outcomes, report, results, running, wall_time
+from planahead.experiments.bench import (
+    ablations,
+    definition,
+    flights,
+    named,
+    outcomes,
+    report,
+    results,
+    running,
+    wall_time,
+)
 from planahead.experiments.bench.definition import Ablation, Benchmark, Conditions, Entry, World
 from planahead.experiments.errors import UserError
 from tests.experiments.test_bench import EVALUATION, RESULT, curve
@@ -39,7 +49,7 @@ def test_tasks_and_algorithms_choose_variants():
 
 def test_the_benchmark_varies_one_thing_at_a_time():
     """Every variant is written in the one way that results have, and differs from the first in one option."""
-    benchmark = definition.known_benchmark("ablations")
+    benchmark = named.known_benchmark("ablations")
     for ablation in benchmark.ablations:
         options = []
         for task, algorithm in ablation.variants.values():

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from planahead.experiments.bench import definition, outcomes, report, results, running, summary, tuned_planner
+from planahead.experiments.bench import definition, named, outcomes, report, results, running, summary, tuned_planner
 from planahead.experiments.bench.definition import Benchmark, Cell, Conditions, Entry, World
 from planahead.experiments.bench.results import CURVE, Result
 from planahead.experiments.errors import UserError
@@ -103,7 +103,7 @@ class TestCells:
         assert (cell.task, cell.conditions.steps) == ("chain+masses=3", 7)
 
     def test_every_benchmark_can_be_built(self):
-        for benchmark in definition.BENCHMARKS.values():
+        for benchmark in named.BENCHMARKS.values():
             cells = definition.cells(benchmark)
             assert len({cell.name for cell in cells}) == len(cells) > 0
             assert all(cell.settings.algorithm for cell in cells if cell.entry.trained)

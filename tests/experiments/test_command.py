@@ -292,10 +292,10 @@ class TestWithTheStub:
     def test_bench_goes_on_and_keeps_what_it_has(
         self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ):
-        from planahead.experiments.bench import definition, running
+        from planahead.experiments.bench import definition, named, running
 
         line = definition.Benchmark("a line", {"point": definition.Conditions()}, ("stub",), (0, 1))
-        monkeypatch.setattr(definition, "BENCHMARKS", {"line": line})
+        monkeypatch.setattr(named, "BENCHMARKS", {"line": line})
         arguments = ["bench", "line", "--steps", "1000", "--episodes", "5", "--out", "out"]
         assert main([*arguments, "--seeds", "1"]) == 0
         first = pathlib.Path("out/results.csv").read_text().splitlines()

@@ -61,8 +61,9 @@ class Bench(Command):
 
     def run(self, console: "Console") -> Mapping[str, Any]:
         from planahead.experiments.bench.ablations import ablation_path, variant_summaries
-        from planahead.experiments.bench.definition import cells, known_benchmark
+        from planahead.experiments.bench.definition import cells
         from planahead.experiments.bench.jobs import run_cells_at_once
+        from planahead.experiments.bench.named import known_benchmark
         from planahead.experiments.bench.report import picture_path, write_benchmark_report
         from planahead.experiments.bench.results import read_results
         from planahead.experiments.bench.running import results_locked, run_cells
