@@ -15,7 +15,17 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from planahead.experiments.bench import definition, named, outcomes, report, results, running, summary, tuned_planner
+from planahead.experiments.bench import (
+    definition,
+    figures,
+    named,
+    outcomes,
+    report,
+    results,
+    running,
+    summary,
+    tuned_planner,
+)
 from planahead.experiments.bench.definition import Benchmark, Cell, Conditions, Entry, World
 from planahead.experiments.bench.results import CURVE, Result
 from planahead.experiments.errors import UserError
@@ -23,6 +33,7 @@ from planahead.experiments.evaluation import Evaluation
 from planahead.experiments.lock import InUse, locked
 from planahead.experiments.run_directory import RunDirectory
 from planahead.experiments.training import train
+from planahead.learning.presets import PRESETS
 
 RESULT = Result(
     task="cartpole", algorithm="sac", interface="global", seed=0, steps=8, steps_to_goal=None, seconds_to_goal=None,
@@ -107,6 +118,13 @@ class TestCells:
             cells = definition.cells(benchmark)
             assert len({cell.name for cell in cells}) == len(cells) > 0
             assert all(cell.settings.algorithm for cell in cells if cell.entry.trained)
+
+    def test_the_lines_of_every_benchmark_can_be_told_apart(self):
+        for name, benchmark in named.BENCHMARKS.items():
+            lines = {(str(cell.entry), cell.interface) for cell in definition.cells(benchmark)}
+            looks = list(figures._looks({line: [] for line in sorted(lines)}))
+            assert len(set(looks)) == len(lines), name
+        assert PRESETS.keys() <= figures.COLOURS.keys()
 
 
 class TestOutcomes:

@@ -1,17 +1,20 @@
 """How all pictures look.
 
-Colours are M. Okabe and K. Ito's (2008), which readers with any of the common colour deficiencies can tell apart.
+Colours are M. Okabe and K. Ito's (2008), which readers with any of the common colour deficiencies can tell apart, with
+brown for their yellow, which is too light for lines.
 """
 
 from typing import Any
 
-BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BROWN, BLACK, GREY = (
     "#0072B2",
     "#E69F00",
     "#009E73",
     "#D55E00",
     "#CC79A7",
     "#56B4E9",
+    "#7A5C00",
+    "#000000",
     "#6B7280",
 )
 STYLE: dict[Any, Any] = {

@@ -15,7 +15,7 @@ from planahead.experiments.evaluation import GOAL
 from planahead.experiments.figures import thousands
 from planahead.experiments.run_directory import Rows
 from planahead.experiments.statistics import interquartile_estimate
-from planahead.experiments.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, STYLE
+from planahead.experiments.style import BLACK, BLUE, BROWN, GREEN, GREY, ORANGE, PURPLE, RED, SKY, STYLE
 
 COLOURS = {
     "sac": BLUE,
@@ -24,10 +24,26 @@ COLOURS = {
     "sac-foa": RED,
     "td3": PURPLE,
     "td3-zop": SKY,
-    "td3-fop": "#7A5C00",
+    "td3-fop": BROWN,
+    "ac-mlp": BLUE,
+    "ac-mpc": ORANGE,
+    "ppo-zop": GREEN,
+    "dagger": BLUE,
+    "bc": ORANGE,
+    "bc-sobolev": RED,
+    "q-loss": BROWN,
+    "q-loss-gn": GREEN,
+    "trajectory-loss": SKY,
+    "gps": PURPLE,
+    "mpc-q": BLUE,
+    "mpc-dpg": ORANGE,
     "planner": GREY,
+    "expert": GREY,
+    "planner-tuned": BLACK,
 }
-"""An algorithm looks the same on every task; its variants are told apart by their lines."""
+"""An algorithm looks the same on every task; its variants are told apart by their lines, and those of one algorithm
+alone by their colours. Algorithms that no benchmark compares may share a colour."""
+VARIANTS = (BLUE, ORANGE, GREEN, PURPLE, RED, SKY, BROWN, BLACK)
 STROKES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
 PANELS = (
     ("success_rate", 100.0, "Success", "validation episodes that succeed [%]"),
@@ -62,8 +78,7 @@ def benchmark_figure(task: str, curves: Curves) -> Figure:
 
 def ablation_figure(name: str, variants: Mapping[str, Sequence[Rows]]) -> Figure:
     """The variants of an ablation."""
-    colours = (BLUE, ORANGE, GREEN, PURPLE, RED)
-    named = zip(variants.items(), itertools.cycle(colours), strict=False)
+    named = zip(variants.items(), itertools.cycle(VARIANTS), strict=False)
     return learning_figure(name, [Line(f"{label} ({len(s)})", s, colour) for (label, s), colour in named])
 
 
@@ -116,14 +131,15 @@ def _line(axes: Axes, seeds: Sequence[Rows], name: str, scale: float, colour: st
 
 def _looks(curves: Curves) -> Iterator[tuple[str, object]]:
     """Colour and stroke of every line."""
+    bases = [algorithm.partition("+")[0] for algorithm, _ in curves]
+    trained = [base for base in bases if Entry(base).trained]
+    colours = itertools.cycle(VARIANTS)
     seen: dict[str, int] = {}
-    others = itertools.cycle(("#000000", "#7F7F00", "#5B2A86"))
-    extra: dict[str, str] = {}
-    for algorithm, _ in curves:
-        base = algorithm.partition("+")[0]
-        colour = COLOURS.get(base) or extra.setdefault(base, next(others))
+    for base in bases:
         if not Entry(base).trained:
-            yield colour, "--"
-            continue
-        yield colour, STROKES[seen.get(base, 0) % len(STROKES)]
+            yield COLOURS.get(base, GREY), "--"
+        elif len(set(trained)) == 1 < len(trained):
+            yield next(colours), "-"
+        else:
+            yield COLOURS.get(base, BLACK), STROKES[seen.get(base, 0) % len(STROKES)]
         seen[base] = seen.get(base, 0) + 1
