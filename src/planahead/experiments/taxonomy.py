@@ -1,9 +1,11 @@
 """Where model predictive control stands in a learner, and what of it is learned: the field's two questions, answered by
 what there is of each.
 
-    role            what the planner is to the policy: its teacher, its layer, a part of its world, its critic, …
-    learned         what is learned: a policy beside the planner, numbers of the problem that are constant (φ) or chosen
-                    from the state (φ(s)), functions inside the optimisation
+    role            what the planner is to the policy: its teacher, the policy itself, its layer, part of its world, its
+                    critic, its safety filter
+    architecture    "parameterized": numbers of the problem are learned, the same in every state; "hierarchical": a
+                    network writes them from the observation; "integrated": a network inside the problem; "parallel": a
+                    network corrects the plan; "algorithmic": a network guides the solver; "–": a network acts alone
 
 Entries are written as `planahead bench --algorithms` takes them; `planahead train NAME --options SETTING=VALUE` is the
 same. After R. Reiter, J. Hoffmann, D. Reinhardt, F. Messerer, K. Baumgärtner, S. Sawant, J. Boedecker, M. Diehl, S.
@@ -18,37 +20,44 @@ class Place:
     """A cell of the taxonomy."""
 
     role: str
-    learned: str
+    architecture: str
     methods: str
     entries: tuple[str, ...]
 
 
 TAXONOMY = (
-    Place("none", "a policy", "model-free learning", ("sac", "td3", "ac-mlp")),
-    Place("expert", "a policy", "behaviour cloning, with the planner's sensitivities", ("bc", "bc-sobolev")),
-    Place("expert", "a policy", "DAgger: asked where the policy itself gets to", ("dagger",)),
+    Place("none", "–", "model-free learning", ("sac", "td3", "ac-mlp")),
+    Place("expert", "–", "behaviour cloning, with the planner's sensitivities", ("bc", "bc-sobolev")),
+    Place("expert", "–", "DAgger: asked where the policy itself gets to", ("dagger",)),
     Place(
         "expert",
-        "a policy",
+        "–",
         "judged by the planner's value, or by whole plans",
         ("q-loss", "q-loss-gn", "trajectory-loss"),
     ),
-    Place("expert", "a policy", "guided policy search", ("gps",)),
-    Place("expert", "a policy", "imitated before learning", ("sac+imitation_steps=1000",)),
-    Place("policy: the planner", "φ", "tuned by evolution", ("planner-tuned",)),
-    Place("policy: the planner", "φ", "Q-learning, the planner its own critic", ("mpc-q",)),
-    Place("policy: the planner", "φ", "deterministic policy gradient", ("mpc-dpg", "mpc-dpg+advantage=local")),
+    Place("expert", "–", "guided policy search", ("gps",)),
+    Place("expert", "–", "imitated before learning", ("sac+imitation_steps=1000",)),
+    Place("policy: the planner", "parameterized", "tuned by evolution", ("planner-tuned",)),
+    Place("policy: the planner", "parameterized", "Q-learning, the planner its own critic", ("mpc-q",)),
+    Place(
+        "policy: the planner", "parameterized", "deterministic policy gradient", ("mpc-dpg", "mpc-dpg+advantage=local")
+    ),
     Place(
         "policy: a layer",
-        "φ(s)",
+        "hierarchical",
         "differentiated through, exploring in φ or in the action",
         ("sac-fop", "td3-fop", "sac-foa", "ac-mpc"),
     ),
-    Place("policy: part of the world", "φ(s)", "zeroth order: φ is what is chosen", ("sac-zop", "td3-zop", "ppo-zop")),
-    Place("critic", "φ(s)", "its predictions teach the critic", ("ac-mpc+value_expansion=1",)),
+    Place(
+        "policy: part of the world",
+        "hierarchical",
+        "zeroth order: φ is what is chosen",
+        ("sac-zop", "td3-zop", "ppo-zop"),
+    ),
+    Place("critic", "hierarchical", "its predictions teach the critic", ("ac-mpc+value_expansion=1",)),
     Place(
         "safety filter",
-        "a policy",
+        "–",
         "behind the policy, which knows of it or not",
         ("sac+filter=unaware", "sac+filter=stored", "sac+filter=penalised", "sac+filter=differentiated"),
     ),

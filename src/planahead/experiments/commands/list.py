@@ -56,13 +56,13 @@ def _taxonomy() -> "Table":
     from rich.table import Table
 
     table = Table(title="roles of the planner", box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
-    for heading in ("role", "learned", "how", "algorithms"):
+    for heading in ("role", "architecture", "how", "algorithms"):
         table.add_column(heading)
     role = None
     for place in TAXONOMY:
         shown = "" if place.role == role else place.role
         role = place.role
-        table.add_row(f"[bold cyan]{shown}[/]", place.learned, place.methods, ", ".join(place.entries))
+        table.add_row(f"[bold cyan]{shown}[/]", place.architecture, place.methods, ", ".join(place.entries))
     return table
 
 
