@@ -1,5 +1,7 @@
 """Tasks behind Gymnasium's interface."""
 
+from typing import Any
+
 import equinox as eqx
 import gymnasium
 import jax
@@ -41,14 +43,14 @@ def test_the_names_are_those_of_the_environments():
     register_gymnasium()
 
 
-STILL: dict[str, dict[str, float]] = {"linear": {"disturbance": 0.0}}
+STILL: dict[str, dict[str, Any]] = {"linear": {"disturbance": 0.0}}
 """Constants without which a world draws numbers at every step."""
 
 
 @every_task
 def test_an_episode_is_that_of_the_pure_environment(task):
     """Same start, same numbers, `terminated` and `truncated` apart, plain Python values."""
-    still = {"start_spread": 0.0, **STILL.get(task, {})}
+    still: dict[str, Any] = {"start_spread": 0.0, **STILL.get(task, {})}
     world, env = make_task(task, **still).environment, gymnasium.make(gymnasium_name(task), **still)
     observation, info = env.reset(seed=0)
     assert info == {} and observation.dtype == np.float32

@@ -168,7 +168,13 @@ def test_the_trajectory_loss_is_what_a_wrong_control_moves(x64: None):
     np.testing.assert_allclose(term.score(EXPERT, wrong, lesson, shown).loss, expected, rtol=1e-6)
 
 
-ALL = {"action": ActionTerm(), "q": QTerm(), "gauss-newton": GaussNewtonTerm(), "sobolev": SobolevTerm()}
+ALL = {
+    "action": ActionTerm(),
+    "q": QTerm(),
+    "gauss-newton": GaussNewtonTerm(),
+    "sobolev": SobolevTerm(),
+    "trajectory": TrajectoryTerm(),
+}
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -275,13 +281,23 @@ def test_policies_that_do_not_fit_are_refused_in_words():
         Imitation().init(TASK, GaussianPolicy((1.0, 2.0), BOX, key=jax.random.key(0)), jax.random.key(0))
     with pytest.raises(ValueError, match="proposes 1 numbers; give it horizon=10"):
         Imitation(loss="trajectory").init(TASK, student(), jax.random.key(0))
-    with pytest.raises(ValueError, match="plans 1 controls and the policy takes 2 actions"):
+    with pytest.raises(ValueError, match="stands for 1 actions and the policy takes 2"):
         wide = DirectPolicy((1.0, 2.0), ActionBox((-1.0,) * 2, (1.0,) * 2), key=jax.random.key(0))
         Imitation().init(TASK, wide, jax.random.key(0))
 
 
 def test_what_plans_in_other_terms_than_actions_is_no_expert():
     race = pa.make_task("race-split-s", model="rotors")
-    policy, learner = pa.make_algorithm("dagger", race, jax.random.key(0))
-    with pytest.raises(ValueError, match="RaceProblem plans in other terms than its plant is commanded in"):
-        learner.init(race, policy, jax.random.key(0))
+    for name in ("q-loss-gn", "gps"):
+        policy, learner = pa.make_algorithm(name, race, jax.random.key(0))
+        with pytest.raises(ValueError, match="RaceProblem plans in other terms than its plant is commanded in"):
+            learner.init(race, policy, jax.random.key(0))
+
+
+def test_an_expert_that_plans_in_other_terms_acts_in_the_plants():
+    race = pa.make_task("race-split-s", model="rotors")
+    expert, start = Expert(race), race.environment.observe(race.environment.reset(jax.random.key(0)))
+    plan = expert.plan(start)
+    commanded = race.problem.action(plan.states[0], plan.controls[0])
+    np.testing.assert_allclose(expert.decide(start).action, race.action_box.clip(commanded), rtol=1e-5)
+    assert commanded[0] == pytest.approx(float(plan.controls[0].sum()), rel=1e-5)  # thrust, not that of one rotor

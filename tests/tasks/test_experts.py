@@ -7,7 +7,8 @@ import pytest
 
 import planahead as pa
 from planahead.tasks.cart_pole import EXPERT_HORIZON, CartPoleProblem, CartPoleTask
-from planahead.tasks.wind_maze import PASSED, WAIT, WindMaze, WindMazeTask
+from planahead.tasks.way_past import PASSED, WAIT
+from planahead.tasks.wind_maze import WindMaze, WindMazeTask
 
 
 def test_unless_a_task_knows_more_its_expert_is_its_planner():

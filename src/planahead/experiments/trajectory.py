@@ -9,7 +9,6 @@ import numpy as np
 
 from planahead.experiments.episodes import Episodes
 from planahead.policies.acting import planned_actions
-from planahead.problem import overrides
 from planahead.tasks import Task
 
 
@@ -95,6 +94,6 @@ def _actions(task: Task, states: np.ndarray | None, controls: np.ndarray | None)
     sizes = states.shape[1:], controls.shape[1:]
     problem = task.problem
     own = (problem.horizon + 1, problem.state_size), (problem.horizon, problem.control_size)
-    if sizes != own or not overrides(problem, "action"):
+    if sizes != own or problem.plans_actions:
         return controls
     return np.asarray(jax.vmap(lambda x, u: planned_actions(problem, x, u))(states, controls))

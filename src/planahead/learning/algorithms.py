@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from planahead.learning.expert import CONTENT, expert_horizon
+from planahead.learning.expert import expert_horizon
 from planahead.learning.guided_policy_search import GuidedPolicySearch
 from planahead.learning.imitation import Imitation
 from planahead.learning.learner import Learner
@@ -28,6 +28,7 @@ from planahead.policies import (
     Steering,
     TunedPlanner,
 )
+from planahead.policies.failure import CONTENT
 from planahead.problem import Problem, at_stage, overrides
 from planahead.tasks import Task
 

@@ -15,13 +15,10 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from planahead.planning import SQP, Plan, solve
 from planahead.policies import ActionBox, Decision, Policy, Setting, flat_settings, plan_failed
-from planahead.problem import Problem, overrides
+from planahead.policies.acting import action_size, first_action
+from planahead.policies.failure import CONTENT
+from planahead.problem import Problem
 from planahead.tasks import Task
-
-CONTENT = 1e-2
-"""The residual up to which a plan that ran out of iterations is used: a plan has not failed and has a derivative up to
-here. The residual is relative, so an action is then wrong by less than about a hundredth of the terms that it
-balances."""
 
 
 class Answer(eqx.Module):
@@ -59,7 +56,7 @@ class Expert(Policy):
     @property
     def box(self) -> ActionBox:
         """The actions."""
-        return ActionBox(self.task.environment.action_low, self.task.environment.action_high)
+        return self.task.action_box
 
     def initial_memory(self) -> None:
         return None
@@ -89,7 +86,8 @@ class Expert(Policy):
 
         def act(observation: Float[Array, " observation"]) -> tuple[Float[Array, " action"], Plan]:
             plan = self.plan(observation)
-            return self.box.to_unit(self.box.clip(plan.controls[0])), plan
+            action = first_action(self.task.expert(observation), plan)
+            return self.box.to_unit(self.box.clip(action)), plan
 
         if not sensitive:
             unit, plan = act(observation)
@@ -104,18 +102,20 @@ def expert_horizon(task: Task) -> int:
     return _problem_of(task).horizon
 
 
-def check_actions(expert: Expert, box: ActionBox) -> None:
-    """**Raises** `ValueError` where a planned control is no action of `box`."""
+def check_actions(expert: Expert, box: ActionBox, *, as_controls: bool = False) -> None:
+    """**Raises** `ValueError` where what is planned is no action of `box`; `as_controls`, where a student's action is
+    to be judged as a planned control, also where it is none."""
     problem = _problem_of(expert.task)
-    if overrides(problem, "action"):
+    name = type(problem).__name__
+    if as_controls and not problem.plans_actions:
         raise ValueError(
-            f"imitation makes the planned control the action, and {type(problem).__name__} plans in other terms than "
-            "its plant is commanded in (`action`); let `Task.expert` give a problem that plans in actions"
+            f"a student's action is judged as a planned control, and {name} plans in other terms than its plant is "
+            "commanded in (`action`); use loss='action', or let `Task.expert` give a problem that plans in actions"
         )
-    if problem.control_size != box.size:
+    if (size := action_size(problem)) != box.size:
         raise ValueError(
-            f"imitation makes the planned control the action; {type(problem).__name__} plans {problem.control_size} "
-            f"controls and the policy takes {box.size} actions"
+            f"imitation makes the planned action the policy's; a plan of {name} stands for {size} actions and the "
+            f"policy takes {box.size}"
         )
 
 

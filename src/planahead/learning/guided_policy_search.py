@@ -113,7 +113,7 @@ class GuidedPolicySearch(Learner[GuidedState]):
 
     def init(self, task: Task, policy: Policy, key: PRNGKeyArray) -> GuidedState:
         student, expert = self.check(policy), Expert.of(task, self.expert_iterations)
-        check_actions(expert, student.box)
+        check_actions(expert, student.box, as_controls=True)
         lanes = start_lanes(task.environment, self.environments, None, key)
         row = eqx.filter_eval_shape(lambda o: self.guide(expert, student, o), lanes.observation[0])
         example = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), row)
@@ -144,9 +144,13 @@ class GuidedPolicySearch(Learner[GuidedState]):
         found = visit(expert.task.environment, state.lanes, state.replay, ask, steps, visit_key)
         trained, fixed = eqx.partition(policy, policy.trainable())
 
-        def loss_of(trained: PyTree, key: PRNGKeyArray) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        def loss_of(trained: PyTree, key: PRNGKeyArray) -> tuple[Float[Array, ""], Metrics]:
             rows = found.replay.sample(key, self.batch_size)
-            return supervision_loss(eqx.combine(trained, fixed), rows), jnp.mean(rows.divergence)
+            told = {
+                "divergence": mean_of_usable(rows.divergence, rows.usable),
+                "unusable_rows": jnp.mean(~rows.usable, dtype=rows.divergence.dtype),
+            }
+            return supervision_loss(eqx.combine(trained, fixed), rows), told
 
         fitted = fit(trained, state.moments, self._adam(), loss_of, self.gradient_steps, fit_key)
         learned, steps_taken = eqx.combine(fitted.trained, fixed), state.steps + self.steps_per_chunk
@@ -156,7 +160,7 @@ class GuidedPolicySearch(Learner[GuidedState]):
         metrics = {
             **found.tally.metrics(),
             "supervision_loss": jnp.mean(fitted.losses),
-            "divergence": jnp.mean(fitted.terms),
+            **jax.tree.map(jnp.mean, fitted.terms),
             "std": jnp.mean(jnp.exp(learned.log_std)),
             "expert_queries": steps_taken,
             "steps": steps_taken,

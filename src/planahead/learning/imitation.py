@@ -95,9 +95,7 @@ class Imitation(Learner[ImitationState]):
     def __check_init__(self):
         for name in ("batch_size", "gradient_steps", "replay_size", "environments", "expert_iterations"):
             self._check_range(name, getattr(self, name) >= 1, "at least 1 was expected")
-        if self.loss not in get_args(LossName):
-            known = " or ".join(f"'{name}'" for name in get_args(LossName))
-            raise ValueError(f"loss='{self.loss}'; {known} was expected")
+        self._check_word("loss", get_args(LossName))
         self._check_range("sobolev_weight", self.sobolev_weight >= 0, "expected 0 (left out) or more")
         self._check_range("expert_decay", 0 <= self.expert_decay <= 1, "expected 0 (DAgger) to 1 (behaviour cloning)")
         self._check_range("learning_rate", self.learning_rate > 0, "a positive number was expected")
@@ -115,7 +113,7 @@ class Imitation(Learner[ImitationState]):
         student = self.check(policy)
         expert = Expert.of(task, self.expert_iterations)
         lanes = start_lanes(task.environment, self.environments, None, key)
-        check_actions(expert, student.box)
+        check_actions(expert, student.box, as_controls=self.loss != "action")
         self._check_horizon(expert, student)
         lesson = eqx.filter_eval_shape(self._ask, expert, lanes.observation[0])
         example = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), lesson)

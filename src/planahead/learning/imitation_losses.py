@@ -149,9 +149,10 @@ class TrajectoryTerm(ImitationTerm):
             start = expert.task.planner_state(observation)
             return scan_stages(lambda x, stage, u: (stage.dynamics(x, u), None), problem, start, controls)[0]
 
-        moves = jnp.where(lessons.usable[:, None, None], kept - kept[:, :1], 0.0)
-        scale = jnp.sqrt(jnp.mean(moves**2, axis=(0, 1)) + _STILL**2)
-        apart = (jax.vmap(roll)(lessons.observation) - kept) / scale[None, None]
+        usable = lessons.usable[:, None, None]
+        moves = jnp.mean(jnp.where(usable, kept - kept[:, :1], 0.0) ** 2, axis=1)
+        scale = jnp.sqrt(jnp.sum(moves, axis=0) / jnp.maximum(jnp.sum(lessons.usable), 1) + _STILL**2)
+        apart = jnp.where(usable, jax.vmap(roll)(lessons.observation) - kept, 0.0) / scale[None, None]
         return _scored(jnp.mean(apart**2, axis=(1, 2)), lessons.usable)
 
 

@@ -39,6 +39,10 @@ class Learner(eqx.Module, Generic[LearnerState]):
         if not holds:
             raise ValueError(f"{name}={getattr(self, name)}; {expected}")
 
+    def _check_word(self, name: str, known: tuple[str, ...]) -> None:
+        expected = " or ".join(f"'{word}'" for word in known)
+        self._check_range(name, getattr(self, name) in known, f"{expected} was expected")
+
     def _check_multiple(self, name: str, of: str) -> None:
         value, unit = getattr(self, name), getattr(self, of)
         if value % unit != 0:

@@ -52,6 +52,8 @@ class PolicyGradient(NamedTuple):
     """w"""
     td_error: Float[Array, ""]
     """Root mean square of what the critic leaves unexplained."""
+    counted: Float[Array, " b"]
+    """How often each row counted: not at all where a solve failed."""
 
 
 class Slopes(NamedTuple):
@@ -89,9 +91,7 @@ class MPCPolicyGradient(PlannerLearner):
     steps_per_chunk: int = eqx.field(default=4_000, static=True)
 
     def __check_init__(self):
-        if self.advantage not in get_args(Advantage):
-            known = ", ".join(map(repr, get_args(Advantage)))
-            raise ValueError(f"advantage={self.advantage!r}; the known ones are {known}")
+        self._check_word("advantage", get_args(Advantage))
         self._check_range("ridge", self.ridge > 0, "a positive number was expected")
         self._check_range("exploration", self.exploration > 0, "a critic of actions needs several actions in a state")
 
@@ -111,7 +111,7 @@ class MPCPolicyGradient(PlannerLearner):
         usable = tried.usable & slopes.usable
         rows = jnp.asarray(usable, slopes.jacobian.dtype)
         scale = jnp.asarray(state.task.environment.observation_scale, rows.dtype)
-        gamma = self.gamma(state.task.problem)
+        gamma = self.gamma(state.policy.problem())
         found = (
             self.compatible(tried, slopes, gamma, scale, rows)
             if self.advantage == "compatible"
@@ -120,7 +120,7 @@ class MPCPolicyGradient(PlannerLearner):
         natural = found.weights if self.advantage == "compatible" else -found.weights
         metrics = {
             "td_error": found.td_error,
-            "failed_updates": jnp.mean(~usable, dtype=rows.dtype),
+            "failed_updates": jnp.mean(found.counted == 0, dtype=rows.dtype),
             "gradient_norm": jnp.linalg.norm(found.gradient),
         }
         return state, Direction(natural if self.natural else found.gradient, None, metrics)
@@ -145,7 +145,7 @@ class MPCPolicyGradient(PlannerLearner):
         instruments = jnp.einsum("bun,bu->bn", slopes.jacobian, moved / jnp.maximum(reach, 1e-12) ** 2)
         w = lstd(features, jnp.zeros_like(features), error, instruments=instruments, weights=weights, ridge=self.ridge)
         fisher = jnp.einsum("b,bun,bum->nm", weights, slopes.jacobian, slopes.jacobian) / jnp.sum(weights)
-        return PolicyGradient(fisher @ w, w, _rms(error - features @ w, weights))
+        return PolicyGradient(fisher @ w, w, _rms(error - features @ w, weights), weights)
 
     def local(
         self,
@@ -157,13 +157,13 @@ class MPCPolicyGradient(PlannerLearner):
     ) -> PolicyGradient:
         """By the planner's own value, corrected to first order. A row counts as often as its weight says."""
         found = jax.vmap(lambda row: temporal_difference(policy, row, gamma))(tried)
-        weights = weights * found.usable
+        mixed, bends = jax.vmap(lambda row: mixed_derivative(policy, row))(tried)
+        weights = weights * found.usable * bends
         w = lstd(found.gradient, found.next_gradient, found.error, weights=weights, ridge=self.ridge)
-        mixed = jax.vmap(lambda row: mixed_derivative(policy, row))(tried)
         steps = jnp.einsum("bun,bum,m->bn", slopes.jacobian, mixed, w)
         gradient = weights @ steps / jnp.sum(weights)
         left = found.error + (found.next_gradient - found.gradient) @ w
-        return PolicyGradient(gradient, w, _rms(left, weights))
+        return PolicyGradient(gradient, w, _rms(left, weights), weights)
 
 
 def slopes_of(policy: TunedPlanner, observation: Float[Array, " observation"]) -> Slopes:
@@ -179,16 +179,18 @@ def slopes_of(policy: TunedPlanner, observation: Float[Array, " observation"]) -
     return Slopes(jacobian, usable)
 
 
-def mixed_derivative(policy: TunedPlanner, row: Tried) -> Float[Array, "nu n"]:
-    """∇²_{ay} Q at the planned action: how the multiplier of the pinned control answers to the parameters."""
+def mixed_derivative(policy: TunedPlanner, row: Tried) -> tuple[Float[Array, "nu n"], Bool[Array, ""]]:
+    """∇²_{ay} Q at the planned action: how the multiplier of the pinned control answers to the parameters; and whether
+    the solve behind it did not fail."""
 
-    def slope(unit: Float[Array, " n"]) -> Float[Array, " nu"]:
+    def slope(unit: Float[Array, " n"]) -> tuple[Float[Array, " nu"], Bool[Array, ""]]:
         def at(action: Float[Array, " nu"]) -> Any:
             return q_value(policy, unit, eqx.tree_at(lambda row: row.action, row, action))
 
-        return jax.grad(at)(row.planned)
+        value, found = jax.value_and_grad(at)(row.planned)
+        return found, jnp.isfinite(value)
 
-    return jax.jacrev(slope)(policy.unit)
+    return jax.jacrev(slope, has_aux=True)(policy.unit)
 
 
 def _rms(error: Float[Array, " b"], weights: Float[Array, " b"]) -> Float[Array, ""]:

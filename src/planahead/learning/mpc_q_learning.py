@@ -101,9 +101,7 @@ class MPCQLearning(PlannerLearner):
     steps_per_chunk: int = eqx.field(default=2_000, static=True)
 
     def __check_init__(self):
-        if self.hessian not in get_args(Hessian):
-            known = ", ".join(map(repr, get_args(Hessian)))
-            raise ValueError(f"hessian={self.hessian!r}; the known ones are {known}")
+        self._check_word("hessian", get_args(Hessian))
         self._check_range("batch_size", self.batch_size >= 1, "at least 1 was expected")
         self._check_range("regularisation", self.regularisation > 0, "a positive number was expected")
         self._check_range("replay_size", self.replay_size >= 1, "at least 1 was expected")
@@ -125,7 +123,7 @@ class MPCQLearning(PlannerLearner):
 
     def direction(self, state: PlannerLearnerState, batch: Tried) -> Direction:
         """g and H of the rows of `batch`."""
-        policy, gamma = state.policy, self.gamma(state.task.problem)
+        policy, gamma = state.policy, self.gamma(state.policy.problem())
         found = jax.vmap(lambda row: temporal_difference(policy, row, gamma))(batch)
         count = jnp.maximum(jnp.sum(found.usable), 1)
         gradient = -(found.error @ found.gradient) / count

@@ -28,7 +28,7 @@ from planahead.learning.rollout import Lanes, Tally, start_lanes, step_lanes
 from planahead.planning import SQP
 from planahead.policies import Policy
 from planahead.policies.tuned import TunedPlanner
-from planahead.problem import Problem, overrides
+from planahead.problem import Problem
 from planahead.qp import QP, StageBounds, Status, solve_qp
 from planahead.tasks import Task
 
@@ -106,7 +106,7 @@ class PlannerLearner(Learner[PlannerLearnerState]):
         if not isinstance(policy, TunedPlanner):
             raise ValueError(f"{learner} trains the parameters of a TunedPlanner; got {type(policy).__name__}")
         planner, problem = policy.steering.planner, policy.steering.problem
-        if overrides(problem, "action"):
+        if not problem.plans_actions:
             raise ValueError(
                 f"{learner} values the actions of a planner as its controls, and {type(problem).__name__} plans in "
                 "other terms than its plant is commanded in (`action`); give it a problem that plans in actions"
@@ -134,7 +134,7 @@ class PlannerLearner(Learner[PlannerLearnerState]):
 
     def init(self, task: Task, policy: Policy, key: PRNGKeyArray) -> PlannerLearnerState:
         trained = self.check(policy)
-        gamma = self.gamma(task.problem)
+        gamma = self.gamma(trained.problem())
         if not isinstance(gamma, Tracer) and not float(gamma) < 1:
             raise ValueError(
                 f"{type(task.problem).__name__} has a discount of {float(gamma):g}, and a value of an endless future "

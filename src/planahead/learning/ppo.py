@@ -144,8 +144,7 @@ class PPO(Learner[PPOState]):
 
     def __check_init__(self):
         for name in ("environments", "rollout_steps", "batch_size", "hidden_layers", "hidden_units"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}; at least 1 was expected")
+            self._check_range(name, getattr(self, name) >= 1, "at least 1 was expected")
         rows = self.environments * self.rollout_steps
         if rows % self.batch_size != 0:
             fitting = [size for size in range(1, rows + 1) if rows % size == 0]
@@ -153,21 +152,19 @@ class PPO(Learner[PPOState]):
             raise ValueError(
                 f"batch_size={self.batch_size} does not divide environments × rollout_steps = {rows}; use {near}"
             )
-        for name, holds, expected in (
-            ("discount", 0 <= self.discount < 1, "expected 0 <= discount < 1"),
-            ("decay", 0 <= self.decay <= 1, "expected 0 <= decay <= 1"),
-            ("clip", self.clip > 0, "a positive number was expected"),
-            ("learning_rate", self.learning_rate > 0, "a positive number was expected"),
-            ("entropy_weight", self.entropy_weight >= 0, "expected 0 or more"),
-            ("value_weight", self.value_weight >= 0, "expected 0 or more"),
-            ("value_expansion", self.value_expansion >= 0, "expected 0 (left out) or more"),
-            ("gradient_norm", self.gradient_norm > 0, "a positive number was expected"),
-            ("target_kl", self.target_kl is None or self.target_kl > 0, "a positive number, or None, was expected"),
-            ("anneal_steps", self.anneal_steps >= 0, "expected 0 (no annealing) or more"),
-            ("epochs", self.epochs >= 1, "at least 1 was expected"),
-        ):
-            if not holds:
-                raise ValueError(f"{name}={getattr(self, name)}; {expected}")
+        self._check_range("discount", 0 <= self.discount < 1, "expected 0 <= discount < 1")
+        self._check_range("decay", 0 <= self.decay <= 1, "expected 0 <= decay <= 1")
+        self._check_range("clip", self.clip > 0, "a positive number was expected")
+        self._check_range("learning_rate", self.learning_rate > 0, "a positive number was expected")
+        self._check_range("entropy_weight", self.entropy_weight >= 0, "expected 0 or more")
+        self._check_range("value_weight", self.value_weight >= 0, "expected 0 or more")
+        self._check_range("value_expansion", self.value_expansion >= 0, "expected 0 (left out) or more")
+        self._check_range("gradient_norm", self.gradient_norm > 0, "a positive number was expected")
+        self._check_range(
+            "target_kl", self.target_kl is None or self.target_kl > 0, "a positive number, or None, was expected"
+        )
+        self._check_range("anneal_steps", self.anneal_steps >= 0, "expected 0 (no annealing) or more")
+        self._check_range("epochs", self.epochs >= 1, "at least 1 was expected")
 
     def check(self, policy: Policy) -> GaussianPolicy:
         """The policy, if this learner can train it. **Raises** `ValueError` that says what is missing otherwise."""

@@ -55,8 +55,8 @@ def check_demonstrator(policy: StochasticPolicy, task: Task) -> None:
         )
     if not policy.plans and (size := action_size(task.problem)) != policy.box.size:
         raise ValueError(
-            f"imitation makes the planned control the action; {type(task.problem).__name__} plans "
-            f"{size} controls and {kind} takes {policy.box.size} actions; use imitation_steps=0"
+            f"imitation makes the planned action the policy's; a plan of {type(task.problem).__name__} stands for "
+            f"{size} actions and {kind} takes {policy.box.size}; use imitation_steps=0"
         )
 
 

@@ -2,7 +2,8 @@ r"""How the cost of the first control bends at a solution: the quadratic model o
 
     Q(x, u) ≈ V(x) + gᵀ(u - u*) + ½ (u - u*)ᵀ H (u - u*)
 
-    g   the multiplier of u_0 = u at u*: λ_lower - λ_upper of the control's own bounds, zero inside of them
+    g   the multiplier of u_0 = u at u*: λ_lower - λ_upper of the control's own bounds and -μᵀ ∂g/∂u of hard rows of the
+        first stage, neither of which a pinned control obeys; zero inside of them
     H   ∂/∂u of that multiplier in the Gauss-Newton quadratic program around the plan, its active set held:
         R + Bᵀ P B, with P from the Riccati recursion over the stages 1…N and what bounds there hold
 
@@ -51,7 +52,7 @@ def action_curvature(
     >>> bool(abs(0.5 * bent.hessian[0, 0] * 0.1**2 - near) < 0.01 * near)
     True
     """
-    check_squares(problem)
+    check_squares(problem, "a quadratic model of Q", "loss='q', which needs none")
     plan = jax.lax.stop_gradient(plan)
     program = Taylor.of(problem, transcription.join(plan.controls, plan.states))
 
@@ -61,8 +62,18 @@ def action_curvature(
 
     _, pull_back, valid = jax.vjp(multiplier, plan.controls[0], has_aux=True)
     (hessian,) = jax.vmap(pull_back)(jnp.eye(problem.control_size, dtype=state.dtype))
-    bounds = plan.multipliers.control_bounds[0]
-    return ActionCurvature(bounds[0] - bounds[1], 0.5 * (hessian + hessian.T), valid)
+    return ActionCurvature(_left(problem, state, plan), 0.5 * (hessian + hessian.T), valid)
+
+
+def _left(problem: Problem, state: Float[Array, " nx"], plan: Plan) -> Float[Array, " nu"]:
+    """What the rows that a pinned control need not obey held back."""
+    first, bounds, rows = at_stage(problem, 0), plan.multipliers.control_bounds[0], plan.multipliers.constraints[0]
+    size = transcription.general_size(problem)
+    data = transcription.row_data(problem, size, state.dtype, pinned=False)
+    general = slice(problem.control_size + problem.state_size, problem.control_size + problem.state_size + rows.size)
+    hard = ~(jnp.isfinite(data.linear[0, general]) & jnp.isfinite(data.quadratic[0, general]))
+    _, pull_back = jax.vjp(lambda u: jnp.atleast_1d(first.constraints(state, u)), plan.controls[0])
+    return bounds[0] - bounds[1] - pull_back(jnp.where(hard, rows, 0.0))[0]
 
 
 def _multiplier(

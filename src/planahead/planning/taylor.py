@@ -17,13 +17,14 @@ from jaxtyping import Array, Float
 from planahead.problem import Bounds, PerStage, Problem, Slack, overrides, static
 
 
-def check_squares(problem: Problem) -> None:
-    """**Raises** `ValueError` for scalar costs, whose second derivatives an iteration changes in ways of its own."""
+def check_squares(problem: Problem, asker: str = "derivative='step'", instead: str = "derivative='solution'") -> None:
+    """**Raises** `ValueError` for scalar costs, whose second derivatives an iteration changes in ways of its own; it
+    says what could be used instead of `asker`."""
     for method in ("stage_cost", "terminal_cost"):
         if overrides(problem, method):
             raise ValueError(
-                f"{type(problem).__name__}.{method} is a scalar cost, and derivative='step' is for costs that are "
-                "residuals; write it as a residual, or use derivative='solution'."
+                f"{type(problem).__name__}.{method} is a scalar cost, and {asker} is for costs that are "
+                f"residuals; write it as a residual, or use {instead}."
             )
 
 

@@ -11,6 +11,11 @@ from jaxtyping import Array, Bool
 from planahead.planning import SQP, Plan
 from planahead.qp import Status
 
+CONTENT = 1e-2
+"""The residual up to which a plan that ran out of iterations is used: a plan has not failed and has a derivative up to
+here. The residual is relative, so an action is then wrong by less than about a hundredth of the terms that it
+balances."""
+
 
 def plan_failed(plan: Plan, planner: SQP) -> Bool[Array, "*batch"]:
     """Whether a plan that `planner` made failed.

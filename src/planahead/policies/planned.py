@@ -55,7 +55,7 @@ class PlannerPolicy(StochasticPolicy):
     - `warm_start`: a solve starts from the previous plan of the episode, shifted by one step.
 
     **Raises:** `ValueError` for parameter names that do not exist, parameters without a finite box, and an action box
-    of another size than the problem's control.
+    of another size than the planned action.
     """
 
     network: Network

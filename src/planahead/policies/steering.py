@@ -42,7 +42,7 @@ class Steering(eqx.Module):
     - `warm_start`: a solve starts from the previous plan of the episode, shifted by one step.
 
     **Raises:** `ValueError` for parameter names that do not exist, parameters without a finite box, and an action box
-    of another size than the problem's control.
+    of another size than the planned action.
     """
 
     problem: Problem

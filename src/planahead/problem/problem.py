@@ -123,6 +123,11 @@ class Problem(eqx.Module):
         del x
         return u
 
+    @property
+    def plans_actions(self) -> bool:
+        """Whether a control is the action itself, so that `action` translates nothing."""
+        return not overrides(self, "action")
+
     def state_bounds(self) -> Bounds:
         """Bounds on x_k for k = 1…N-1 (the initial state is given). Soft bounds never make a problem infeasible."""
         return Bounds()

@@ -26,9 +26,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from planahead.problem import Bounds, Problem, Slack, parameter, static
+from planahead.problem import Bounds, Problem, Slack, parameter, riccati_solution, static
 from planahead.tasks.environment import Environment, StepInfo, Transition, check_constants, constant
-from planahead.tasks.mass_spring_damper import riccati_solution
 from planahead.tasks.task import Interface, Task, check_choice, with_stages
 
 if TYPE_CHECKING:

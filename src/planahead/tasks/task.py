@@ -13,6 +13,7 @@ from typing import Any, Generic, Literal, TypeVar, get_args
 import equinox as eqx
 from jaxtyping import Array, Bool, Float
 
+from planahead.policies import ActionBox
 from planahead.problem import Problem, SafetyProblem, per_stage
 from planahead.tasks.environment import Environment
 
@@ -48,6 +49,11 @@ class Task(eqx.Module, Generic[E, P]):
     """Names of the problem's parameters that a policy writes."""
     state_names: eqx.AbstractVar[tuple[str, ...]]
     """The planner's states, with their units, for the axes of plots."""
+
+    @property
+    def action_box(self) -> ActionBox:
+        """The actions of its world."""
+        return ActionBox(self.environment.action_low, self.environment.action_high)
 
     @abc.abstractmethod
     def planner_state(self, observation: Float[Array, " observation"]) -> Float[Array, " nx"]:

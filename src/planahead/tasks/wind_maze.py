@@ -30,6 +30,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from planahead.problem import Bounds, PerStage, Problem, Slack, parameter, static
 from planahead.tasks.environment import Environment, StepInfo, Transition, check_constants, constant
 from planahead.tasks.task import Definition, Interface, Task, check_choice, with_stages
+from planahead.tasks.way_past import way_past
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,8 +51,6 @@ WIND = 10.5  # N
 START = (0.25, 0.8)  # m
 GOAL = (3.75, 0.2)  # m
 RADIUS = 0.15  # m, of both
-WAIT = 0.12  # m, before an obstacle, until the gap beside it is reached
-PASSED = 0.05  # m, behind it, when it counts no more
 EXPERT_WEIGHT_ROOTS = {"state_weight_root": (5.0, 5.0, 0.5, 0.5), "control_weight_root": (0.05, 0.05)}
 """Of who knows the way and is in a hurry: with the default ones the mass crawls up to every point and time runs out."""
 ANYWHERE = ((0.1, 3.9), (0.1, 0.9))  # m, where `starts="anywhere"` puts them, off wind zones and walls
@@ -191,26 +190,9 @@ class WindMaze(Environment[WindMazeState]):
         return jnp.any(~apart)
 
     def next_point(self, position: Float[Array, " 2"]) -> Float[Array, " 2"]:
-        """Where to go from `position` [m] to get past wind zones and walls to the goal.
-
-        Past an obstacle leads the middle of the gap beside it: at first across to it, `WAIT` before the obstacle, and
-        along once there; in between the point moves with the position, so that the way is continuous but for where an
-        obstacle has been passed.
-        """
+        """Where to go from `position` [m] to get past wind zones and walls to the goal, see `way_past.py`."""
         obstacles = jnp.concatenate([_rows(self.zones, 4), _rows(self.walls, 4)])
-        if obstacles.shape[0] == 0:
-            return jnp.asarray(GOAL)
-        start, end, low, high = obstacles.T
-        beside = (start[:, None] <= end[None]) & (start[None] <= end[:, None])  # of one another, along the course
-        bottom = jnp.max(jnp.where(beside & (low <= LOW[1])[None], high[None], LOW[1]), axis=1, initial=LOW[1])
-        top = jnp.min(jnp.where(beside & (high >= HIGH[1])[None], low[None], HIGH[1]), axis=1, initial=HIGH[1])
-        ahead = position[0] < end + PASSED
-        following = jnp.argmin(jnp.where(ahead, start, jnp.inf))
-        middle, half = (bottom + top)[following] / 2, (top - bottom)[following] / 2
-        there = jnp.clip(2.0 - jnp.abs(position[1] - middle) / (0.4 * half), 0.0, 1.0)
-        wait = jnp.maximum(start[following] - WAIT, position[0])
-        along = wait + there * (end[following] + PASSED + WAIT - wait)
-        return jnp.where(jnp.any(ahead), jnp.stack([along, middle]), jnp.asarray(GOAL))
+        return way_past(obstacles, position, jnp.asarray(GOAL), LOW[1], HIGH[1])
 
     def _in_disc(self, key: PRNGKeyArray) -> Float[Array, " 2"]:
         radius, turn = jax.random.uniform(key, (2,))

@@ -29,7 +29,7 @@ from planahead.experiments.experiment import Stream, make_known_task, stream_key
 from planahead.experiments.run_directory import Rows
 from planahead.experiments.training import score
 from planahead.planning import SQP
-from planahead.policies import ActionBox, TunedPlanner
+from planahead.policies import TunedPlanner
 from planahead.tasks import Task
 
 EPISODES = 4  # of every candidate
@@ -120,8 +120,9 @@ def _due(after: float, before: float, conditions: Conditions) -> list[int]:
 
 def _untuned(task: Task) -> TunedPlanner:
     """The planner of `task` as it comes."""
-    box = ActionBox(task.environment.action_low, task.environment.action_high)
-    return TunedPlanner(task.problem, task.planner_state, box, names=task.learned_parameters, planner=PLANNER)
+    return TunedPlanner(
+        task.problem, task.planner_state, task.action_box, names=task.learned_parameters, planner=PLANNER
+    )
 
 
 @eqx.filter_jit

@@ -14,19 +14,25 @@ from planahead.experiments.bench.results import Result, labelled
 from planahead.experiments.progress import clock
 from planahead.experiments.statistics import interquartile_estimate
 from planahead.learning.presets import PRESETS
+from planahead.learning.settings import settings_of
 
 
 def without_planner(algorithm: str) -> str | None:
-    """The entry of the same learner without a planner; `None` where there is none, and for what no learner trains.
+    """The entry of the same learner without a planner, other settings alike; `None` where there is none, and for what
+    no learner trains.
 
-    >>> without_planner("ac-mpc+value_expansion=1"), without_planner("sac"), without_planner("mpc-q")
-    ('ac-mlp', None, None)
+    >>> without_planner("ac-mpc+hidden_units=64+value_expansion=1"), without_planner("sac"), without_planner("mpc-q")
+    ('ac-mlp+hidden_units=64', None, None)
     """
-    preset = PRESETS.get(Entry.parse(algorithm).algorithm)
+    entry = Entry.parse(algorithm)
+    preset = PRESETS.get(entry.algorithm)
     if preset is None or not preset.plans:
         return None
     others = (name for name, other in PRESETS.items() if other.learner is preset.learner and not other.plans)
-    return next(others, None)
+    if (name := next(others, None)) is None:
+        return None
+    known = settings_of(name)
+    return str(Entry(name, tuple(option for option in entry.options if option.partition("=")[0] in known)))
 
 
 def wall_time_markdown(results: Sequence[Result]) -> str | None:

@@ -103,6 +103,10 @@ class RaceProblem(Problem):
     def action(self, x: Float[Array, " nx"], u: Float[Array, " 4"]) -> Float[Array, " 4"]:
         return self.model.command(x, u, self.time_step)
 
+    @property
+    def plans_actions(self) -> bool:
+        return isinstance(self.model, RatesModel)
+
     def stage_residual(self, x: Float[Array, " nx"], u: Float[Array, " 4"]) -> Float[Array, " residuals"]:
         y = (u - self.control_guess()) / jnp.array(self.model.control_scale)
         control = self._residual(y, self.control_weight, self.control_slope, self.control_lower, self.control_upper)

@@ -132,7 +132,7 @@ class RaceTask(Task[Race, RaceProblem]):
         distances = jax.vmap(length)(positions)
         prices = jax.vmap(race.prices)(commands, states[1:, 7:10])
         ahead = positions @ normal < 0
-        low, high = jnp.array(race.action_low), jnp.array(race.action_high)
+        low, high = jnp.array(race.action_low)[None], jnp.array(race.action_high)[None]
         obeyed = jnp.all((commands >= low - _ROUNDING) & (commands <= high + _ROUNDING), axis=1)
         return Imagined(
             observations=jax.vmap(observe)(states, rates),
