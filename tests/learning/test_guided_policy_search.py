@@ -65,6 +65,7 @@ def test_every_answer_keeps_within_the_bound_and_a_failed_plan_is_no_label():
     np.testing.assert_allclose(rows.divergence[:2], QUICK.kl_bound, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_policy_comes_to_do_what_the_planner_does():
     state, metrics = advanced(QUICK, 12)
     assert metrics["std"] < 0.2 and metrics["divergence"] <= 1.001 * QUICK.kl_bound

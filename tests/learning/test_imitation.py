@@ -73,6 +73,7 @@ def test_the_expert_answers_with_the_riccati_gain(x64: None):
     np.testing.assert_allclose(20 * answer.jacobian, -exact.gain, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_sensitivities_are_worth_samples(x64: None):
     """A linear student of a linear expert: the gain has two entries, so one answer without its slope leaves one open,
     and one answer with it none."""
@@ -223,6 +224,7 @@ def closed_loop_cost(policy: Policy) -> float:
     return float(jnp.sum(jax.lax.scan(step, jnp.array([1.0, 0.0]), None, length=50)[1]))
 
 
+@pytest.mark.slow
 def test_dagger_is_as_good_as_cloning_where_errors_compound():
     """A plant that drifts off, little data: cloning knows the expert's one way only. The same number of queries."""
     hasty = dataclasses.replace(QUICK, gradient_steps=60)  # students that err, so that errors can compound

@@ -70,7 +70,7 @@ def slopes_at(policy: TunedPlanner, tried: Tried) -> Slopes:
     return quick_jit(lambda tried: jax.vmap(lambda row: slopes_of(policy, row.observation))(tried))(tried)
 
 
-@pytest.mark.parametrize("horizon", [1, 3])
+@pytest.mark.parametrize("horizon", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_compatible_features_give_the_gradient_of_the_exact_cost(horizon, x64):
     problem = WrongModel(horizon=horizon)
     policy = policy_of(problem)
@@ -84,6 +84,7 @@ def test_compatible_features_give_the_gradient_of_the_exact_cost(horizon, x64):
     np.testing.assert_allclose(found.gradient * total, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_local_critic_gives_the_same_gradient_and_it_is_minus_m_w(x64):
     """With a quadratic cost and N = 1, Q + ∇Qᵀw can be any quadratic, so the critic of Anand et al. is exact too. At an
     interior plan ∇π = -∇²_{ya}Q (∇²_{aa}Q)⁻¹, and the gradient is -M w with M positive semidefinite."""
@@ -113,6 +114,7 @@ def test_the_local_critic_gives_the_same_gradient_and_it_is_minus_m_w(x64):
     np.testing.assert_allclose(found.gradient, -each @ found.weights, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_nothing_is_left_to_correct_where_the_planner_is_right(x64):
     """At the taught parameters w = 0, and so is the gradient."""
     policy = policy_of(taught(1))
@@ -170,7 +172,7 @@ def test_rows_whose_solve_failed_are_left_out_and_counted(advantage, x64):
     np.testing.assert_allclose(left.gradient, expected.gradient, rtol=1e-8)
 
 
-@pytest.mark.parametrize("advantage", ["compatible", "local"])
+@pytest.mark.parametrize("advantage", ["compatible", pytest.param("local", marks=pytest.mark.slow)])
 def test_cost_and_violations_of_the_linear_system_fall(advantage):
     task = pa.make_task("linear")
     policy, learner = pa.make_algorithm("mpc-dpg", task, jax.random.key(0), advantage=advantage)

@@ -72,7 +72,7 @@ def test_settings_that_cannot_work_are_refused():
     policy, learner = make_algorithm("ac-mpc", cartpole, KEY, value_expansion=1.0)
     with pytest.raises(ValueError, match="cartpole cannot tell"):
         learner.init(cartpole, policy, KEY)
-    with pytest.raises(ValueError, match="no planner, so no setting 'value_expansion'"):
+    with pytest.raises(ValueError, match="no planner in its policy, so no setting 'value_expansion'"):
         make_algorithm("ac-mlp", task, KEY, value_expansion=1.0)
 
 

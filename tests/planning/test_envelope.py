@@ -88,7 +88,7 @@ class Stored(Corridor):
         return self.storage @ x**2
 
 
-@pytest.mark.parametrize("shooting", ["multiple", "single"])
+@pytest.mark.parametrize("shooting", ["multiple", pytest.param("single", marks=pytest.mark.slow)])
 def test_the_cost_of_the_given_state_moves_values_and_no_plan(shooting):
     planner, state = pa.SQP(shooting=shooting), jnp.array([0.2, 0.1])
 
@@ -142,6 +142,7 @@ class Economic(pa.Problem):
         return -self.stored(x)
 
 
+@pytest.mark.slow
 def test_a_storage_function_makes_an_economic_cost_convex_and_changes_nothing_else():
     """Gauss-Newton, which drops what is not convex, plans with the rotated cost exactly what needs the exact Hessian
     without it; V, Q and the policy are the same, and the slope of V by the storage is zero."""
