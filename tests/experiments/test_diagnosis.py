@@ -31,6 +31,9 @@ def aiming(slope: float) -> PlannerPolicy:
     return eqx.tree_at(lambda p: (p.network.layers[0].weight, p.network.layers[1].weight), policy, (first, last))
 
 
+pytestmark = pytest.mark.xdist_group("diagnosis")  # one process makes what all of them look at
+
+
 @pytest.fixture(scope="module")
 def found() -> dict[float, Diagnosis]:
     with_critic = TwinCritic((1.0,), 1, hidden=(8,), key=jax.random.key(0))
