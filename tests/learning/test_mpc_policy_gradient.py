@@ -103,12 +103,12 @@ def test_the_local_critic_gives_the_same_gradient_and_it_is_minus_m_w(x64):
         return jax.jacrev(jax.grad(value))(row.planned)
 
     few = jax.tree.map(lambda leaf: leaf[::60], tried)
-    mixed = np.asarray(quick_jit(jax.vmap(lambda row: mixed_derivative(policy, row)))(few))
+    mixed = np.asarray(quick_jit(jax.vmap(lambda row: mixed_derivative(policy, row)[0]))(few))
     second = np.asarray(quick_jit(jax.vmap(curvature))(few))
     assert (second[:, 0, 0] > 0).all()
     np.testing.assert_allclose(slopes.jacobian[::60], -np.linalg.solve(second, mixed), rtol=1e-6, atol=1e-9)
 
-    all_mixed = np.asarray(quick_jit(jax.vmap(lambda row: mixed_derivative(policy, row)))(tried))
+    all_mixed = np.asarray(quick_jit(jax.vmap(lambda row: mixed_derivative(policy, row)[0]))(tried))
     each = np.einsum("b,bun,bum->nm", weights, all_mixed, all_mixed) / second[0, 0, 0] / weights.sum()
     assert np.linalg.eigvalsh(each)[0] > -1e-12
     np.testing.assert_allclose(found.gradient, -each @ found.weights, rtol=1e-6, atol=1e-9)
