@@ -123,6 +123,11 @@ class Problem(eqx.Module):
         del x
         return u
 
+    @property
+    def plans_actions(self) -> bool:
+        """Whether a control is an action of the plant as it is, see `action`."""
+        return not overrides(self, "action")
+
     def state_bounds(self) -> Bounds:
         """Bounds on x_k for k = 1…N-1 (the initial state is given). Soft bounds never make a problem infeasible."""
         return Bounds()
