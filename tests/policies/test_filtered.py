@@ -1,16 +1,19 @@
 """A filter behind a policy: what acts, what is credited, what it costs, and what losses see."""
 
-from typing import get_args
+from typing import final, get_args
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxtyping import Array
 
+import planahead as pa
 from planahead.policies import (
     ActionBox,
     Awareness,
+    Decision,
     DirectPolicy,
     FilteredPolicy,
     FilteredStochasticPolicy,
@@ -87,6 +90,39 @@ def test_settings_tell_policies_apart():
     assert settings["filter_terminal"] == "Polytope" and settings["hidden"] == "(4,)"
 
 
+def test_a_step_in_which_the_remembered_plan_acted_is_no_failed_solve():
+    """It is masked by nobody; that it has no derivative is said."""
+    blind = Guard(SafetyFilter(guard().filter.problem, PLANNER), TASK.planner_state, BOX, "differentiated")
+    proposal = jnp.array([jnp.nan])
+    decision = blind.behind(AT_THE_LIMIT, Decision(proposal, jnp.zeros(())), blind.initial_memory(None))
+    assert bool(decision.filtered.fallback) and not bool(decision.failed) and not bool(decision.gradient_valid)
+
+
+@final
+class Halved(pa.Problem):
+    """Plans in halves of what the plant is told."""
+
+    horizon: int = pa.static(1)
+    state_size: int = pa.static(1)
+    control_size: int = pa.static(1)
+
+    def dynamics(self, x: Array, u: Array) -> Array:
+        return x + 2.0 * u
+
+    def action(self, x: Array, u: Array) -> Array:
+        del x
+        return 2.0 * u
+
+    def control_bounds(self) -> pa.Bounds:
+        return pa.Bounds(-1.0, 1.0)
+
+    def state_bounds(self) -> pa.Bounds:
+        return pa.Bounds(-1.0, 1.0)
+
+
 def test_what_does_not_fit_is_refused():
+    halved = SafetyFilter(pa.linear_safety_problem(Halved(), horizon=1))
+    with pytest.raises(ValueError, match="Halved plans in other terms than the plant is commanded in"):
+        Guard(halved, lambda observation: observation, ActionBox((-2.0,), (2.0,)))
     with pytest.raises(ValueError, match="the filter is for 1 controls and the environment takes 2 actions"):
         Guard(guard().filter, TASK.planner_state, ActionBox((-1.0, -1.0), (1.0, 1.0)))

@@ -11,6 +11,7 @@ import pytest
 from jaxtyping import Array, Float
 
 import planahead as pa
+from planahead.planning import Guess
 from planahead.policies import SafetyFilter
 from planahead.policies.safety_filter import Certificate, Filtered
 from planahead.tasks import CartPoleTask, ObstaclesTask
@@ -44,6 +45,17 @@ class Interval(pa.TerminalSet):
 
     def control(self, x: Float[Array, " 1"]) -> Float[Array, " 1"]:
         return jnp.zeros(1)
+
+
+@final
+class Border(pa.TerminalSet):
+    """The same set, whose law goes to its end."""
+
+    def values(self, x: Float[Array, " 1"]) -> Float[Array, " 2"]:
+        return Interval().values(x)
+
+    def control(self, x: Float[Array, " 1"]) -> Float[Array, " 1"]:
+        return jnp.clip(1.999 - x, -1.0, 1.0)
 
 
 @pytest.mark.parametrize("decay", [None, 1.0, 0.3], ids=["predictive", "barrier", "slow barrier"])
@@ -85,9 +97,14 @@ def run(safety: SafetyFilter, start: Array, proposals: Array, feedback: Array, p
 
 
 @functools.cache
-def slider_filter(disturbed: bool) -> SafetyFilter:
-    disturbance = GUST.tolist() if disturbed else None
-    problem = pa.linear_safety_problem(Slider(), horizon=8, disturbance=disturbance, gain=Slider.GAIN)
+def slider_filter(disturbed: bool, soft: bool = False) -> SafetyFilter:
+    problem = pa.linear_safety_problem(
+        Slider(),
+        horizon=8,
+        disturbance=GUST.tolist() if disturbed else None,
+        gain=Slider.GAIN,
+        slack=pa.Slack(linear=1e3) if soft else None,
+    )
     return SafetyFilter(problem, PLANNER)
 
 
@@ -188,8 +205,64 @@ def test_the_derivative_of_a_smoothed_projection_is_that_of_finite_differences(x
 
 
 def test_a_soft_filter_comes_back_from_outside():
-    problem = pa.linear_safety_problem(Slider(), horizon=8, slack=pa.Slack(linear=1e3))
     start = jnp.array([[1.1, 0.0], [-1.2, -0.3]])
-    seen = run(SafetyFilter(problem, PLANNER), start, jnp.zeros((40, 2, 1)), jnp.zeros((1, 2)), jnp.zeros((40, 2, 2)))
+    nothing = jnp.zeros((40, 2, 1)), jnp.zeros((1, 2)), jnp.zeros((40, 2, 2))
+    seen = run(slider_filter(False, soft=True), start, *nothing)
     assert not np.any(seen.filtered.certified[0]) and np.all(seen.filtered.certified[-1])
     assert np.all(np.abs(seen.after[-1]) <= Slider.LIMIT[None])
+
+
+def test_a_soft_filter_comes_back_after_a_push_that_no_certificate_foresaw():
+    pushes = jnp.zeros((40, 2, 2)).at[5].set(jnp.array([[1.1, 0.0], [-1.2, -0.3]]))
+    seen = run(slider_filter(False, soft=True), jnp.zeros((2, 2)), jnp.zeros((40, 2, 1)), jnp.zeros((1, 2)), pushes)
+    certified = np.asarray(seen.filtered.certified)
+    assert np.all(certified[:6]) and not np.any(certified[6]) and np.all(certified[-1])
+    assert np.all(np.abs(seen.after[5:7, :, 0]) > 1.0) and np.all(np.abs(seen.after[-1]) <= Slider.LIMIT[None])
+    # The solved plan acts meanwhile, which brakes and returns.
+    assert not np.any(seen.filtered.fallback) and seen.filtered.action[6, 0, 0] < -0.9
+
+
+@pytest.mark.parametrize("disturbed", [False, True], ids=["exact", "disturbed"])
+def test_a_certificate_ends_with_a_push_further_than_it_allows_for(disturbed):
+    """Two lanes on their way to the wall; the second is pushed so far that no force is safe any more."""
+    T, bound = 20, jnp.asarray(disturbed * GUST, float)
+    pushes = jnp.broadcast_to(bound, (T, 2, 2)).at[12, 1].set(jnp.array([0.2, 1.0]))
+    seen = run(slider_filter(disturbed), jnp.zeros((2, 2)), jnp.ones((T, 2, 1)), jnp.array([[0.5, 0.5]]), pushes)
+    certified = np.asarray(seen.filtered.certified)
+    assert np.all(certified[:, 0]) and np.all(np.abs(seen.after[:, 0]) <= Slider.LIMIT[None])
+    assert np.all(certified[:13, 1]) and not np.any(certified[13:16, 1])
+    # The remembered plan goes on, which brakes.
+    assert np.all(seen.filtered.fallback[13:16, 1]) and np.all(seen.filtered.action[13:16, 1] < 0)
+
+
+def test_a_remembered_plan_that_is_closer_than_a_confirmed_one_is_no_fallback(x64):
+    """A smoothed solver keeps away from the end of the interval, and what is remembered goes there."""
+    planner = pa.SQP(iterations=20, tau=1e-2)
+    standing, going = [
+        SafetyFilter(pa.SafetyProblem(Cart(), terminal, horizon=1, margin=1e-6), planner)(
+            jnp.array([1.5]), jnp.array([1.0])
+        )
+        for terminal in (Interval(), Border())
+    ]
+    assert bool(standing.certified) and standing.action[0] == standing.plan.controls[0, 0] < 0.495
+    np.testing.assert_allclose(going.action, 0.499)
+    assert bool(going.certified) and not bool(going.fallback)
+
+
+@pytest.mark.parametrize(
+    ("periods", "allowed"), [(None, [1, 1, 0, 0, 0]), ((2 * np.pi,), [1, 1, 0, 1, 1])], ids=["line", "circle"]
+)
+def test_a_certificate_holds_where_the_state_is_what_the_model_made_of_the_last(periods, allowed):
+    """Far from where anything is confirmed, so that only what is remembered can be a certificate."""
+    safety = SafetyFilter(pa.SafetyProblem(Cart(), Interval(), horizon=1, periods=periods), PLANNER)
+    x, yes = jnp.array([5.0]), jnp.array(True)
+
+    def certified(expected: Array, planned: Array) -> Array:
+        plan = Guess(jnp.stack([x, planned]), jnp.zeros((1, 1)))
+        return safety(x, jnp.array([0.5]), Certificate(plan, safe=yes, known=yes, expected=expected)).certified
+
+    there = jnp.broadcast_to(x, (5, 1))
+    apart = there + jnp.array([0.0, 1e-5, 0.01, 2 * np.pi, -6 * np.pi])[:, None]
+    check = jax.jit(jax.vmap(certified))
+    np.testing.assert_array_equal(check(apart, there), np.array(allowed, bool))
+    np.testing.assert_array_equal(check(there, apart), np.array(allowed, bool))

@@ -51,6 +51,12 @@ def test_no_row_of_the_set_is_redundant():
         assert found.status != 0 or -found.fun > 1 + 1e-7
 
 
+def test_of_equal_limits_one_is_kept():
+    twice = np.array([[1.0], [1.0], [-1.0], [-1.0], [2.0]])
+    rows = largest_invariant_set(np.array([[0.5]]), twice, np.array([2.0, 2.0, 4.0, 4.0, 4.0]))
+    assert sorted(rows[:, 0].tolist()) == [-0.25, 0.5]
+
+
 def test_the_tube_is_reached_by_the_worst_disturbances_and_never_left():
     w, horizon = np.array([0.01, 0.05]), 4
     tube = linear_tube(A, B, K, w, horizon)

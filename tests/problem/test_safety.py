@@ -39,6 +39,15 @@ def test_a_disturbance_takes_its_share_stage_by_stage():
     assert np.all(np.max(np.abs(border), axis=0) <= [1.0, 2.0] - radius[-1] + 1e-6)
 
 
+def test_an_error_leaves_whole_periods_out():
+    slider, rest = Slider(), Polytope(jnp.eye(2), jnp.zeros((1, 2)), jnp.zeros(2), jnp.zeros(1))
+    x, z = jnp.array([9.0, 0.2]), jnp.array([1.0, 6.3])
+    problem = pa.SafetyProblem(slider, rest, horizon=1, periods=(np.inf, 2 * np.pi))
+    np.testing.assert_allclose(problem.error(x, z), [8.0, 0.2 - 6.3 + 2 * np.pi], rtol=1e-5)
+    plain = pa.SafetyProblem(slider, rest, horizon=1)
+    np.testing.assert_array_equal(plain.error(x, z), x - z)
+
+
 def test_what_makes_no_filter_is_refused():
     slider = Slider()
     rest = Polytope(jnp.eye(2), jnp.zeros((1, 2)), jnp.zeros(2), jnp.zeros(1))

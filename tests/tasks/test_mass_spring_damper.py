@@ -118,6 +118,15 @@ def test_a_matched_planner_follows_the_constants_of_its_world():
     assert task.environment.mass == task.problem.mass == 2.0
 
 
+def test_the_safety_filter_is_about_the_world_and_not_about_what_the_planner_believes():
+    world = MassSpringDamper(mass=0.8, state_limit=1.5)
+    problem = MassSpringDamperTask(world).safety_problem()
+    x, u = jnp.array([0.7, -0.4]), jnp.array([0.3])
+    moved = world.step(MassSpringDamperState(x=x, step=jnp.array(0)), u, KEY)
+    np.testing.assert_allclose(problem.dynamics(x, u), moved.observation, rtol=1e-6)
+    np.testing.assert_array_equal(problem.base.state_bounds().upper, [1.5, 1.5])
+
+
 def test_matched_and_a_problem_exclude_each_other():
     with pytest.raises(ValueError, match="got matched=True and a problem; leave one of them out"):
         MassSpringDamperTask(problem=MassSpringDamperProblem(), matched=True)

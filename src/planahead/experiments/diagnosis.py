@@ -217,7 +217,7 @@ def _measure(
 ) -> tuple[Any, Any, Any]:
     def at(observation: Array, unit: Array) -> tuple[Array, Array, Array]:
         proposal = Proposal(unit, jnp.zeros((), unit.dtype))
-        found = linearised(policy, observation, proposal, policy.initial_memory())
+        found = linearised(policy, observation, proposal, policy.judged_memory(policy.initial_memory()))
         failed = jnp.asarray(found.decision.failed) | ~jnp.asarray(found.decision.gradient_valid)
         return policy.box.to_unit(found.decision.action), smallest_singular_value(found.jacobian), failed
 

@@ -242,7 +242,14 @@ class OffPolicy(Learner[State]):
         decision = jax.vmap(policy.execute)(lanes.observation, proposal, lanes.memory)
         failed = jnp.asarray(decision.failed)
         after, moved, tally = step_lanes(
-            state.task.environment, lanes, decision.action, failed, decision.memory, policy.initial_memory(), step_key
+            state.task.environment,
+            lanes,
+            decision.action,
+            failed,
+            decision.memory,
+            policy.initial_memory(),
+            step_key,
+            decision.filtered,
         )
         judges_action = self.critic == "action"
         credited = decision.action if decision.credited is None else decision.credited

@@ -11,6 +11,8 @@ _PLANS = {"planner": True}
 """Of a field that means nothing to a policy without a planner."""
 _LEARNS = {"network": True}
 """Of one that means nothing without a network."""
+_GUARDS = {"filter": True}
+"""Of one that means nothing to a learner that acts without a safety filter."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,11 @@ class PolicySettings:
     """Of the networks of policy and critics."""
     hidden_units: int = field(default=HIDDEN[0], metadata=_LEARNS | {"least": 1.0})
     """Of each of these layers."""
-    filter: Literal["none", Awareness] = field(default="none", metadata=_LEARNS)
+    filter: Literal["none", Awareness] = field(default="none", metadata=_GUARDS)
     """Puts the task's safety filter behind the policy, and says what learning knows of it, see `policies/filtered.py`.
-    It acts in training and ever after."""
-    filter_price: float = field(default=1.0, metadata=_LEARNS | {"least": 0.0})
+    It acts in training and ever after, for learners that act through their policy: SAC, TD3 and PPO. What imitates
+    applies its expert's actions, and a planner that learns its own parameters has no filter."""
+    filter_price: float = field(default=1.0, metadata=_GUARDS | {"least": 0.0})
     """Reward per step that a correction by half the action box costs where the filter is "penalised"."""
 
     @property

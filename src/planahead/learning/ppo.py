@@ -172,6 +172,11 @@ class PPO(Learner[PPOState]):
             raise ValueError(
                 f"PPO trains a GaussianPolicy, whose width does not depend on the state; got {type(policy).__name__}"
             )
+        if self.value_expansion > 0 and policy.guard is not None:
+            raise ValueError(
+                "value_expansion teaches the critic what plans predict, and a plan knows neither the safety filter "
+                "behind it nor its price; use filter='none', or leave value_expansion at 0"
+            )
         return policy
 
     def init(self, task: Task, policy: Policy, key: PRNGKeyArray) -> PPOState:
@@ -234,7 +239,7 @@ class PPO(Learner[PPOState]):
             decision = jax.vmap(policy.act)(lanes.observation, drawn, at, lanes.memory)
             failed = jnp.broadcast_to(jnp.asarray(decision.failed), self.environments)
             after, moved, tally = step_lanes(
-                environment, lanes, decision.action, failed, decision.memory, initial, step_key
+                environment, lanes, decision.action, failed, decision.memory, initial, step_key, decision.filtered
             )
             reward = moved.reward - decision.penalty
             discounted = self.discount * discounted + reward

@@ -61,6 +61,11 @@ class Preset:
         """Whether there is a network in it."""
         return not issubclass(self.learner, PlannerLearner)
 
+    @property
+    def guarded(self) -> bool:
+        """Whether its learner acts through the policy, and so through a safety filter behind it."""
+        return issubclass(self.learner, OffPolicy | PPO)
+
 
 def _imitating(summary: str, **switches: Any) -> Preset:
     return Preset(None, "action", False, summary, Imitation, switches=switches)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
+from planahead.learning.interventions import Interventions, interventions
 from planahead.tasks import Environment, Transition
 
 
@@ -41,10 +42,12 @@ class Tally(eqx.Module):
     successes: Float[Array, ""]
     """Episodes whose last state counts as success."""
     violated_episodes: Float[Array, ""]
+    filter: Interventions | None = None
+    """`None` without a safety filter."""
 
     def metrics(self) -> dict[str, Array]:
         """How many episodes ended, and means per episode and per step; those per episode are NaN where none ended."""
-        return {
+        found = {
             "episodes": self.episodes,
             "return": self.returns / self.episodes,
             "episode_length": self.lengths / self.episodes,
@@ -53,6 +56,9 @@ class Tally(eqx.Module):
             "violations_per_episode": self.violated_episodes / self.episodes,
             "failed_solves": self.failed_solves / self.steps,
         }
+        if self.filter is not None:
+            found |= {f"filter_{name}": count / self.steps for name, count in vars(self.filter).items()}
+        return found
 
 
 def start_lanes(environment: Environment[Any], number: int, memory: PyTree, key: PRNGKeyArray) -> Lanes:
@@ -87,11 +93,12 @@ def step_lanes(
     memory: PyTree,
     initial_memory: PyTree,
     key: PRNGKeyArray,
+    filtered: Any = None,
 ) -> Stepped:
     """Apply one action per lane.
 
-    `failed` says which actions come from failed solves, `memory` is the policy's after deciding (leading axis `n`), and
-    `initial_memory` is what a new episode starts with.
+    `failed` says which actions come from failed solves, `memory` is the policy's after deciding (leading axis `n`),
+    `initial_memory` is what a new episode starts with, and `filtered` is that of the decisions.
     """
     number = action.shape[0]
     step_key, reset_key = jax.random.split(key)
@@ -115,6 +122,7 @@ def step_lanes(
         lengths=_sum(jnp.where(ended, going_on.episode_length, 0)),
         successes=_sum(ended & moved.info.success),
         violated_episodes=_sum(ended & going_on.episode_violated),
+        filter=None if filtered is None else interventions(environment, filtered),
     )
     lanes = jax.tree.map(lambda new, old: _where(ended, new, old), fresh, going_on)
     return Stepped(lanes, moved, tally)

@@ -31,6 +31,8 @@ class Setting:
     """Whether it means nothing without a planner."""
     network: bool = False
     """Whether it means nothing without a network."""
+    filter: bool = False
+    """Whether it is about a safety filter that acts while the algorithm learns."""
     words_known: tuple[str, ...] = ()
 
     @classmethod
@@ -92,7 +94,9 @@ def settings_of(name: str) -> dict[str, Setting]:
     return {
         setting: about
         for setting, about in _all_settings(preset.learner).items()
-        if (preset.plans or not about.planner) and (preset.networks or not about.network)
+        if (preset.plans or not about.planner)
+        and (preset.networks or not about.network)
+        and (preset.guarded or not about.filter)
     }
 
 
@@ -112,6 +116,11 @@ def check_settings(name: str, settings: Mapping[str, Any]) -> None:
         if about is None:
             raise ValueError(
                 f"algorithm '{name}' has no setting '{setting}'; the known ones are: {', '.join(sorted(known))}"
+            )
+        if about.filter and not preset.guarded:
+            raise ValueError(
+                f"algorithm '{name}' acts without a safety filter while it learns, so it has no setting '{setting}'; "
+                "leave it out, and put a FilteredPolicy around what it has learned"
             )
         if about.network and not preset.networks:
             raise ValueError(f"algorithm '{name}' has no network, so no setting '{setting}'; leave it out")

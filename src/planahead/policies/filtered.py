@@ -11,7 +11,10 @@ r"""A safety filter behind a policy, and what learning knows of it.
 with a - u_L in units of half the action box. Acting is the same in all four: only a reaches the world. An unaware
 learner sees a world in which some actions do what others do; a learner that stores a knows what a is worth, and of a
 u_L that was never let through only what its critic extrapolates; one that differentiates finds no slope where the
-filter projects on a bound, unless the planner's `tau` smooths it.
+filter projects on a bound, unless the filter is given a planner that smooths it, `SafetyFilter(problem, SQP(tau=…))`.
+
+A step in which the remembered plan acted is a step like any other: the action came of the proposal, and `failed` speaks
+of the policy's own solve. It has no derivative, which `gradient_valid` says.
 
 Reference: B. Tearle, K. P. Wabersich, A. Carron, M. N. Zeilinger, "A predictive safety filter for learning-based racing
 control", RA-L 2021.
@@ -54,7 +57,8 @@ class Guard(eqx.Module):
     - `awareness`: see above.
     - `price`: w, in units of reward per step: lost by a correction of half the action box in every action.
 
-    **Raises:** `ValueError` for another awareness, and an action box of another size than the filter's control.
+    **Raises:** `ValueError` for another awareness, an action box of another size than the filter's control, and a
+    filter whose controls are not the actions, see `Problem.action`.
     """
 
     filter: SafetyFilter
@@ -67,6 +71,12 @@ class Guard(eqx.Module):
         if self.awareness not in get_args(Awareness):
             expected = ", ".join(f"'{name}'" for name in get_args(Awareness))
             raise ValueError(f"awareness='{self.awareness}'; one of {expected} was expected")
+        base = self.filter.problem.base
+        if not base.plans_actions:
+            raise ValueError(
+                f"{type(base).__name__} plans in other terms than the plant is commanded in, and a filter compares "
+                "actions with controls; make the safety problem of one whose controls are the actions"
+            )
         size = self.filter.problem.control_size
         if self.box.size != size:
             raise ValueError(
@@ -88,7 +98,6 @@ class Guard(eqx.Module):
             decision,
             action=self.box.clip(found.action),
             memory=Guarded(decision.memory, found.memory),
-            failed=decision.failed | found.fallback | ~found.certified,
             gradient_valid=decision.gradient_valid & found.gradient_valid,
             credited=decision.action if self.awareness in ("unaware", "penalised") else None,
             penalty=price if self.awareness == "penalised" else 0.0,

@@ -11,10 +11,16 @@ confirms:
     4   the remembered certificate, one step on; its end is the terminal law
 
 So what the solver says is never believed, a proposal that is safe passes unchanged, F(F(u)) = F(u), and a failed solve
-falls back on the last certificate. With a disturbance the remembered plan is followed by u = v_k + K (x - z_k); its
-certificate was given for every disturbance within the bound, so it holds whatever a simulation says now. With a soft
-safety problem and no certificate at all the solved plan acts, which returns to the safe states; with a hard one the
-last resort is the remembered plan, or before the first certificate the terminal law.
+falls back on the last certificate. With a disturbance the remembered plan is followed by u = v_k + K (x - z_k). Its
+certificate was given for every disturbance within the bound, and its end keeps a smaller margin than the start of
+another, so it holds whatever a simulation says now, as long as the world kept its part: with x̂ what the model made of
+the last state and action, and w̄, r_∞ of the tube,
+
+    |x - x̂| <= w̄    and    |x - z| <= r_∞         both up to rounding; w̄ = r_∞ = 0 where there is no tube.
+
+Otherwise it is lost, until a simulation confirms a plan. With a soft safety problem the solved plan acts meanwhile,
+which returns to the safe states; with a hard one the last resort is the remembered plan, or before the first
+certificate the terminal law.
 
 Reference: K. P. Wabersich, M. N. Zeilinger, "A predictive safety filter for learning-based control of constrained
 nonlinear dynamical systems", Automatica 129 (2021).
@@ -49,11 +55,15 @@ def default_planner() -> SQP:
 
 
 class Certificate(eqx.Module):
-    """What is remembered from step to step: a plan from the present state."""
+    """What is remembered from step to step: a plan from the last state."""
 
     plan: Guess
     safe: Bool[Array, ""]
-    """Whether it is one; false before the first step of an episode."""
+    """Whether it was one when it was remembered; false before the first step of an episode."""
+    known: Bool[Array, ""]
+    """Whether there has been one in this episode: its plan is gone on with even where it has been lost."""
+    expected: Float[Array, " nx"]
+    """x̂, the next state if nothing disturbs it."""
 
 
 class Filtered(eqx.Module):
@@ -65,8 +75,7 @@ class Filtered(eqx.Module):
     certified: Bool[Array, ""]
     """Whether a certificate covers the action."""
     fallback: Bool[Array, ""]
-    """Whether neither the proposal nor this step's plan was certified, so that the last certificate, or the last
-    resort, acted."""
+    """Whether neither the proposal nor this step's plan was confirmed, so that the remembered plan acted."""
     memory: Certificate
     plan: Plan
     """This step's."""
@@ -93,7 +102,8 @@ class SafetyFilter(eqx.Module):
     def initial_memory(self) -> Certificate:
         """No certificate yet."""
         N, nx, nu = self.problem.horizon, self.problem.state_size, self.problem.control_size
-        return Certificate(Guess(jnp.zeros((N + 1, nx)), jnp.zeros((N, nu))), jnp.array(False))
+        plan, no = Guess(jnp.zeros((N + 1, nx)), jnp.zeros((N, nu))), jnp.array(False)
+        return Certificate(plan, safe=no, known=no, expected=jnp.zeros(nx))
 
     def __call__(
         self, state: Float[Array, " nx"], proposal: Float[Array, " nu"], memory: Certificate | None = None
@@ -103,6 +113,7 @@ class SafetyFilter(eqx.Module):
         low, high = transcription.control_box(self.problem)
         proposal = jnp.clip(proposal, low[0], high[0])
         kept = self._one_step_on(memory, state)
+        holds = memory.safe & self._undisturbed(memory.expected, kept.states[0], state)
         following = self._follow(kept, state)
         problem = self.problem.towards(proposal, state, following.controls)
         plan = solve(problem, state, guess=following, planner=self.planner)
@@ -122,21 +133,23 @@ class SafetyFilter(eqx.Module):
         away = problem.weight.values[:1] * (candidates.controls[:, 0] - here[None])
         # Ties go to the first: a proposal that passes is not replaced by an equal plan.
         closest = jnp.argmin(jnp.where(confirmed, jnp.sum(away**2, axis=1), jnp.inf))
-        recovering = ~memory.safe if self.problem.slack is not None else jnp.array(False)
+        recovering = ~holds if self.problem.slack is not None else jnp.array(False)
         chosen = jnp.where(jnp.any(confirmed), closest, jnp.where(recovering, _SOLVED, _REMEMBERED))
-        certified = jnp.any(confirmed) | (memory.safe & ~recovering)
+        certified = jnp.any(confirmed) | holds
 
         passes, planned = chosen < _SOLVED, chosen == _SOLVED
         action = jnp.where(passes, proposal, jnp.where(planned, plan.controls[0], candidates.controls[_REMEMBERED, 0]))
         # A certificate that no simulation confirms goes on as it was given: its feedback refers to its own states.
-        inherited = (chosen == _REMEMBERED) & ~jnp.any(confirmed)
+        inherited = holds & ~jnp.any(confirmed)
         follow = jax.tree.map(lambda leaf, old: jnp.where(inherited, old, leaf[chosen]), candidates, kept)
         return Filtered(
             action=action,
             proposal=here,
             certified=certified,
-            fallback=chosen == _REMEMBERED,
-            memory=jax.lax.stop_gradient(Certificate(follow, certified)),
+            fallback=(chosen == _REMEMBERED) & ~jnp.any(confirmed[:_REMEMBERED]),
+            memory=jax.lax.stop_gradient(
+                Certificate(follow, certified, memory.known | certified, candidates.states[chosen, 1])
+            ),
             plan=plan,
             gradient_valid=passes | (planned & plan.gradient_valid),
         )
@@ -150,7 +163,17 @@ class SafetyFilter(eqx.Module):
             jnp.concatenate([controls[1:], end[None]]),
         )
         fresh = self._obey(state, self.problem.terminal.control(state))
-        return jax.tree.map(lambda old, new: jnp.where(memory.safe, old, new), shifted, fresh)
+        return jax.tree.map(lambda old, new: jnp.where(memory.known, old, new), shifted, fresh)
+
+    def _undisturbed(
+        self, expected: Float[Array, " nx"], planned: Float[Array, " nx"], state: Float[Array, " nx"]
+    ) -> Bool[Array, ""]:
+        """Whether the tube allows for `state` being where it is, see above. Its first radius after stage 0 is w̄, or
+        with a horizon of 1 r_∞."""
+        error, radius = self.problem.error, self.problem.tube.state_radius.values
+        rounding = jnp.sqrt(jnp.finfo(state.dtype).eps) * jnp.maximum(1.0, jnp.abs(state))
+        near = jnp.abs(error(state, expected)) <= radius[1] + rounding
+        return jnp.all(near & (jnp.abs(error(state, planned)) <= radius[-1] + rounding))
 
     def _obey(self, state: Float[Array, " nx"], first: Float[Array, " nu"]) -> Guess:
         """What happens from `state` under the terminal law, after the control `first`."""
@@ -164,7 +187,7 @@ class SafetyFilter(eqx.Module):
         """What happens from `state` along `plan`, held to it by the tube's feedback."""
 
         def control(x: Array, planned: tuple[Array, Array]) -> Array:
-            return planned[1] + self.problem.tube.gain @ (x - planned[0])
+            return planned[1] + self.problem.tube.gain @ self.problem.error(x, planned[0])
 
         return self._simulate(state, control, (plan.states[:-1], plan.controls))
 

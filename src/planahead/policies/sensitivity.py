@@ -61,7 +61,8 @@ def control_jacobian(
     policy: StochasticPolicy, observation: Float[Array, " observation"]
 ) -> Float[Array, "nu parameters"]:
     """J at one observation and the deterministic φ: one back-solve per control."""
-    return linearised(policy, observation, policy.propose(observation), policy.initial_memory()).jacobian
+    memory = policy.judged_memory(policy.initial_memory())
+    return linearised(policy, observation, policy.propose(observation), memory).jacobian
 
 
 class Linearised(eqx.Module):
@@ -76,7 +77,8 @@ class Linearised(eqx.Module):
 def linearised(
     policy: StochasticPolicy, observation: Float[Array, " observation"], proposal: Proposal, memory: Any = None
 ) -> Linearised:
-    """Execute a proposal and keep J: one solve and one back-solve per control, and none when it is differentiated.
+    """Judge a proposal and keep J: one solve and one back-solve per control, and none when it is differentiated.
+    `memory` is a `judged_memory`.
 
     a(φ + dφ) ≈ a(φ) + J dφ is exact to first order, which is all there is: J has no derivative here, since that would
     be a second derivative of the plan.

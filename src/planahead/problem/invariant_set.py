@@ -79,12 +79,11 @@ def _sticking_out(rows: np.ndarray, candidates: np.ndarray) -> np.ndarray:
 
 
 def _without_redundant(rows: np.ndarray) -> np.ndarray:
-    kept = rows
-    for row in rows:
-        others = kept[np.any(kept != row, axis=1)]
-        if len(others) and _highest(others, row) <= 1.0 + _SETTLED:
-            kept = others
-    return kept
+    kept = np.ones(len(rows), bool)
+    for index, row in enumerate(rows):
+        kept[index] = False  # one by one, so that the last of several equal rows stays
+        kept[index] = not np.any(kept) or _highest(rows[kept], row) > 1.0 + _SETTLED
+    return rows[kept]
 
 
 def _highest(rows: np.ndarray, direction: np.ndarray) -> float:

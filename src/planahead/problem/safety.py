@@ -25,6 +25,7 @@ RSS 2017. It protects no better than model, disturbance bound and terminal set a
 """
 
 import abc
+from collections.abc import Sequence
 from typing import Any, final
 
 import equinox as eqx
@@ -90,6 +91,8 @@ class SafetyProblem(Problem):
     - `tube`: how far disturbances carry the state from the plan; no disturbance by default.
     - `slopes`: L, needed where there are a tube and `constraints`.
     - `decay`: γ of a control-barrier filter.
+    - `periods`: of states that come round again and that the world counts from anew, 2π of an angle; infinite for the
+      others, and by default.
     - `slack`: makes the bounds and constraints on states soft, so that there is a plan from outside of the safe states
       too; it returns to them where its linear price is above what the proposal is worth.
 
@@ -124,6 +127,7 @@ class SafetyProblem(Problem):
     """δ, [N + 1]; zero at stage 0, where the state is given."""
     level: Float[Array, ""] | Float[Array, " m"] = eqx.field(kw_only=True)
     """c."""
+    periods: Float[Array, " nx"] = eqx.field(kw_only=True)
     slack: Slack | None = eqx.field(kw_only=True)
     horizon: int = static()
     state_size: int = static()
@@ -139,6 +143,7 @@ class SafetyProblem(Problem):
         tube: Tube | None = None,
         slopes: Float[Array, "ng errors"] | None = None,
         decay: float | None = None,
+        periods: Sequence[float] | None = None,
         slack: Slack | None = None,
         margin: float | None = None,
     ):
@@ -160,6 +165,7 @@ class SafetyProblem(Problem):
         self.target = PerStage(jnp.zeros((horizon + 1, base.control_size)))
         self.inset = PerStage(jnp.where(first, 0.0, default_margin() if margin is None else margin))
         self.level = jnp.zeros(())
+        self.periods = jnp.full(base.state_size, jnp.inf) if periods is None else jnp.asarray(periods, float)
         self.slack = slack
         self.decay = decay
         _check_room(at_stage(self, -1))
@@ -175,6 +181,12 @@ class SafetyProblem(Problem):
         target = jnp.concatenate([proposal[None], rest])
         level = self.level if self.decay is None else (1.0 - self.decay) * self.terminal.values(state)
         return eqx.tree_at(lambda problem: (problem.target.values, problem.level), self, (target, level))
+
+    def error(self, x: Float[Array, " nx"], z: Float[Array, " nx"]) -> Float[Array, " nx"]:
+        """x - z, whole periods left out."""
+        finite = jnp.isfinite(self.periods)
+        period = jnp.where(finite, self.periods, 1.0)
+        return x - z - jnp.where(finite, period * jnp.round((x - z) / period), 0.0)
 
     def with_margin(self, share: float) -> "SafetyProblem":
         """The same with `share` of its margin."""
