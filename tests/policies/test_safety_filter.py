@@ -165,7 +165,9 @@ def test_a_proposal_that_is_no_number_is_answered_by_the_last_certificate():
 def test_without_a_solver_that_solves_the_filter_still_keeps_everything_safe():
     """One iteration from far away plans nothing useful for the cart-pole; simulations tell, and certificates hold."""
     planner = pa.SQP(iterations=1, tolerance=1e-6)
-    safety = SafetyFilter(CartPoleTask().safety_problem(), planner)
+    problem = CartPoleTask().safety_problem()
+    assert problem is not None
+    safety = SafetyFilter(problem, planner)
     proposals = jax.random.uniform(jax.random.key(1), (60, 10, 1), minval=-80.0, maxval=80.0)
     hanging = jnp.broadcast_to(jnp.array([0.0, jnp.pi, 0.0, 0.0]), (10, 4))
     seen = run(safety, hanging, proposals, jnp.zeros((1, 4)), jnp.zeros((60, 10, 4)))

@@ -14,10 +14,10 @@ from tests.tasks.test_cart_pole import energy
 
 BODIES = {
     "as it comes": CartPole(),
-    "heavy pole": CartPole(pole_mass=0.5),
-    "light cart": CartPole(cart_mass=0.5),
-    "long pole": CartPole(pole_length=1.5),
-    "short track": CartPole(position_limit=1.2),
+    "heavy pole": CartPole(pole_mass=jnp.array(0.5)),
+    "light cart": CartPole(cart_mass=jnp.array(0.5)),
+    "long pole": CartPole(pole_length=jnp.array(1.5)),
+    "short track": CartPole(position_limit=jnp.array(1.2)),
 }
 
 
@@ -70,8 +70,8 @@ def test_the_law_stays_on_the_track_until_all_is_at_rest(name):
 
 
 def test_the_filter_is_about_the_world_and_not_about_what_the_planner_believes():
-    world = CartPole(pole_mass=0.5, position_limit=1.2)
-    problem = CartPoleTask(world, CartPoleProblem(pole_mass=0.05)).safety_problem()
+    world = CartPole(pole_mass=jnp.array(0.5), position_limit=jnp.array(1.2))
+    problem = CartPoleTask(world, CartPoleProblem(pole_mass=jnp.array(0.05))).safety_problem()
     assert problem is not None
     x, u = jnp.array([0.3, 1.0, -0.5, 2.0]), jnp.array([20.0])
     state = world.reset(jax.random.key(0))

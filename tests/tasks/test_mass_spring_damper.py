@@ -119,7 +119,7 @@ def test_a_matched_planner_follows_the_constants_of_its_world():
 
 
 def test_the_safety_filter_is_about_the_world_and_not_about_what_the_planner_believes():
-    world = MassSpringDamper(mass=0.8, state_limit=1.5)
+    world = MassSpringDamper(mass=jnp.array(0.8), state_limit=jnp.array(1.5))
     problem = MassSpringDamperTask(world).safety_problem()
     x, u = jnp.array([0.7, -0.4]), jnp.array([0.3])
     moved = world.step(MassSpringDamperState(x=x, step=jnp.array(0)), u, KEY)

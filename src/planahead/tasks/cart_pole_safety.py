@@ -17,6 +17,7 @@ All constants are the world's: what the planner believes may be wrong, and a cer
 import math
 from typing import final
 
+import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -34,7 +35,7 @@ HORIZON = 10
 class OnTrack(Problem):
     """The world's body, its forces and its track; nothing is wanted."""
 
-    body: CartPole
+    body: CartPole = eqx.field(kw_only=True)
     horizon: int = static(1)
     state_size: int = static(4)
     control_size: int = static(1)
@@ -79,4 +80,4 @@ class LittleEnergy(TerminalSet):
 def cart_pole_safety(body: CartPole, horizon: int = HORIZON) -> SafetyProblem:
     """Forces after which the cart can be kept on its track for ever."""
     turn = (math.inf, 2.0 * math.pi, math.inf, math.inf)
-    return SafetyProblem(OnTrack(body), LittleEnergy(body), horizon=horizon, periods=turn)
+    return SafetyProblem(OnTrack(body=body), LittleEnergy(body), horizon=horizon, periods=turn)

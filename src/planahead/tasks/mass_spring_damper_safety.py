@@ -7,6 +7,7 @@ All constants are the world's: what the planner believes is wrong by default, an
 
 from typing import final
 
+import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -20,7 +21,7 @@ HORIZON = 10  # steps: 1 s
 class WithinLimits(Problem):
     """The world's body, its forces and its limits; nothing is wanted."""
 
-    body: MassSpringDamper
+    body: MassSpringDamper = eqx.field(kw_only=True)
     horizon: int = static(1)
     state_size: int = static(2)
     control_size: int = static(1)
@@ -38,4 +39,4 @@ class WithinLimits(Problem):
 
 def mass_spring_damper_safety(body: MassSpringDamper, horizon: int = HORIZON) -> SafetyProblem:
     """Forces after which position and speed can be kept within their limits for ever."""
-    return linear_safety_problem(WithinLimits(body), horizon=horizon)
+    return linear_safety_problem(WithinLimits(body=body), horizon=horizon)
