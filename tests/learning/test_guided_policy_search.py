@@ -85,6 +85,6 @@ def test_what_does_not_fit_is_refused_in_words():
         dataclasses.replace(QUICK, kl_bound=0.0)
     with pytest.raises(ValueError, match=r"trains a GaussianPolicy without a planner.* got DirectPolicy"):
         QUICK.init(TASK, DirectPolicy((1.0, 2.0), BOX, key=jax.random.key(0)), jax.random.key(0))
-    with pytest.raises(ValueError, match="plans 1 controls and the policy takes 2 actions"):
+    with pytest.raises(ValueError, match="stands for 1 actions and the policy takes 2"):
         wide = GaussianPolicy((1.0, 2.0), ActionBox((-1.0,) * 2, (1.0,) * 2), key=jax.random.key(0))
         QUICK.init(TASK, wide, jax.random.key(0))
