@@ -37,8 +37,7 @@ test: check
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup $(PYTEST_ARGUMENTS)
 
 # What solves and differentiates once more, with the native kernel left out; `make test-portable PORTABLE=tests` takes more than an hour.
-PLANNING := $(addprefix tests/planning/test_,analytic.py arguments.py lanes.py line_search.py settings.py)
-PORTABLE := tests/qp $(PLANNING) tests/policies/test_planned.py
+PORTABLE := tests/qp tests/planning/test_lanes.py tests/policies/test_planned.py
 test-portable: .venv/.installed-dev
 	PLANAHEAD_NATIVE=0 $(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup $(PORTABLE) $(PYTEST_ARGUMENTS)
 

@@ -123,6 +123,7 @@ def test_the_q_loss_is_the_cost_of_a_deviation_and_its_gradient_the_multiplier(x
     np.testing.assert_allclose(slope[0], 20 * (q(20 * unit + step) - q(20 * unit - step)) / (2 * step), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_at_an_active_bound_the_cost_rises_with_the_bounds_multiplier(x64: None):
     problem, x = IntegratorProblem(limit=0.5), jnp.array([0.3, -0.2])
     plan = pa.solve(problem, x)

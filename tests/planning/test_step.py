@@ -135,6 +135,7 @@ def test_value_of_single_shooting_is_the_same(x64):
     np.testing.assert_allclose(other[1], one[1], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_single_shooting_has_the_same_derivatives(x64):
     def outcome(problem, state, form):
         plan = solve(problem, state, planner=SQP(shooting=form))
@@ -148,6 +149,7 @@ def test_single_shooting_has_the_same_derivatives(x64):
         np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-4 * (1 + np.abs(a).max()))
 
 
+@pytest.mark.slow
 def test_lanes_of_a_batch_are_those_of_single_calls():
     problem, state = CASES["pendulum"]
     states = state[None] + 0.1 * jnp.outer(jnp.arange(5.0), jnp.array([1.0, -1.0, 0.0, 1.0]))

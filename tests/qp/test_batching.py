@@ -42,6 +42,7 @@ def test_blocks_inside_vmap_and_jit(monkeypatch):
     np.testing.assert_array_equal(found, 2 * xs)
 
 
+@pytest.mark.slow
 def test_plans_and_their_derivatives_are_those_of_one_block(monkeypatch):
     problem = pa.make_task("mass-spring-damper").problem
     states = jax.random.uniform(jax.random.key(0), (40, 2), minval=-1.0, maxval=1.0)
