@@ -3,6 +3,7 @@
 #   make check      ruff and pyright
 #   make test       the checks and the whole test suite, except tests marked slow
 #   make test-slow  the tests marked slow
+#   make docs       the site, in docs/_build/html; runs the course (linkcheck: its links)
 #   make test-portable, make test-instructions, make sanitize: the two backends apart, see below
 
 # The newest interpreter on PATH that starts and is new enough; `make PYTHON=/path/to/python3.12 test` overrides it.
@@ -23,7 +24,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export MPLBACKEND := Agg
 
-.PHONY: demo check test test-portable test-instructions test-slow sanitize clean
+.PHONY: demo check test test-portable test-instructions test-slow sanitize docs linkcheck clean
 
 demo: .venv/.installed
 	$(BIN)/planahead demo
@@ -51,6 +52,13 @@ test-instructions: .venv/.installed-dev
 sanitize:
 	native/tests/sanitize.sh
 
+# Warnings are errors, a script of the course that fails too.
+SPHINX = $(BIN)/sphinx-build --fail-on-warning --keep-going --quiet
+docs: .venv/.installed-docs
+	$(SPHINX) -b html docs docs/_build/html
+linkcheck: .venv/.installed-docs
+	$(SPHINX) -D plot_gallery=0 -b linkcheck docs docs/_build/linkcheck
+
 test-slow: .venv/.installed-dev
 	$(BIN)/pytest -m slow $(PYTEST_ARGUMENTS)
 
@@ -70,5 +78,9 @@ test-slow: .venv/.installed-dev
 	$(INSTALL) --editable '.[dev]' $(if $(NODE),'$(NODE)')
 	@touch .venv/.installed $@
 
+.venv/.installed-docs: pyproject.toml .venv/.installed
+	$(INSTALL) --editable '.[docs]'
+	@touch $@
+
 clean:
-	rm -rf .venv build dist .pytest_cache .ruff_cache .jax_cache
+	rm -rf .venv build dist docs/_build docs/course .pytest_cache .ruff_cache .jax_cache

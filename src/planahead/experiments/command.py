@@ -25,13 +25,14 @@ from planahead.experiments.commands.diagnose import Diagnose
 from planahead.experiments.commands.doctor import Doctor
 from planahead.experiments.commands.evaluate import Evaluate
 from planahead.experiments.commands.list import List
+from planahead.experiments.commands.new import New
 from planahead.experiments.commands.plan import Plan
 from planahead.experiments.commands.report import Report
 from planahead.experiments.commands.train import Train
 from planahead.experiments.errors import UserError
 from planahead.experiments.files import require_writable, write_json
 
-COMMANDS: tuple[type[Command], ...] = (Demo, Train, Evaluate, Report, Plan, Diagnose, List, Bench, Doctor)
+COMMANDS: tuple[type[Command], ...] = (Demo, Train, Evaluate, Report, Plan, Diagnose, List, New, Bench, Doctor)
 DESCRIPTION = (
     "Plan with a model, learn from the world: model predictive control and reinforcement learning as one program."
 )
@@ -46,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments == ["--version"]:
         console.print(f"planahead {metadata.version('planahead')}", highlight=False)
         return 0
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # so that `module:Kind` finds a task in the folder where the command was typed
     try:
         command = parse(arguments)
         if command.json is not None:

@@ -137,13 +137,16 @@ def make_known_task(name: str, flag: str = "--task-options", **options: Any) -> 
     """The task called `name`; an unknown name is an error that lists the known ones. `flag` is what the user typed
     before the options.
     """
-    if name not in task_names():
+    if name not in task_names() and ":" not in name:
         raise UserError(
-            f"there is no task «{name}»; the known ones are {known_names(task_names())}. See: planahead list"
+            f"there is no task «{name}»; the known ones are {known_names(task_names())}. See: planahead list; one of "
+            "your own is module:Kind, see: planahead new"
         )
     try:
         return make_task(name, **options)
     except (TypeError, ValueError) as error:
+        if not options and ":" in name and name not in task_names():
+            raise UserError(str(error)) from error
         if not options:
             raise
         told = " ".join(f"{option}={value}" for option, value in options.items())
@@ -160,7 +163,7 @@ def known_algorithm(name: str, *others: str) -> str:
 
 def task_sentences() -> dict[str, str]:
     """What every task is, in a sentence or two."""
-    first = {name: _first_sentence(type(make_task(name)).__doc__) for name in task_names()}
+    first = {name: first_sentence(make_task(name)) for name in task_names()}
     return {name: f"{sentence} {SENTENCES.get(name, '')}".rstrip() for name, sentence in first.items()}
 
 
@@ -169,5 +172,6 @@ def algorithm_sentences() -> dict[str, str]:
     return {name: f"{PRESETS[name].summary[0].upper()}{PRESETS[name].summary[1:]}." for name in algorithm_names()}
 
 
-def _first_sentence(text: str | None) -> str:
-    return " ".join((text or "").split("\n\n")[0].split())
+def first_sentence(task: Task) -> str:
+    """The first paragraph of its docstring, on one line."""
+    return " ".join((type(task).__doc__ or "").split("\n\n")[0].split())

@@ -16,7 +16,7 @@ import equinox as eqx
 import numpy as np
 
 from planahead.experiments.errors import UserError, known_names
-from planahead.experiments.experiment import algorithm_sentences, make_known_task, task_sentences
+from planahead.experiments.experiment import algorithm_sentences, first_sentence, make_known_task, task_sentences
 from planahead.learning.policy_settings import PolicySettings
 from planahead.learning.presets import PRESETS
 from planahead.learning.settings import settings_of
@@ -51,6 +51,8 @@ def explain(name: str) -> Explanation:
         return Explanation(algorithms[name], "--options", tuple(_settings(name)))
     if name in tasks:
         return _task(name, tasks[name])
+    if ":" in name:
+        return _task(name, first_sentence(make_known_task(name)))
     raise UserError(f"there is no «{name}»; the known names are {known_names((*tasks, *algorithms))}.")
 
 

@@ -37,18 +37,18 @@ def make_task(name: str, **options: Any) -> Task:
 
     **Arguments:**
 
-    - `name`: one of `task_names()`.
+    - `name`: one of `task_names()`, or `"module:Kind"` for a task of one's own, a subclass of `Task` that is imported
+        from there.
     - `options`: constants of the task's environment (`start_spread=0.1`, `pole_mass=0.2`), which change the world and
         leave the planner's belief about it as it is; or arguments of the task (`problem=CartPoleProblem(horizon=20)`,
         `interface="stage"`).
 
-    **Raises:** `ValueError` for an unknown name or option; the message lists the known ones.
+    **Raises:** `ValueError` for an unknown name or option; the message lists the known ones, or says what of
+    `module:Kind` is missing.
 
     >>> print(make_task("cartpole", start_spread=0.1).environment.start_spread)
     0.1
     """
-    if name not in TASKS:
-        raise ValueError(f"there is no task '{name}'; the known ones are: {', '.join(task_names())}.")
     build = _kind(name)
     variant = VARIANTS.get(name, {})  # what the name says is no option any more
     known = [parameter for parameter in inspect.signature(build).parameters if parameter not in ("name", *variant)]
@@ -78,5 +78,20 @@ def default_interface(name: str) -> Interface:
 
 
 def _kind(name: str) -> type[Task]:
-    module, _, kind = TASKS[name].partition(":")
-    return getattr(importlib.import_module(module), kind)
+    module, colon, kind = TASKS.get(name, name).partition(":")
+    if not colon:
+        raise ValueError(
+            f"there is no task '{name}'; the known ones are: {', '.join(task_names())}. One of your own is "
+            "'module:Kind'."
+        )
+    try:
+        found = getattr(importlib.import_module(module), kind, None)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise  # something that the module itself needs
+        raise ValueError(
+            f"task '{name}': there is no module '{module}' in this folder or among what is installed."
+        ) from None
+    if not (isinstance(found, type) and issubclass(found, Task)):
+        raise ValueError(f"task '{name}': {module} has no Task called '{kind}'.")
+    return found

@@ -49,7 +49,7 @@ class Plan(Command):
         from planahead.experiments.tables import evaluation_table
 
         at_least("--episodes", self.episodes, 1)
-        picture = self.picture or unused(pathlib.Path(f"plan-{self.task}.png"))
+        picture = self.picture or unused(pathlib.Path(f"plan-{self.task.replace(':', '-')}.png"))
         figures.picture_format(picture)  # before the work, not after it
         require_writable(picture, "--picture")
         task = self.with_problem(make_known_task(self.task))

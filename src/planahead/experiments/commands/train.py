@@ -39,7 +39,7 @@ class Train(Command):
     @property
     def folder(self) -> pathlib.Path:
         s = self.settings
-        return self.run_path or pathlib.Path("runs") / f"{s.task}-{s.algorithm}-{s.seed}"
+        return self.run_path or pathlib.Path("runs") / f"{s.task.replace(':', '-')}-{s.algorithm}-{s.seed}"
 
     def with_stored_settings(self) -> "Train":
         """What to parse the arguments over when a run is resumed: its settings, so that only what was given differs."""
