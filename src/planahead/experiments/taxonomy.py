@@ -2,7 +2,7 @@
 what there is of each.
 
     role            what the planner is to the policy: its teacher, the policy itself, its layer, part of its world, its
-                    critic, its safety filter
+                    neighbour, its critic, its safety filter
     architecture    "parameterized": numbers of the problem are learned, the same in every state; "hierarchical": a
                     network writes them from the observation; "integrated": a network inside the problem; "parallel": a
                     network corrects the plan; "algorithmic": a network guides the solver; "–": a network acts alone
@@ -53,6 +53,12 @@ TAXONOMY = (
         "hierarchical",
         "zeroth order: φ is what is chosen",
         ("sac-zop", "td3-zop", "ppo-zop"),
+    ),
+    Place(
+        "policy: the planner, corrected",
+        "parallel",
+        "a network acts beside the planner, alone or steering it as well",
+        ("sac-zop+steers=false+correction=0.5", "sac-zop+correction=0.5", "ppo-zop+steers=false+correction=0.5"),
     ),
     Place("critic", "hierarchical", "its predictions teach the critic", ("ac-mpc+value_expansion=1",)),
     Place(

@@ -94,13 +94,14 @@ def _policy(
     problem, start, scale = task.problem, task.planner_state, task.environment.observation_scale
     box, hidden = _box(task), settings.hidden
     planning: dict[str, Any] = {
-        "names": task.learned_parameters,
+        "names": task.learned_parameters if settings.steers else (),
         "scale": settings.parameter_scale,
         "planner": _planner(preset, problem, settings),
         "warm_start": settings.warm_start,
     }
     if isinstance(learner, PlannerLearner):
         return TunedPlanner(problem, start, box, **planning)
+    planning["correction"] = settings.correction
     if isinstance(learner, PPO | GuidedPolicySearch):
         return GaussianPolicy(
             scale,

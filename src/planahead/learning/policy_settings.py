@@ -24,6 +24,11 @@ class PolicySettings:
     these; otherwise it starts in the middle of their box."""
     warm_start: bool = field(default=False, metadata=_PLANS)
     """A solve starts from the previous plan of the episode, shifted by one step."""
+    correction: float = field(default=0.0, metadata=_PLANS | _LEARNS | {"least": 0.0})
+    """Share of half the action box by which the network corrects the planned action, beside the parameters that it
+    writes (a residual policy); 0 for none."""
+    steers: bool = field(default=True, metadata=_PLANS | _LEARNS)
+    """Whether the network writes the planner's parameters; with `correction` alone the planner plans as it comes."""
     parameter_scale: Scale = field(default="declared", metadata=_PLANS)
     """How what is learned covers the parameters' box: as each was declared, weights mostly by decades, or `"linear"`.
     """

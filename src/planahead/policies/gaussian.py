@@ -95,7 +95,7 @@ class GaussianPolicy(Policy):
             raise ValueError("residual=True is an offset from the parameters of a planner; without one leave it out")
         if steering is not None and start is not None:
             raise ValueError("start is the first action of a network without a planner; with one use residual=True")
-        outputs = box.size if steering is None else steering.space.size
+        outputs = box.size if steering is None else steering.size
         drawn = box.size if noise == "action" else outputs
         network = Network((1.0,) * len(observation_scale), outputs, hidden=hidden, last_gain=POLICY_GAIN, key=key)
         if start is not None:

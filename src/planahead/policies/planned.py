@@ -53,9 +53,10 @@ class PlannerPolicy(StochasticPolicy):
     - `residual`: the network's output is an offset from the default parameters, before squashing, so that an untrained
       policy plans with the default problem; otherwise it starts in the middle of the parameter box.
     - `warm_start`: a solve starts from the previous plan of the episode, shifted by one step.
+    - `correction`: the share of half the action box by which the network corrects the planned action, beside what it
+      writes; see `steering.py`.
 
-    **Raises:** `ValueError` for parameter names that do not exist, parameters without a finite box, and an action box
-    of another size than the planned action.
+    **Raises:** what `Steering` does.
     """
 
     network: Network
@@ -78,14 +79,22 @@ class PlannerPolicy(StochasticPolicy):
         noise: NoisePlace = "parameters",
         residual: bool = False,
         warm_start: bool = False,
+        correction: float = 0.0,
         hidden: Sequence[int] = HIDDEN,
     ):
         if noise not in ("parameters", "action"):
             raise ValueError(f"noise='{noise}'; exploration enters at 'parameters' or at the 'action'")
         self.steering = Steering(
-            problem, planner_state, box, names=names, scale=scale, planner=planner, warm_start=warm_start
+            problem,
+            planner_state,
+            box,
+            names=names,
+            scale=scale,
+            planner=planner,
+            warm_start=warm_start,
+            correction=correction,
         )
-        size = self.steering.space.size
+        size = self.steering.size
         outputs = size + (size if noise == "parameters" else box.size)
         self.network = Network(observation_scale, outputs, hidden=hidden, last_gain=POLICY_GAIN, key=key)
         self.box = box
@@ -103,7 +112,7 @@ class PlannerPolicy(StochasticPolicy):
 
     @property
     def proposal_size(self) -> int:
-        return self.space.size
+        return self.steering.size
 
     @property
     def differentiable(self) -> bool:
@@ -122,7 +131,7 @@ class PlannerPolicy(StochasticPolicy):
 
     def propose(self, observation: Float[Array, " observation"], key: PRNGKeyArray | None = None) -> Proposal:
         outputs = self.network(observation)
-        mean, log_std = outputs[: self.space.size], outputs[self.space.size :]
+        mean, log_std = outputs[: self.proposal_size], outputs[self.proposal_size :]
         if self.residual:
             mean = mean + unsquash(self.default_unit(), ANCHOR_MARGIN)
         if self.noise == "action":

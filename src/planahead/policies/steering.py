@@ -1,6 +1,15 @@
-"""A planner whose parameters are written from outside: unit φ and an observation in, a planned action out.
+"""A planner whose parameters are written from outside, and whose action may be corrected: a unit vector and an
+observation in, a planned action out.
 
-φ = box(unit φ),   x = x(o),   problem(φ) -> solve from x -> u₀*(x, φ) -> `problem.action`
+    (unit φ, c) in [-1, 1],   φ = box(unit φ),   x = x(o)
+    problem(φ) -> solve from x -> u₀*(x, φ) -> `problem.action` -> a = clip(a₀ + κ c (high - low)/2)
+
+Without κ there is no c, and whatever is written the plan's bounds hold. With it a network acts beside the planner (a
+*residual* or *parallel* policy) and may leave what was planned by a share κ of half the action box: constraints on
+states then hold as far as that allows. φ may be left out, so that the planner plans as it comes.
+
+Reference of residual policies: T. Silver et al., "Residual policy learning", 2018; T. Johannink et al., "Residual
+reinforcement learning for robot control", ICRA 2019.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,9 +49,10 @@ class Steering(eqx.Module):
     - `scale`: of their box, see `ParameterSpace`.
     - `planner`: how it is solved.
     - `warm_start`: a solve starts from the previous plan of the episode, shifted by one step.
+    - `correction`: κ, the share of half the action box by which the planned action may be corrected; 0 for none.
 
-    **Raises:** `ValueError` for parameter names that do not exist, parameters without a finite box, and an action box
-    of another size than the planned action.
+    **Raises:** `ValueError` for parameter names that do not exist, parameters without a finite box, an action box of
+    another size than the planned action, a κ outside [0, 2], and where there is nothing to be written.
     """
 
     problem: Problem
@@ -52,6 +62,7 @@ class Steering(eqx.Module):
     box: ActionBox
     scale: Scale = eqx.field(static=True)
     warm_start: bool = eqx.field(static=True)
+    correction: float = eqx.field(static=True)
 
     def __init__(
         self,
@@ -63,6 +74,7 @@ class Steering(eqx.Module):
         scale: Scale = "declared",
         planner: SQP | None = None,
         warm_start: bool = False,
+        correction: float = 0.0,
     ):
         kind = type(problem).__name__
         if (size := action_size(problem)) != box.size:
@@ -71,8 +83,16 @@ class Steering(eqx.Module):
                 "the planned control is the action, so give them the same size, or translate in the problem's `action`"
             )
         self.space = ParameterSpace(problem, names, scale)
-        if self.space.size == 0:
-            raise ValueError(f"{kind} has no parameter for the policy to write; declare one with pa.parameter(...)")
+        if not 0.0 <= correction <= 2.0:
+            raise ValueError(
+                f"correction={correction}; a share of half the action box was expected, from 0 for none to 2, which "
+                "overrules any plan"
+            )
+        if self.space.size == 0 and correction == 0.0:
+            raise ValueError(
+                f"{kind} has no parameter for the policy to write; declare one with pa.parameter(...), or let the "
+                "policy correct the planned action (correction above 0)"
+            )
         self.space.to_unit(self.space.flatten(problem))  # a box that is not finite raises here, not in the first step
         self.problem = problem
         self.planner = SQP() if planner is None else planner
@@ -80,16 +100,25 @@ class Steering(eqx.Module):
         self.box = box
         self.scale = scale
         self.warm_start = warm_start
+        self.correction = correction
 
-    def default_unit(self) -> Float[Array, " parameters"]:
-        """The problem's own parameters."""
-        return self.space.to_unit(self.space.flatten(self.problem))
+    @property
+    def size(self) -> int:
+        """Numbers that are written: the parameters, and the correction where there is one."""
+        return self.space.size + (self.box.size if self.correction else 0)
+
+    def default_unit(self) -> Float[Array, " written"]:
+        """The problem's own parameters, and no correction."""
+        unit = self.space.to_unit(self.space.flatten(self.problem))
+        return jnp.concatenate([unit, jnp.zeros(self.size - self.space.size, unit.dtype)])
 
     def settings(self) -> dict[str, Setting]:
         """What decides it beside its numbers, by name."""
         names: dict[str, Setting] = {"parameters": ", ".join(self.space.names), "warm_start": self.warm_start}
         if self.scale != "declared":
             names["parameter_scale"] = self.scale
+        if self.correction:
+            names["correction"] = self.correction
         return names | flat_settings("planner", self.planner)
 
     def initial_memory(self) -> Remembered | None:
@@ -99,16 +128,16 @@ class Steering(eqx.Module):
         return Remembered(Guess(jnp.zeros((N + 1, nx)), jnp.zeros((N, nu))), jnp.array(False))
 
     def decide(
-        self, unit: Float[Array, " parameters"], observation: Float[Array, " observation"], memory: Any = None
+        self, unit: Float[Array, " written"], observation: Float[Array, " observation"], memory: Any = None
     ) -> Decision:
-        """Plan with the parameters `unit`, and act with the first control. Nothing is drawn."""
-        parameters = self.space.from_unit(unit)
+        """Plan with the parameters in `unit`, and act with the first control, corrected. Nothing is drawn."""
+        parameters = self.space.from_unit(unit[: self.space.size])
         problem = self.space.insert(self.problem, parameters)
         state = self.planner_state(observation)
         plan = solve(problem, state, guess=self._guess(problem, state, memory), planner=self.planner)
         failed = plan_failed(plan, self.planner)
         return Decision(
-            action=self.box.clip(first_action(problem, plan)),
+            action=self._corrected(first_action(problem, plan), unit[self.space.size :]),
             log_probability=jnp.zeros((), unit.dtype),
             parameters=parameters,
             plan=plan,
@@ -116,6 +145,14 @@ class Steering(eqx.Module):
             failed=failed,
             gradient_valid=plan.gradient_valid,
         )
+
+    def _corrected(
+        self, planned: Float[Array, " action"], unit: Float[Array, " correction"]
+    ) -> Float[Array, " action"]:
+        if not self.correction:
+            return self.box.clip(planned)
+        reach = self.box.from_unit(unit) - self.box.from_unit(jnp.zeros_like(unit))
+        return self.box.clip(self.box.clip(planned) + self.correction * reach)
 
     def _guess(self, problem: Problem, state: Float[Array, " nx"], memory: Remembered | None) -> Guess | None:
         if not self.warm_start or memory is None:

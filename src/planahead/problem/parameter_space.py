@@ -103,6 +103,8 @@ class ParameterSpace(eqx.Module):
             raise ValueError(
                 f"φ has shape {jnp.shape(values)}; the {self.size} entries of {', '.join(self.names)} are expected."
             )
+        if not self.names:
+            return problem
         start, new = 0, []
         for name, shape in zip(self.names, self.shapes, strict=True):
             stop = start + int(np.prod(shape))
