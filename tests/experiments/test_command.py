@@ -160,6 +160,17 @@ class TestWithTheStub:
         assert pathlib.Path("run/report.html").exists()
         assert json.loads(pathlib.Path("run/evaluation.json").read_text()) == again  # it is the user's
 
+    def test_in_another_world_the_policy_is_the_same_and_nothing_is_kept(self, capsys: pytest.CaptureFixture[str]):
+        main([*TRAIN, "--run", "run"])
+        before = pathlib.Path("run/evaluation.json").read_text()
+        options = ["--task-options", "drift=0.2"]
+        assert main(["evaluate", "run", "--episodes", "3", *options, "--json", "windy.json"]) == 0
+        windy = json.loads(pathlib.Path("windy.json").read_text())
+        assert windy["task_options"] == ["drift=0.2"] and windy["mean_return"] < json.loads(before)["mean_return"]
+        assert pathlib.Path("run/evaluation.json").read_text() == before
+        assert "stub on point drift=0.2" in " ".join(capsys.readouterr().out.split())
+        assert "task 'point' has no option 'gale'" in refused(capsys, "evaluate", "run", "--task-options", "gale=1")
+
     def test_an_evaluation_is_shown_before_it_is_written(self, capsys: pytest.CaptureFixture[str]):
         main([*TRAIN, "--run", "run"])
         path = pathlib.Path("run/evaluation.json")

@@ -1,6 +1,7 @@
 """A run with everything that is to be said about its policies: the last one and the one that validated best."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from jaxtyping import PRNGKeyArray
@@ -9,11 +10,11 @@ from planahead.experiments.checkpoint import CheckpointInfo
 from planahead.experiments.episodes import has_single_start, run_episodes
 from planahead.experiments.errors import UserError
 from planahead.experiments.evaluation import Evaluation
-from planahead.experiments.experiment import Experiment, Stream, stream_key
+from planahead.experiments.experiment import Experiment, Stream, make_known_task, stream_key
 from planahead.experiments.files import write_json
 from planahead.experiments.progress import percent
 from planahead.experiments.run_directory import RunDirectory
-from planahead.experiments.settings import TrainSettings
+from planahead.experiments.settings import TrainSettings, read_options
 from planahead.experiments.trajectory import Trajectory
 from planahead.policies import Policy
 from planahead.tasks import Task
@@ -131,17 +132,25 @@ def evaluate_policy(
 
 
 def evaluate_run(
-    run: RunDirectory, episodes: int = 100, seed: int = 0, experiment: Experiment | None = None
+    run: RunDirectory,
+    episodes: int = 100,
+    seed: int = 0,
+    experiment: Experiment | None = None,
+    options: Sequence[str] = (),
 ) -> EvaluatedRun:
     """Evaluate the best and the last policy of a run; nothing is written. One whose checkpoint is damaged is left out
     and told.
 
-    The starts come from `seed` alone, so every run is evaluated from the same ones.
+    The starts come from `seed` alone, so every run is evaluated from the same ones. With `options` of the form
+    name=value the world is another one, and the policy, its planner's belief included, the same.
 
-    **Raises:** `UserError` where there is no checkpoint that can be read.
+    **Raises:** `UserError` where there is no checkpoint that can be read, and for options that the task does not know.
     """
     experiment = Experiment.of_run(run) if experiment is None else experiment
     task, settings = experiment.task, experiment.settings
+    if options:
+        changed = settings.task_arguments() | read_options("--task-options", options)
+        task = make_known_task(settings.task, **changed)
     found: dict[str, tuple[Policy, CheckpointInfo]] = {}
     unreadable: list[str] = []
     for which, path in (("best", run.best_checkpoint), ("last", run.last_checkpoint)):

@@ -58,7 +58,7 @@ TAXONOMY = (
         "policy: the planner, corrected",
         "parallel",
         "a network acts beside the planner, alone or steering it as well",
-        ("sac-zop+steers=false+correction=0.5", "sac-zop+correction=0.5", "ppo-zop+steers=false+correction=0.5"),
+        ("sac-zop+correction=0.5+steers=false", "sac-zop+correction=0.5", "ppo-zop+correction=0.5+steers=false"),
     ),
     Place("critic", "hierarchical", "its predictions teach the critic", ("ac-mpc+value_expansion=1",)),
     Place(

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
@@ -22,9 +22,16 @@ class Evaluate(Command):
     """Deterministic episodes per row."""
     seed: int = 0
     """Of the starts, which are the same for every run."""
+    task_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = ()
+    """What of the world is otherwise than in the run, e.g. `pole_mass=0.2`; the policy and what its planner believes
+    stay as they are, and nothing is kept in the run."""
 
     name: ClassVar[str] = "evaluate"
-    examples: ClassVar[tuple[str, ...]] = ("runs/fop", "runs/fop --episodes 1000 --json fop.json")
+    examples: ClassVar[tuple[str, ...]] = (
+        "runs/fop",
+        "runs/fop --episodes 1000 --json fop.json",
+        "runs/fop --task-options pole_mass=0.2",
+    )
 
     def run(self, console: "Console") -> Mapping[str, Any]:
         from planahead.experiments.errors import UserError, at_least
@@ -35,11 +42,14 @@ class Evaluate(Command):
         at_least("--episodes", self.episodes, 1)
         run = RunDirectory.open(self.folder)
         console.print(f"evaluating {self.episodes} episodes …", style="dim", highlight=False)
-        evaluated = evaluate_run(run, self.episodes, self.seed)
-        console.print(evaluation_table(evaluated.rows, f"{evaluated.settings.algorithm} on {evaluated.settings.task}"))
+        evaluated = evaluate_run(run, self.episodes, self.seed, options=self.task_options)
+        title = " ".join((evaluated.settings.algorithm, "on", evaluated.settings.task, *self.task_options))
+        console.print(evaluation_table(evaluated.rows, title))
         if (outcomes := outcome_table(evaluated.rows)) is not None:
             console.print(outcomes)
         show_unreadable(console, evaluated)
+        if self.task_options:
+            return {**evaluated.summary(), "task_options": self.task_options}
         try:
             write_evaluation(evaluated)
         except UserError as error:
