@@ -54,6 +54,9 @@ TAXONOMY = (
         "zeroth order: φ is what is chosen",
         ("sac-zop", "td3-zop", "ppo-zop"),
     ),
+    Place("critic", "–", "its own value, as it is", ("sac-blended+blend_steps=0",)),
+    Place("critic", "–", "blended with a learned one: its value, or MPQ(λ) of its steps", ("sac-blended", "sac-mpq")),
+    Place("critic", "parameterized", "corrected to first order, the actor's own planner", ("mpc-dpg+advantage=local",)),
     Place("critic", "hierarchical", "its predictions teach the critic", ("ac-mpc+value_expansion=1",)),
     Place(
         "safety filter",

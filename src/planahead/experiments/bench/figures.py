@@ -22,6 +22,8 @@ COLOURS = {
     "sac-zop": ORANGE,
     "sac-fop": GREEN,
     "sac-foa": RED,
+    "sac-blended": ORANGE,
+    "sac-mpq": GREEN,
     "td3": PURPLE,
     "td3-zop": SKY,
     "td3-fop": BROWN,
