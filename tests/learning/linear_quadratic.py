@@ -85,11 +85,11 @@ class Believer(pa.Problem):
     def dynamics(self, x, u):
         return self.state_matrix @ x + self.control_matrix @ u
 
-    def stage_cost(self, x, u):
-        return -reward(x, u)
+    def stage_residual(self, x, u):
+        return jnp.concatenate([jnp.asarray(np.sqrt(Q)) @ x, jnp.asarray(np.sqrt(R)) @ u])
 
-    def terminal_cost(self, x):
-        return x @ jnp.asarray(optimum().P) @ x / 2
+    def terminal_residual(self, x):
+        return jnp.asarray(np.linalg.cholesky(optimum().P).T) @ x
 
 
 def reward(x: Float[Array, " 2"], u: Float[Array, " 1"]) -> Float[Array, ""]:
