@@ -258,8 +258,8 @@ class MassSpringDamperTask(Task[MassSpringDamper, MassSpringDamperProblem]):
         problem: MassSpringDamperProblem | None = None,
         *,
         matched: bool = False,
-        stiffness_factor: float = 1.0,
-        discount: float = 1.0,
+        stiffness_factor: float | int = 1.0,
+        discount: float | int = 1.0,
         interface: Interface = "global",
     ):
         check_choice(self, "interface", interface, Interface)
@@ -281,7 +281,7 @@ class MassSpringDamperTask(Task[MassSpringDamper, MassSpringDamperProblem]):
             believed = eqx.tree_at(
                 lambda e: e.stiffness, self.environment, stiffness_factor * self.environment.stiffness
             )
-            problem = MassSpringDamperProblem.matched(believed, discount=discount)
+            problem = MassSpringDamperProblem.matched(believed, discount=float(discount))
         problem = problem or MassSpringDamperProblem()
         if interface == "stage":
             controls = range(problem.horizon)
