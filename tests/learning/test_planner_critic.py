@@ -396,7 +396,7 @@ def test_a_scale_of_ones_own_is_taken_at_its_word():
 
 
 @pytest.mark.slow
-def test_a_right_planner_teaches_a_network_in_a_tenth_of_the_steps():
+def test_a_right_planner_teaches_a_network_sooner():
     """Three chunks of learning: who is judged by the right planner is close to the best return, -5, and who has to find
     out by itself is not."""
     task = make_task("mass-spring-damper", matched=True, discount=0.95)
