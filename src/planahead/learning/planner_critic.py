@@ -8,9 +8,10 @@ r"""A planner as critic: what a fixed problem says of a state and an action, and
                           Q_i = Σ_{k<i} γ^k r̂_k + γ^i Q_w(s_i, a_i)
                           A_k = r̂_k + γ Q_w(s_{k+1}, a_{k+1}) - Q_w(s_k, a_k)
 
-Q^λ takes the place of Q_w in the target and in the actor's loss, and Q_w alone is fitted to that target, so nothing is
-lost when λ has fallen to 0, where Q^λ = Q_w. With λ = 1 and "value" the critic is the planner; nothing that is learned
-enters then but the policy. Of two critics each is blended; the least of both is that of the blends.
+Q^λ takes the place of Q_w in the target and in the actor's loss, and Q_w alone is fitted to that target, so that it is
+ready when λ has fallen to 0, where Q^λ = Q_w; what it was taught by a wrong model it has to unlearn from there on. With
+λ = 1 and "value" the critic is the planner; nothing that is learned enters then but the policy. Of two critics each is
+blended; the least of both is that of the blends.
 
     symbol      shape       meaning
     Q_w         [2, b]      what is learned: rewards to go, maximised, with the entropy's share in soft actor-critic
@@ -30,11 +31,15 @@ Error. Let |Q_w - Q*| <= ε, and m_i be by how much Q_i is off with Q* in the pl
 What is learned counts for less with a larger λ, what the model gets wrong for more. The plan minimises the problem's
 own cost, while Bhardwaj et al. seek the actions that Q^λ itself calls best, with a sampling planner.
 
+An update plans twice a row, at a and a' that the policy draws anew, so no plan can be kept in the replay. The
+mass-spring-damper makes 1,400 steps/s with "value", 64 rows and a gradient step in four steps, and 7,400 without, on a
+core of an EPYC.
+
 ∂Q^M/∂a is the multiplier of the pinned control (envelope theorem), that of "steps" goes through the plan. A row whose
 plan failed is judged by Q_w alone, and counted.
 
 Reference: M. Bhardwaj, S. Choudhury, B. Boots, "Blending MPC & value function approximation for efficient reinforcement
-learning", ICLR 2021, equations 7 to 9; the two-point form: R. Reiter et al., "Synthesis of model predictive control and
+learning", ICLR 2021 (whose V and Q are costs); the two-point form: R. Reiter et al., "Synthesis of model predictive control and
 reinforcement learning: survey and classification", 2025.
 """
 
