@@ -39,7 +39,7 @@ core of an EPYC.
 plan failed is judged by Q_w alone, and counted.
 
 Reference: M. Bhardwaj, S. Choudhury, B. Boots, "Blending MPC & value function approximation for efficient reinforcement
-learning", ICLR 2021 (whose V and Q are costs); the two-point form: R. Reiter et al., "Synthesis of model predictive control and
+learning", ICLR 2021; the two-point form: R. Reiter et al., "Synthesis of model predictive control and
 reinforcement learning: survey and classification", 2025.
 """
 
