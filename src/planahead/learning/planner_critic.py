@@ -33,7 +33,7 @@ own cost, while Bhardwaj et al. seek the actions that Q^λ itself calls best, wi
 
 An update plans twice a row, at a and a' that the policy draws anew, so no plan can be kept in the replay. The
 mass-spring-damper makes 1,400 steps/s with "value", 64 rows and a gradient step in four steps, and 7,400 without, on a
-core of an EPYC.
+core of a Xeon.
 
 ∂Q^M/∂a is the multiplier of the pinned control (envelope theorem), that of "steps" goes through the plan. A row whose
 plan failed is judged by Q_w alone, and counted.
