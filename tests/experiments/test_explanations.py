@@ -1,5 +1,7 @@
 """Every task and algorithm can be explained with all that may be set of it."""
 
+import re
+
 import pytest
 
 from planahead.experiments.command import main
@@ -30,6 +32,8 @@ def test_options_of_a_task_are_those_that_it_takes(name):
 
 
 def _plain(text: str) -> object:
+    if re.fullmatch(r"\d+\.\d+", text):
+        return float(text)
     return {"true": True, "false": False}.get(text, int(text) if text.isdigit() else text)
 
 

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 import planahead as pa
 from planahead.policies import TunedPlanner
 from planahead.tasks import Environment, StepInfo, Task, Transition, constant
+from planahead.tasks.task import Imagined
 
 A, B = np.array([[0.9, 0.4], [0.1, 1.1]]), np.array([[0.1], [0.5]])
 WRONG_A, WRONG_B = np.array([[1.0, 0.2], [0.0, 0.9]]), np.array([[0.2], [0.8]])
@@ -71,6 +72,31 @@ class WrongModel(pa.Problem):
         return x @ symmetric(self.terminal, 2) @ x / 2
 
 
+class Believer(pa.Problem):
+    """The world's cost and V* at the end, with a model of one's own; the world's unless told."""
+
+    horizon: int = pa.static(5)
+    state_size: int = pa.static(2)
+    control_size: int = pa.static(1)
+    discount: Array | float = pa.static(DISCOUNT)
+    state_matrix: Array = eqx.field(default_factory=lambda: jnp.asarray(A))
+    control_matrix: Array = eqx.field(default_factory=lambda: jnp.asarray(B))
+
+    def dynamics(self, x, u):
+        return self.state_matrix @ x + self.control_matrix @ u
+
+    def stage_residual(self, x, u):
+        return jnp.concatenate([jnp.asarray(np.sqrt(Q)) @ x, jnp.asarray(np.sqrt(R)) @ u])
+
+    def terminal_residual(self, x):
+        return jnp.asarray(np.linalg.cholesky(optimum().P).T) @ x
+
+
+def reward(x: Float[Array, " 2"], u: Float[Array, " 1"]) -> Float[Array, ""]:
+    """Of a step of the world."""
+    return -0.5 * (x @ jnp.asarray(Q) @ x + u @ jnp.asarray(R) @ u)
+
+
 def taught(horizon: int) -> WrongModel:
     """The planner with ℓ̂ = Q* - γ V*∘f̂ and the terminal cost V*."""
     P, _, H = optimum()
@@ -108,11 +134,10 @@ class Plant(Environment[PlantState]):
     def step(self, state: PlantState, action: Float[Array, " 1"], key: PRNGKeyArray) -> Transition[PlantState]:
         del key
         new = PlantState(jnp.asarray(A) @ state.x + jnp.asarray(B) @ action, state.step + 1)
-        cost = state.x @ jnp.asarray(Q) @ state.x + action @ jnp.asarray(R) @ action
         return Transition(
             state=new,
             observation=new.x,
-            reward=-0.5 * cost,
+            reward=reward(state.x, action),
             terminated=jnp.array(False),
             truncated=new.step >= self.episode_steps,
             info=StepInfo(violation=jnp.array(False), success=jnp.array(True)),
@@ -129,6 +154,15 @@ class PlantTask(Task[Plant, Any]):
 
     def planner_state(self, observation: Float[Array, " 2"]) -> Float[Array, " 2"]:
         return observation
+
+    def reward_per_cost(self) -> float:
+        return 1.0
+
+    def imagined(
+        self, observation: Float[Array, " 2"], states: Float[Array, "nodes 2"], controls: Float[Array, "N 1"]
+    ) -> Imagined:
+        del observation
+        return Imagined(states, jax.vmap(reward)(states[:-1], controls), jnp.ones(len(controls), bool))
 
 
 def policy_of(problem: pa.Problem, names: tuple[str, ...] | None = None) -> TunedPlanner:

@@ -32,6 +32,8 @@ SWITCHES = {
     "sac-zop": (SAC, "parameters", "parameters", PlannerPolicy),
     "sac-fop": (SAC, "action", "parameters", PlannerPolicy),
     "sac-foa": (SAC, "action", "action", PlannerPolicy),
+    "sac-blended": (SAC, "action", "action", DirectPolicy),
+    "sac-mpq": (SAC, "action", "action", DirectPolicy),
     "td3": (TD3, "action", "action", DirectPolicy),
     "td3-zop": (TD3, "parameters", "parameters", PlannerPolicy),
     "td3-fop": (TD3, "action", "parameters", PlannerPolicy),
@@ -49,12 +51,26 @@ SWITCHES = {
 OWN_PARAMETERS = {"mpc-dpg": MPCPolicyGradient, "mpc-q": MPCQLearning}
 
 
+PRICED: dict[str, Any] = {"matched": True, "discount": 0.99}
+"""A planner whose values compare with rewards."""
+
+
 @pytest.mark.parametrize("name", SWITCHES)
 def test_presets_are_switch_settings(name):
-    policy, learner = make_algorithm(name, make_task("cartpole"), jax.random.key(0), batch_size=32)
+    blended = name in ("sac-blended", "sac-mpq")
+    task = make_task("mass-spring-damper", **PRICED) if blended else make_task("cartpole")
+    policy, learner = make_algorithm(name, task, jax.random.key(0), batch_size=32)
     assert isinstance(policy, DirectPolicy | PlannerPolicy | GaussianPolicy)
     assert isinstance(learner, SAC | TD3 | PPO | Imitation | GuidedPolicySearch) and learner.batch_size == 32
     assert (type(learner), getattr(learner, "critic", None), policy.noise, type(policy)) == SWITCHES[name]
+
+
+@pytest.mark.parametrize(("name", "believes"), [("sac-blended", "value"), ("sac-mpq", "steps")])
+def test_what_a_critic_believes_is_a_switch(name: str, believes: str):
+    task = make_task("mass-spring-damper", **PRICED)
+    _, learner = make_algorithm(name, task, jax.random.key(0), hidden_units=8, blend_steps=0)
+    assert isinstance(learner, SAC)
+    assert (learner.blend, learner.blend_steps, learner.believes) == (1.0, 0, believes)
 
 
 IMITATIONS = {
@@ -101,7 +117,7 @@ def test_every_preset_is_tested():
         (
             "sac",
             {"batchsize": 3},
-            "algorithm 'sac' has no setting 'batchsize'; the known ones are: .*batch_size, discount,",
+            "algorithm 'sac' has no setting 'batchsize'; the known ones are: .*batch_size, believes,",
         ),
         (
             "sac",

@@ -60,6 +60,21 @@ def test_the_planner_charges_what_the_world_does(x64):
     assert float(now) == pytest.approx(0.3 - float(moved.reward) + 0.9 * float(rest), rel=1e-6)
 
 
+def test_a_plan_is_imagined_as_it_would_be_lived_through():
+    """Where nothing pushes and the model is right."""
+    world = LinearSystem(disturbance=jnp.array(0.0))
+    task = LinearSystemTask(world, matched=True)
+    plan = pa.solve(task.problem, jnp.array([0.6, -0.2]))
+    told = task.imagined(plan.states[0], plan.states, plan.controls)
+    state = LinearSystemState(plan.states[0], jnp.array(0), jnp.array(False))
+    for k, u in enumerate(plan.controls):
+        moved = world.step(state, u, jax.random.key(0))
+        np.testing.assert_allclose(told.rewards[k], moved.reward, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(told.observations[k + 1], moved.observation, atol=1e-4)
+        state = moved.state
+    assert told.known.all() and task.reward_per_cost() == 1.0
+
+
 def test_a_linear_cost_is_one_up_to_a_constant():
     plain, tilted = LinearSystemProblem(), LinearSystemProblem(linear_cost=jnp.array([0.2, -0.3, 0.1]))
 

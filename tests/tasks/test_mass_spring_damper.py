@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
+import planahead as pa
 from planahead.problem import ParameterSpace, riccati_solution
 from planahead.tasks import (
     MassSpringDamper,
@@ -116,6 +117,52 @@ def test_the_riccati_iteration_says_when_nothing_settles():
 def test_a_matched_planner_follows_the_constants_of_its_world():
     task = make_task("mass-spring-damper", matched=True, mass=2.0)
     assert task.environment.mass == task.problem.mass == 2.0
+
+
+def test_a_stiffer_spring_is_the_planners_only_mistake(x64):
+    """And its value is what the world pays from there, with a discount, where the spring is right."""
+    wrong = MassSpringDamperTask(matched=True, stiffness_factor=5.0, discount=0.9)
+    assert wrong.problem.stiffness == 5 * wrong.environment.stiffness
+    for constant in ("mass", "damping"):
+        assert getattr(wrong.problem, constant) == getattr(wrong.environment, constant)
+    right, x = MassSpringDamperTask(matched=True, discount=0.9), jnp.array([0.05, -0.02])
+    P = riccati_solution(np.sqrt(0.9) * A, np.sqrt(0.9) * B, Q, R)
+    value = pa.value(right.problem, x)
+    np.testing.assert_allclose(value, 0.5 * x @ P @ x, rtol=1e-8)
+    plan, world = pa.solve(right.problem, x), right.environment
+    told = right.imagined(x, plan.states, plan.controls)
+    state, earned = at(*x), []
+    for k, u in enumerate(plan.controls):
+        moved = world.step(state, u, KEY)
+        np.testing.assert_allclose(told.rewards[k], moved.reward, rtol=1e-9)
+        np.testing.assert_allclose(told.observations[k + 1], moved.observation, atol=1e-9)
+        state, earned = moved.state, [*earned, 0.9**k * float(moved.reward)]
+    assert told.known.all() and right.reward_per_cost() == 2.0 and MassSpringDamperTask().reward_per_cost() is None
+    last = 0.9 ** len(earned) * float(pa.value(right.problem, plan.states[-1]))
+    np.testing.assert_allclose(value, -0.5 * sum(earned) + last, rtol=1e-8)
+
+
+def test_what_comes_after_the_limits_is_not_known():
+    task, x = MassSpringDamperTask(matched=True), jnp.array([1.9, 1.8])
+    states = [x]
+    for _ in range(5):
+        states.append(task.problem.dynamics(states[-1], jnp.array([0.5])))
+    told = task.imagined(x, jnp.stack(states), jnp.full((5, 1), 0.5))
+    assert told.known.tolist() == [False] * 5
+    assert task.imagined(x, jnp.stack(states[:1] * 6), jnp.full((5, 1), 0.5)).known.all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"stiffness_factor": 2.0}, "are of the planner with the world's own prices; add matched=True"),
+        ({"matched": True, "stiffness_factor": 0.0}, "a positive factor and a discount above 0 and up to 1"),
+        ({"matched": True, "discount": 1.5}, "a positive factor and a discount above 0 and up to 1"),
+    ],
+)
+def test_beliefs_that_make_no_sense_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        MassSpringDamperTask(**settings)
 
 
 def test_the_safety_filter_is_about_the_world_and_not_about_what_the_planner_believes():

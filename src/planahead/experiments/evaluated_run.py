@@ -150,7 +150,7 @@ def evaluate_run(
     task, settings = experiment.task, experiment.settings
     if options:
         changed = settings.task_arguments() | read_options("--task-options", options)
-        task = make_known_task(settings.task, **changed)
+        task = make_known_task(settings.task, "--task-options", **changed)
     found: dict[str, tuple[Policy, CheckpointInfo]] = {}
     unreadable: list[str] = []
     for which, path in (("best", run.best_checkpoint), ("last", run.last_checkpoint)):

@@ -67,9 +67,8 @@ class Experiment:
             check_settings(settings.algorithm, options)
             policy, learner = make_algorithm(settings.algorithm, task, key, **options)
         except ValueError as error:
-            if not options:
-                raise
-            raise UserError(f"--options {' '.join(settings.options)}: {error}.") from error
+            asked = f"--options {' '.join(settings.options)}" if options else f"{settings.algorithm} on {settings.task}"
+            raise UserError(f"{asked}: {error}.") from error
         return cls(settings, task, policy, learner, training_task if settings.training_options else None)
 
     @classmethod

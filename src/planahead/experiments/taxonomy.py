@@ -60,6 +60,9 @@ TAXONOMY = (
         "a network acts beside the planner, alone or steering it as well",
         ("sac-zop+correction=0.5+steers=false", "sac-zop+correction=0.5", "ppo-zop+correction=0.5+steers=false"),
     ),
+    Place("critic", "–", "its own value, as it is", ("sac-blended+blend_steps=0",)),
+    Place("critic", "–", "blended with a learned one: its value, or MPQ(λ) of its steps", ("sac-blended", "sac-mpq")),
+    Place("critic", "parameterized", "corrected to first order, the actor's own planner", ("mpc-dpg+advantage=local",)),
     Place("critic", "hierarchical", "its predictions teach the critic", ("ac-mpc+value_expansion=1",)),
     Place(
         "safety filter",

@@ -10,6 +10,7 @@ from planahead.learning.expert import expert_horizon
 from planahead.learning.guided_policy_search import GuidedPolicySearch
 from planahead.learning.imitation import Imitation
 from planahead.learning.learner import Learner
+from planahead.learning.off_policy import OffPolicy
 from planahead.learning.planner_learner import PlannerLearner
 from planahead.learning.policy_settings import PolicySettings
 from planahead.learning.ppo import PPO
@@ -70,6 +71,8 @@ def make_algorithm(name: str, task: Task[Any, Any], key: PRNGKeyArray, **setting
     of_policy = PolicySettings(**{setting: value for setting, value in settings.items() if setting in of_policies})
     rest = {setting: value for setting, value in settings.items() if setting not in of_policies}
     learner = _learner(preset, of_policy, rest)
+    if isinstance(learner, OffPolicy):
+        learner.check_task(task)
     guard = None if of_policy.filter == "none" else _guard(name, task, of_policy)
     return Algorithm(learner.check(_policy(preset, learner, task, of_policy, guard, key)), learner)
 

@@ -6,7 +6,7 @@ The minimum over i enters targets and policy losses (Fujimoto et al. 2018, "Addr
 actor-critic methods"). The weights of the two networks are stacked along a leading axis: one batched matrix product
 for both."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import equinox as eqx
 import jax
@@ -16,6 +16,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from planahead.policies import HIDDEN, Network
 
 CRITICS = 2
+Critic = Callable[[Float[Array, "batch observation"], Float[Array, "batch point"]], Float[Array, "2 batch"]]
+"""Rewards to go of pairs of observation and point, to be maximised: `TwinCritic`, or what is made of one."""
+
 VALUE_GAIN = 1.0  # last layer: values start at order one, whatever the observation
 
 

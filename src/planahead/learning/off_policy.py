@@ -34,14 +34,14 @@ IMITATION = 1  # folded into a chunk's key, so that the keys of everything else 
 
 
 class UpdateSums(eqx.Module):
-    """Sums over gradient steps; every field is a scalar."""
+    """Sums over gradient steps; every field is a scalar, or `None` where it is of a part that is switched off."""
 
     updates: eqx.AbstractVar[Float[Array, ""]]
 
     def metrics(self) -> Metrics:
         """Means per gradient step; NaN where there was none."""
-        names = [field.name for field in dataclasses.fields(self) if field.name != "updates"]
-        return {name: getattr(self, name) / self.updates for name in names}
+        sums = {name: sum_ for name, sum_ in vars(self).items() if name != "updates" and sum_ is not None}
+        return {name: sum_ / self.updates for name, sum_ in sums.items()}
 
 
 class OffPolicyState(eqx.Module):
@@ -175,8 +175,17 @@ class OffPolicy(Learner[State]):
     def update(self, state: State, batch: Experience, key: PRNGKeyArray) -> tuple[State, UpdateSums]:
         """One gradient step of everything that is trained."""
 
+    def no_losses(self, zero: Float[Array, ""]) -> UpdateSums:
+        """The sums of no update at all."""
+        return self.sums(*[zero] * len(dataclasses.fields(self.sums)))
+
+    def check_task(self, task: Task) -> None:
+        """**Raises** `ValueError` that says what the task lacks, where this learner needs more than a world."""
+        del task
+
     def init(self, task: Task, policy: Policy, key: PRNGKeyArray) -> State:
         trained = self.check(policy)
+        self.check_task(task)
         if self.imitation_steps > 0:
             check_demonstrator(trained, task)
         critic_key, lanes_key = jax.random.split(key)
@@ -292,7 +301,7 @@ class OffPolicy(Learner[State]):
         written = state.written()
         changing, constant = eqx.partition(state, written)
         zero = jnp.zeros((), state.lanes.observation.dtype)
-        nothing = self.sums(*[zero] * len(dataclasses.fields(self.sums)))
+        nothing = self.no_losses(zero)
 
         def gradient_step(
             carry: tuple[PyTree, UpdateSums], key: PRNGKeyArray

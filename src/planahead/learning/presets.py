@@ -5,6 +5,7 @@ sac       SAC       action          action            no
 sac-zop   SAC       parameters      parameters        yes
 sac-fop   SAC       action          parameters        yes
 sac-foa   SAC       action          action            yes
+sac-blended, sac-mpq: as sac, with the task's own planner in the critic, see `planner_critic.py`
 td3       TD3       action          action            no
 td3-zop   TD3       parameters      parameters        yes
 td3-fop   TD3       action          parameters        yes
@@ -39,6 +40,10 @@ from planahead.policies import NoisePlace
 SOBOLEV_WEIGHT = 0.1
 """Of the planner's sensitivities in `bc-sobolev`."""
 
+BLEND_STEPS = 4_000
+"""In which a planner leaves the critic of `sac-blended` and `sac-mpq`: a network alone is half way to the best return
+of the mass-spring-damper then."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
@@ -71,6 +76,11 @@ def _imitating(summary: str, **switches: Any) -> Preset:
     return Preset(None, "action", False, summary, Imitation, switches=switches)
 
 
+def _blended(summary: str, **switches: Any) -> Preset:
+    switches |= {"blend": 1.0, "blend_steps": BLEND_STEPS}
+    return Preset("action", "action", False, summary, switches=switches)
+
+
 PRESETS = {
     "bc": _imitating("behaviour cloning: a network learns what a planner does along its own way", expert_decay=1.0),
     "bc-sobolev": _imitating(
@@ -98,6 +108,11 @@ PRESETS = {
         "action", "parameters", True, "a network steers a planner; first order, exploring in the planner's parameters"
     ),
     "sac-foa": Preset("action", "action", True, "a network steers a planner; first order, exploring in the action"),
+    "sac-blended": _blended("a network acts, judged by a planner's value at first and by a learned critic in the end"),
+    "sac-mpq": _blended(
+        "MPQ(λ): a network acts, judged by the steps of a plan at first and by a learned critic in the end",
+        believes="steps",
+    ),
     "td3": Preset("action", "action", False, "the deterministic policy gradient: a network acts by itself", TD3),
     "td3-zop": Preset(
         "parameters",

@@ -5,6 +5,12 @@ r"""Soft actor-critic: one learner, two switches.
     sac-zop     parameters               PlannerPolicy, noise parameters   never
     sac-fop     action                   PlannerPolicy, noise parameters   at s and at s', differentiated at s
     sac-foa     action                   PlannerPolicy, noise action       at s and at s', differentiated at s
+    sac-blended action, with a plan      DirectPolicy                      at s and at s', while λ > 0
+    sac-mpq     action, with its steps   DirectPolicy                      likewise, differentiated at s
+
+With `blend` > 0 the task's planner is part of the critic, Q^λ of `planner_critic.py` with
+
+    λ = blend (1 - t / blend_steps)₊,   t environment steps since warming up,    or λ = blend where blend_steps = 0
 
 In the loop of `off_policy.py`, an update moves critic, actor and temperature (losses: `soft_losses.py`), all three from
 the same numbers, and Q̄ ← (1 - τ) Q̄ + τ Q. Only what the policy marks as trainable is trained.
@@ -13,7 +19,7 @@ References: Haarnoja et al. 2018, "Soft actor-critic algorithms and applications
 """
 
 import dataclasses
-from typing import ClassVar, final
+from typing import ClassVar, final, get_args
 
 import equinox as eqx
 import jax
@@ -22,9 +28,10 @@ from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, PyTree
 
 from planahead.learning.critics import TwinCritic
 from planahead.learning.off_policy import OffPolicy, OffPolicyState, UpdateSums
+from planahead.learning.planner_critic import Belief, PlannerCritic, Seen, check_planner_critic, seen
 from planahead.learning.replay import Replay
 from planahead.learning.rollout import Lanes
-from planahead.learning.soft_losses import Draws, EntropyPlace, Experience, SoftLosses, mean_of_usable
+from planahead.learning.soft_losses import Draws, EntropyPlace, Experience, Judged, SoftLosses, mean_of_usable
 from planahead.policies import Policy, Proposal, StochasticPolicy
 from planahead.tasks import Task
 
@@ -42,6 +49,10 @@ class Losses(UpdateSums):
     `entropy="action"`."""
     failed_updates: Float[Array, ""]
     """Share of rows that a loss left out because of a failed solve."""
+    blend: Float[Array, ""] | None = None
+    """λ; `None` without a planner in the critic."""
+    failed_judgements: Float[Array, ""] | None = None
+    """Share of rows that the learned critic judged alone because the planner's solve failed, while λ > 0."""
 
 
 class Optimisers(eqx.Module):
@@ -102,11 +113,30 @@ class SAC(OffPolicy[SACState]):
     at. An action of that deviation then counts 0.03 nats too much, and one whose plan does not answer counts as 1.4
     nats below the target rather than as infinitely certain."""
 
+    blend: float = eqx.field(default=0.0, static=True)
+    """λ at the start: how much of the critic is the task's own planner, see `planner_critic.py`; off at 0, since only
+    who knows the problem can say what its values are worth."""
+    blend_steps: int = eqx.field(default=0, static=True)
+    """Environment steps after warming up in which λ falls to 0, linearly; 0 leaves it as it is."""
+    believes: Belief = eqx.field(default="value", static=True)
+    """What of a plan the critic believes: its cost (`value`), or its steps, each as much as λ allows (`steps`)."""
+    plan_scale: float | None = eqx.field(default=None, static=True)
+    """c, the reward that a unit of the problem's cost takes away; `None` asks the task, and refuses where it does not
+    know or where the problem's discount is another."""
+    plan_offset: float = eqx.field(default=0.0, static=True)
+    """d, what the problem's cost leaves out: with rewards for staying alive, what these add up to."""
+
     sums: ClassVar[type[UpdateSums]] = Losses
 
     def __check_init__(self):
         for name in ("initial_temperature", "action_noise_floor"):
             self._check_range(name, getattr(self, name) > 0, "a positive number was expected")
+        self._check_range("blend", 0 <= self.blend <= 1, "expected 0 (no planner in the critic) to 1")
+        self._check_range("blend_steps", self.blend_steps >= 0, "expected 0 (λ stays as it is) or more")
+        self._check_range(
+            "plan_scale", self.plan_scale is None or self.plan_scale > 0, "a positive number was expected"
+        )
+        self._check_word("believes", get_args(Belief))
         if self.entropy not in ("drawn", "action"):
             raise ValueError(f"entropy='{self.entropy}'; it is that of what is 'drawn', or that of the 'action'")
 
@@ -120,7 +150,25 @@ class SAC(OffPolicy[SACState]):
                 f"(SAC-FOP); critic='{self.critic}' with noise='{trained.noise}' and {type(policy).__name__} has the "
                 "density of its action already, or never plans in an update; use entropy='drawn'"
             )
+        if self.blend > 0 and self.critic == "parameters":
+            raise ValueError(
+                f"blend={self.blend} makes a planner part of a critic that judges actions, and this one judges the "
+                "parameters of another planner; use blend=0, or critic='action' (SAC-FOP)"
+            )
         return trained
+
+    def check_task(self, task: Task) -> None:
+        if self.blend > 0:
+            self.planner_critic(task)
+
+    def planner_critic(self, task: Task) -> PlannerCritic:
+        """The planner's part of the critic. **Raises** `ValueError` where the task has none."""
+        return check_planner_critic(task, self.discount, self.believes, self.plan_scale, self.plan_offset)
+
+    def blend_at(self, steps: Int[Array, ""]) -> Float[Array, ""]:
+        """λ after that many environment steps."""
+        gone = (steps - self.warm_up_steps) / self.blend_steps if self.blend_steps > 0 else jnp.zeros(())
+        return self.blend * jnp.clip(1.0 - gone, 0.0, 1.0)
 
     def start(
         self, task: Task, policy: StochasticPolicy, critic: TwinCritic, replay: Replay[Experience], lanes: Lanes
@@ -165,19 +213,28 @@ class SAC(OffPolicy[SACState]):
         adam, moments, temperature = self.adam(), state.optimisers, jnp.exp(state.log_temperature)
 
         trained, fixed = eqx.partition(state.policy, state.policy.trainable())
+        planner = self.planner_critic(state.task) if self.blend > 0 else None
+        weight = self.blend_at(state.steps)
 
-        def actor_loss(trained: PyTree) -> tuple[Float[Array, ""], Draws]:
+        def judge(critic: TwinCritic, observation: Float[Array, "n observation"], judged: Judged) -> Seen:
+            if planner is None:
+                return Seen(critic, jnp.zeros_like(weight))
+            return seen(planner, critic, weight, observation, judged.point)
+
+        def actor_loss(trained: PyTree) -> tuple[Float[Array, ""], tuple[Draws, Float[Array, ""]]]:
             draws = objective.draw(eqx.combine(trained, fixed), batch, key)
-            loss = objective.actor_loss(draws.now, state.critic, temperature, batch)
+            now = judge(state.critic, batch.observation, draws.now)
+            loss = objective.actor_loss(draws.now, now.critic, temperature, batch)
             if self.prior_weight > 0:
                 loss = loss + objective.prior_loss(state.policy, draws.now)
-            return loss, draws
+            return loss, (draws, now.failed)
 
-        (actor_value, draws), gradient = eqx.filter_value_and_grad(actor_loss, has_aux=True)(trained)
+        (actor_value, (draws, failed_now)), gradient = eqx.filter_value_and_grad(actor_loss, has_aux=True)(trained)
         step, policy_moments = adam.update(gradient, moments.policy)
         policy = eqx.combine(eqx.apply_updates(trained, step), fixed)
 
-        targets = objective.targets(draws.after, state.target_critic, temperature, batch)
+        after = judge(state.target_critic, batch.next_observation, draws.after)
+        targets = objective.targets(draws.after, after.critic, temperature, batch)
         critic_value, gradient = eqx.filter_value_and_grad(objective.critic_loss)(state.critic, batch, targets)
         step, critic_moments = adam.update(gradient, moments.critic)
         critic = eqx.apply_updates(state.critic, step)
@@ -207,5 +264,11 @@ class SAC(OffPolicy[SACState]):
             entropy=-mean_of_usable(draws.now.log_probability, objective.entropy_usable(draws.now, batch))
             / objective.scale(state.policy),
             failed_updates=jnp.mean(~(usable & targets.usable), dtype=critic_value.dtype),
+            blend=None if planner is None else weight,
+            failed_judgements=None if planner is None else 0.5 * (failed_now + after.failed),
         )
         return new, losses
+
+    def no_losses(self, zero: Float[Array, ""]) -> Losses:
+        blended = zero if self.blend > 0 else None
+        return Losses(zero, zero, zero, zero, zero, zero, blended, blended)

@@ -44,7 +44,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
-from planahead.learning.critics import TwinCritic
+from planahead.learning.critics import Critic, TwinCritic
 from planahead.policies import Proposal, StochasticPolicy
 from planahead.policies.sensitivity import linearised, local_action_entropy, smallest_singular_value
 
@@ -176,7 +176,7 @@ class SoftLosses(eqx.Module):
         return local_action_entropy(jacobian, slope * jnp.exp(proposal.log_std), self.action_noise_floor**2)
 
     def targets(
-        self, after: Judged, target_critic: TwinCritic, temperature: Float[Array, ""], batch: Experience
+        self, after: Judged, target_critic: Critic, temperature: Float[Array, ""], batch: Experience
     ) -> Targets:
         value = jnp.min(target_critic(batch.next_observation, after.point), axis=0)
         soft_value = value - temperature * after.log_probability
@@ -189,7 +189,7 @@ class SoftLosses(eqx.Module):
         return 0.5 * mean_of_usable(jnp.sum(error**2, axis=0), targets.usable)
 
     def actor_loss(
-        self, now: Judged, critic: TwinCritic, temperature: Float[Array, ""], batch: Experience
+        self, now: Judged, critic: Critic, temperature: Float[Array, ""], batch: Experience
     ) -> Float[Array, ""]:
         """Without the prior."""
         value = jnp.min(critic(batch.observation, now.point), axis=0)

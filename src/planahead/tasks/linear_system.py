@@ -28,7 +28,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from planahead.problem import Bounds, Problem, Slack, parameter, riccati_solution, static
 from planahead.tasks.environment import Environment, StepInfo, Transition, check_constants, constant
-from planahead.tasks.task import Interface, Task, check_choice, with_stages
+from planahead.tasks.task import Imagined, Interface, Task, check_choice, with_stages
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,6 +50,12 @@ MODEL_AND_COST = ("model_offset", "state_matrix", "control_matrix", "linear_cost
 def violation_of(x: Float[Array, " 2"]) -> Float[Array, ""]:
     """How far outside of the box, summed over both states."""
     return jnp.sum(jnp.maximum(jnp.maximum(jnp.asarray(LOW) - x, x - jnp.asarray(HIGH)), 0.0))
+
+
+def reward_of(x: Float[Array, " 2"], u: Float[Array, " 1"]) -> Float[Array, ""]:
+    """-L(x, u)."""
+    cost = 0.5 * jnp.sum(x**2) + 0.5 * CONTROL_PRICE * jnp.sum(u**2)
+    return -(cost + VIOLATION_PRICE * violation_of(x))
 
 
 def terminal_root_of(A: np.ndarray, B: np.ndarray) -> tuple[tuple[float, ...], ...]:
@@ -121,11 +127,10 @@ class LinearSystem(Environment[LinearSystemState]):
         x = self.A @ state.x + self.B * control - jnp.stack([push, jnp.zeros_like(push)])
         violation = ~(violation_of(x) <= 0)  # of NaN too
         new = LinearSystemState(x, state.step + 1, state.violated | violation)
-        cost = 0.5 * jnp.sum(state.x**2) + 0.5 * CONTROL_PRICE * jnp.sum(control**2)
         return Transition(
             state=new,
             observation=self.observe(new),
-            reward=-(cost + VIOLATION_PRICE * violation_of(state.x)),
+            reward=reward_of(state.x, control),
             terminated=jnp.array(False),
             truncated=new.step >= self.episode_steps,
             info=StepInfo(violation=violation, success=~new.violated),
@@ -244,3 +249,15 @@ class LinearSystemTask(Task[LinearSystem, LinearSystemProblem]):
 
     def planner_state(self, observation: Float[Array, " 2"]) -> Float[Array, " 2"]:
         return observation
+
+    def reward_per_cost(self) -> float:
+        """One: back-offs aside, the planner pays what the world charges."""
+        return 1.0
+
+    def imagined(
+        self, observation: Float[Array, " 2"], states: Float[Array, "nodes 2"], controls: Float[Array, "N 1"]
+    ) -> Imagined:
+        """All of it: the world charges for what is observed and applied, and never ends by itself."""
+        del observation
+        rewards = jax.vmap(reward_of)(states[:-1], controls)
+        return Imagined(states, rewards, jnp.ones(rewards.shape, bool))

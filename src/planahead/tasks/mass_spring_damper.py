@@ -35,7 +35,7 @@ from planahead.problem import (
     static,
 )
 from planahead.tasks.environment import Environment, StepInfo, Transition, check_constants, constant
-from planahead.tasks.task import Interface, Task, check_choice, with_stages
+from planahead.tasks.task import Imagined, Interface, Task, check_choice, with_stages
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -123,16 +123,20 @@ class MassSpringDamper(Environment[MassSpringDamperState]):
         x = euler(self.ode, state.x, force, self.time_step)
         new = MassSpringDamperState(x=x, step=state.step + 1)
         inside = jnp.all(jnp.abs(x) <= self.state_limit)  # False for NaN too
-        position, velocity = state.x
         return Transition(
             state=new,
             observation=self.observe(new),
-            reward=-(
-                self.position_price * position**2 + self.velocity_price * velocity**2 + self.force_price * force[0] ** 2
-            ),
+            reward=self.reward(state.x, force),
             terminated=~inside,
             truncated=inside & (new.step >= self.episode_steps),
             info=StepInfo(violation=~inside, success=jnp.all(jnp.abs(x) < self.rest_limit)),
+        )
+
+    def reward(self, x: Float[Array, " 2"], force: Float[Array, " 1"]) -> Float[Array, ""]:
+        """Of a step from `x`."""
+        position, velocity = x
+        return -(
+            self.position_price * position**2 + self.velocity_price * velocity**2 + self.force_price * force[0] ** 2
         )
 
     def draw(self, axes: "Axes", state: MassSpringDamperState, *, alpha: float = 1.0) -> None:
@@ -178,17 +182,22 @@ class MassSpringDamperProblem(Problem):
         check_constants(self)
 
     @classmethod
-    def matched(cls, environment: MassSpringDamper, horizon: int = 20) -> "MassSpringDamperProblem":
-        """The problem whose plan is the best policy of `environment` wherever no bound is active.
+    def matched(
+        cls, environment: MassSpringDamper, horizon: int = 20, discount: float = 1.0
+    ) -> "MassSpringDamperProblem":
+        """The problem whose plan is the best policy of `environment` wherever no bound is active, of returns that count
+        step k by `discount`ᵏ.
 
-        Its cost is half of minus the return: `value(problem, s)` = ½ sᵀ P s, and all weights lie inside their boxes.
+        Its cost is half of minus the return: `value(problem, s)` = ½ sᵀ P s, and without a discount all weights lie
+        inside their boxes.
         """
-        A, B = (np.asarray(matrix, float) for matrix in _linearise(environment))
+        A, B = (discount**0.5 * np.asarray(matrix, float) for matrix in _linearise(environment))
         Q = np.diag([float(environment.position_price), float(environment.velocity_price)])
         R = np.array([[float(environment.force_price)]])
         L = np.linalg.cholesky(riccati_solution(A, B, Q, R)).T
         return cls(
             horizon=horizon,
+            discount=discount,
             time_step=environment.time_step,
             mass=environment.mass,
             damping=environment.damping,
@@ -227,6 +236,9 @@ class MassSpringDamperTask(Task[MassSpringDamper, MassSpringDamperProblem]):
 
     - `environment`, `problem`: replace the defaults.
     - `matched`: the planner believes in the world as it is; excludes `problem`.
+    - `stiffness_factor`: with `matched`, the spring is believed to be that many times as stiff as it is, which is then
+        the planner's only mistake.
+    - `discount`: with `matched`, what the planner weighs each step by, relative to the one before.
     - `interface`: `"global"` has 8 learned parameters, `"stage"` 120: the model and the weight of the force at the
         stages 0…19, the weights of the states at 1…19, and at stage 20 the terminal ones.
     """
@@ -238,6 +250,7 @@ class MassSpringDamperTask(Task[MassSpringDamper, MassSpringDamperProblem]):
         ("mass", "damping", "stiffness", "state_weight_root", "force_weight_root", "terminal_weight_root")
     )
     state_names: tuple[str, ...] = static(STATE_NAMES)
+    matched: bool = static(False)
 
     def __init__(
         self,
@@ -245,14 +258,31 @@ class MassSpringDamperTask(Task[MassSpringDamper, MassSpringDamperProblem]):
         problem: MassSpringDamperProblem | None = None,
         *,
         matched: bool = False,
+        stiffness_factor: float | int = 1.0,
+        discount: float | int = 1.0,
         interface: Interface = "global",
     ):
         check_choice(self, "interface", interface, Interface)
         if matched and problem is not None:
             raise ValueError("MassSpringDamperTask got matched=True and a problem; leave one of them out.")
+        if not matched and (stiffness_factor, discount) != (1.0, 1.0):
+            raise ValueError(
+                f"MassSpringDamperTask got stiffness_factor={stiffness_factor} and discount={discount}, which are of "
+                "the planner with the world's own prices; add matched=True, or leave them out."
+            )
+        if not (stiffness_factor > 0 and 0 < discount <= 1):
+            raise ValueError(
+                f"MassSpringDamperTask got stiffness_factor={stiffness_factor} and discount={discount}; a positive "
+                "factor and a discount above 0 and up to 1 were expected."
+            )
         self.environment = MassSpringDamper() if environment is None else environment
-        matching = MassSpringDamperProblem.matched(self.environment) if matched else None
-        problem = matching or problem or MassSpringDamperProblem()
+        self.matched = matched
+        if matched:
+            believed = eqx.tree_at(
+                lambda e: e.stiffness, self.environment, stiffness_factor * self.environment.stiffness
+            )
+            problem = MassSpringDamperProblem.matched(believed, discount=float(discount))
+        problem = problem or MassSpringDamperProblem()
         if interface == "stage":
             controls = range(problem.horizon)
             model = dict.fromkeys(("mass", "damping", "stiffness", "force_weight_root"), controls)
@@ -267,6 +297,19 @@ class MassSpringDamperTask(Task[MassSpringDamper, MassSpringDamperProblem]):
 
     def planner_state(self, observation: Float[Array, " 2"]) -> Float[Array, " 2"]:
         return observation
+
+    def reward_per_cost(self) -> float | None:
+        """Two for a matched planner, whose cost is half of what the world charges."""
+        return 2.0 if self.matched else None
+
+    def imagined(
+        self, observation: Float[Array, " 2"], states: Float[Array, "nodes 2"], controls: Float[Array, "N 1"]
+    ) -> Imagined:
+        """Up to the state limits, where the world ends."""
+        del observation
+        rewards = jax.vmap(self.environment.reward)(states[:-1], controls)
+        inside = jnp.all(jnp.abs(states[1:]) <= self.environment.state_limit, axis=1)
+        return Imagined(states, rewards, jnp.cumprod(inside).astype(bool))
 
 
 def _linearise(environment: MassSpringDamper) -> tuple[Float[Array, "2 2"], Float[Array, "2 1"]]:

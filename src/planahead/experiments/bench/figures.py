@@ -22,6 +22,8 @@ COLOURS = {
     "sac-zop": ORANGE,
     "sac-fop": GREEN,
     "sac-foa": RED,
+    "sac-blended": ORANGE,
+    "sac-mpq": GREEN,
     "td3": PURPLE,
     "td3-zop": SKY,
     "td3-fop": BROWN,
@@ -51,6 +53,7 @@ PANELS = (
     ("train_violations_per_step", 100.0, "Violations while training, per step", "steps that violate [%]"),
     ("train_violations_per_episode", 100.0, "Violations while training, per episode", "episodes that violate [%]"),
 )
+LEGEND_CHARACTERS, HANDLE_CHARACTERS = 130, 8  # in a line over the whole figure, and of them a stroke beside its name
 RESAMPLES = 2_000  # of a point of a band: an end is known to 2 % of its width
 
 Curves = Mapping[tuple[str, str], Sequence[Rows]]
@@ -106,7 +109,9 @@ def learning_figure(title: str, lines: Sequence[Line]) -> Figure:
             panels[0].plot([], [], color=line.colour, linestyle=line.stroke, label=line.label)
         handles, labels = panels[0].get_legend_handles_labels()
         told = "interquartile mean over (seeds) and its 95 % bootstrap interval; dashed grey: nothing trained"
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5), title=told)
+        fitting = max(1, LEGEND_CHARACTERS // (max(map(len, labels)) + HANDLE_CHARACTERS))
+        columns = min(len(labels), 5, fitting)
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns, title=told)
     return figure
 
 

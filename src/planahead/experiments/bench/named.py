@@ -19,6 +19,14 @@ _FLIGHT = Conditions(
 )
 """Of racing, whose steps are simulated by the hundred side by side."""
 
+_JUDGING = Conditions(
+    steps=12_000,
+    validate_every=800,
+    # Of both, the discount that the planner has; the rest is as small as the task.
+    options=("discount=0.95", "batch_size=64", "hidden_units=64", "warm_up_steps=800", "steps_per_chunk=800"),
+)
+"""Of critics with a planner in them: two plans a row and gradient step."""
+
 _ASKING = Conditions(steps=8_000, validate_every=400)
 """Of imitation, in which a step is a query."""
 _LIMITED = "race-split-s+limits_speed={}+speed_limit=12"
@@ -96,6 +104,23 @@ BENCHMARKS: dict[str, Benchmark] = {
             "mpc-dpg",
             "mpc-dpg+advantage=local",
             TUNED,
+            PLANNER,
+        ),
+        seeds=(0, 1, 2),
+    ),
+    "mpc-critic": Benchmark(
+        summary="a planner in the critic of SAC, with a right and with a wrong model: how long to believe it",
+        tasks={
+            "mass-spring-damper+discount=0.95+matched=true": _JUDGING,
+            "mass-spring-damper+discount=0.95+matched=true+stiffness_factor=5": _JUDGING,
+        },
+        algorithms=(
+            "sac",
+            "sac-blended+blend=0.5+blend_steps=0",
+            "sac-blended",
+            "sac-blended+blend_steps=0",
+            "sac-mpq+blend=0.5+blend_steps=0",
+            "sac-mpq",
             PLANNER,
         ),
         seeds=(0, 1, 2),
