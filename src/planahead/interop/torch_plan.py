@@ -64,7 +64,7 @@ class TorchPlan:
         """The guess for the next time step: everything one stage earlier, the last control and state repeated."""
         states, controls = self.states.detach(), self.controls.detach()
         later = [torch.cat([trajectory[:, 1:], trajectory[:, -1:]], 1) for trajectory in (states, controls)]
-        return TorchGuess(*later, ~self.failed)
+        return TorchGuess(later[0], later[1], ~self.failed)
 
     def explain(self) -> str:
         """In words, status by status: how the solves ended, and what to try."""
