@@ -18,7 +18,7 @@ in the process that they come from.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar, cast
 
 import equinox as eqx
@@ -53,6 +53,8 @@ class PlanLayer(torch.nn.Module, Generic[P]):
         starts from the problem's values, moved inside to 1 % of the box where they lie closer to its edge.
     - `scale`: of the boxes, see `ParameterSpace`.
     - `planner`: how it is solved.
+    - `planner_state`: a JAX function from an observation to the planner's initial state; the layer is then called with
+        observations in the place of states.
 
     **Raises:** `ValueError` for parameter names that do not exist, and for `learn` where a box is not finite.
 
@@ -75,11 +77,13 @@ class PlanLayer(torch.nn.Module, Generic[P]):
         learn: bool = False,
         scale: Scale = "declared",
         planner: SQP | None = None,
+        planner_state: Callable[[Array], Array] | None = None,
     ):
         super().__init__()
         self.problem = problem
         self.space = ParameterSpace(problem, names, scale)
         self.planner = SQP() if planner is None else planner
+        self.planner_state = planner_state
         self._default = np.array(self.space.flatten(problem))
         self._process = os.getpid()
         self.free: torch.nn.Parameter | None = None
@@ -101,7 +105,7 @@ class PlanLayer(torch.nn.Module, Generic[P]):
 
         **Arguments:**
 
-        - `state`: initial states, `(B, nx)`.
+        - `state`: initial states, `(B, nx)`; observations, `(B, observation)`, where the layer has a `planner_state`.
         - `control`: pins the first controls, `(B, nu)`; their bounds are dropped.
         - `parameters`: φ in physical units, `(B, nφ)` or `(nφ,)` for all rows; or tensors by name, each of the
             parameter's shape with or without a leading axis B, the others at their default.
@@ -115,7 +119,7 @@ class PlanLayer(torch.nn.Module, Generic[P]):
         written, is_unit = self._checked(state, control, parameters, unit)
         warm = guess.guess() if isinstance(guess, TorchPlan) else guess
         trajectory = (None, None, None) if warm is None else self._checked_guess(warm, state)
-        program = _Solve(self.problem, self.space, self.planner, is_unit)
+        program = _Solve(self.problem, self.space, self.planner, self.planner_state, is_unit)
         return TorchPlan(*call(program, (state, control, written, *trajectory)))
 
     def value(
@@ -131,7 +135,9 @@ class PlanLayer(torch.nn.Module, Generic[P]):
         Its gradient is the envelope theorem's, which needs no factorisation. Arguments as for a call of the layer.
         """
         written, is_unit = self._checked(state, control, parameters, unit)
-        (cost,) = call(_Value(self.problem, self.space, self.planner, is_unit), (state, control, written))
+        (cost,) = call(
+            _Value(self.problem, self.space, self.planner, self.planner_state, is_unit), (state, control, written)
+        )
         return cost
 
     def tuned_problem(self) -> P:
@@ -157,7 +163,7 @@ class PlanLayer(torch.nn.Module, Generic[P]):
                 "go on in it. Start it with multiprocessing_context='spawn', or build the layer in it, before JAX runs "
                 "in its parent."
             )
-        check_tensor("state", state, (None, self.problem.state_size))
+        check_tensor("state", state, (None, self.problem.state_size if self.planner_state is None else None))
         if control is not None:
             check_tensor("control", control, (state.shape[0], self.problem.control_size), state.dtype)
         if sum((parameters is not None, unit is not None, self.free is not None)) > 1:
@@ -221,7 +227,12 @@ class _Program(eqx.Module):
     problem: Problem
     space: ParameterSpace
     planner: SQP
+    planner_state: Callable[[Array], Array] | None
     unit: bool = eqx.field(static=True)
+
+    def start(self, state: Array) -> Array:
+        state = jnp.asarray(state, float)
+        return state if self.planner_state is None else self.planner_state(state)
 
     def written(self, parameters: Array | None) -> Problem:
         if parameters is None:
@@ -237,9 +248,9 @@ class _Program(eqx.Module):
 class _Solve(_Program):
     def __call__(self, state: Array, control: Any, parameters: Any, states: Any, controls: Any, known: Any) -> Outputs:
         def lane(state: Array, control: Any, parameters: Any, states: Any, controls: Any, known: Any) -> Outputs:
-            problem, guess = self.written(parameters), None
+            problem, state, guess = self.written(parameters), self.start(state), None
             if states is not None:
-                cold = cold_start(problem, jnp.asarray(state, float))
+                cold = cold_start(problem, state)
                 guess = jax.tree.map(lambda warm, cold: jnp.where(known, warm, cold), Guess(states, controls), cold)
             plan = solve(problem, state, control, guess=guess, planner=self.planner)
             return Outputs(
@@ -262,7 +273,7 @@ class _Solve(_Program):
 class _Value(_Program):
     def __call__(self, state: Array, control: Any, parameters: Any) -> Outputs:
         def lane(state: Array, control: Any, parameters: Any) -> Outputs:
-            problem = self.written(parameters)
+            problem, state = self.written(parameters), self.start(state)
             if control is None:
                 return Outputs((value(problem, state, planner=self.planner),), ())
             return Outputs((action_value(problem, state, control, planner=self.planner),), ())
