@@ -14,6 +14,7 @@ import argparse
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -56,8 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Score]:
     parser.add_argument("--compare", action="store_true", help="train planahead's sac-zop beside it")
     given = parser.parse_args(arguments)
     task = pa.make_task(given.task)
-    planner = pa.make_algorithm("sac-zop", task, jax.random.key(0)).policy.steering.planner
-    steering = task_steering(task, planner=planner)
+    zop: Any = pa.make_algorithm("sac-zop", task, jax.random.key(0)).policy
+    steering = task_steering(task, planner=zop.steering.planner)
     middle = np.zeros(steering.space.size, np.float32)
     default = np.asarray(steering.default_unit(), np.float32)
     scores = {
@@ -83,7 +84,7 @@ def algorithm(name: str, task: pa.Task, steering: pa.Steering, steps: int, seed:
     if name == "ppo":
         noise = {"log_std_init": -1.0}
         return PPO("MlpPolicy", env, n_steps=256, batch_size=64, policy_kwargs=noise, seed=seed, device="cpu")
-    own = pa.make_algorithm("sac-zop", task, jax.random.key(0)).learner
+    own: Any = pa.make_algorithm("sac-zop", task, jax.random.key(0)).learner
     return SAC(
         "MlpPolicy",
         env,
@@ -111,7 +112,7 @@ def own(task: pa.Task, steering: pa.Steering, steps: int, seed: int) -> Score:
         state, _ = learner.advance(state, key)
     jax.block_until_ready(state)
     seconds = time.perf_counter() - start
-    trained = learner.policy(state)
+    trained: Any = learner.policy(state)
     propose = jax.jit(jax.vmap(lambda seen: trained.propose(seen).unit))
     return evaluate(task, steering, lambda seen: np.asarray(propose(seen)), seconds)
 

@@ -60,11 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> Returns:
     )
     judge = world()
     judge.reset(seed=given.seed + 1)
-    before = evaluate_policy(learner, judge, EPISODES)[0]
+    before, _ = evaluate_policy(learner, judge, EPISODES)
     learner.learn(given.steps)
     judge.reset(seed=given.seed + 1)
-    after = evaluate_policy(learner, judge, EPISODES)[0]
-    returns = Returns(float(before), float(after))
+    after, _ = evaluate_policy(learner, judge, EPISODES)
+    assert isinstance(before, float) and isinstance(after, float)
+    returns = Returns(before, after)
     print(f"{given.task}: mean return {returns.before:.3f} with the planner as it is, {returns.after:.3f} trained")
     return returns
 

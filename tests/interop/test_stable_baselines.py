@@ -5,6 +5,7 @@ import runpy
 from typing import Any
 
 import gymnasium
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium.wrappers import RescaleAction
@@ -16,6 +17,7 @@ pytest.importorskip("stable_baselines3", reason="Stable-Baselines3 is not instal
 import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_checker import check_env
+from stable_baselines3.common.torch_layers import CombinedExtractor
 
 from planahead.interop.gymnasium import GymnasiumTask
 from planahead.interop.parameter_mdp import ParameterMDP, task_steering
@@ -76,18 +78,18 @@ def test_an_untrained_actor_plans_with_the_problems_own_parameters():
     task = pa.make_task(TASK)
     observation = np.array([0.3, -0.2], np.float32)
     steering = task_steering(task, planner=pa.SQP.real_time(derivative="step", gradient_tolerance=np.inf))
-    policy = learner().policy
-    policy.action_net.write.weight.data.zero_()  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
+    policy: Any = learner().policy
+    policy.action_net.write.weight.data.zero_()
     action, _ = policy.predict(observation, deterministic=True)
-    expected = steering.decide(steering.default_unit(), np.asarray(observation)).action
+    expected = steering.decide(steering.default_unit(), jnp.asarray(observation)).action
     np.testing.assert_allclose(action * task.environment.action_high[0], expected, rtol=2e-2)
 
 
 def test_the_policy_gradient_goes_through_the_plan(trained: PPO):
     """d log p / d bias of the written parameters, against differences."""
-    policy = trained.policy
+    policy: Any = trained.policy
     seen, actions = torch.tensor([[0.05, 0.1], [-0.1, 0.05]]), torch.tensor([[0.4], [-0.2]])
-    bias = policy.action_net.write.bias  # pyright: ignore[reportAttributeAccessIssue]
+    bias = policy.action_net.write.bias
 
     def score() -> torch.Tensor:
         return policy.evaluate_actions(seen, actions)[1].sum()
@@ -119,4 +121,4 @@ def test_what_cannot_be_planned_for_is_refused_in_words():
     with pytest.raises(ValueError, match=r"the policy needs Box\(-1.0, 1.0, \(1,\), float32\): wrap it in"):
         PPO(PlannerActorCriticPolicy, GymnasiumTask(TASK), policy_kwargs={"steering": steering}, device="cpu")
     with pytest.raises(ValueError, match="the planner starts from the observation itself"):
-        learner(use_sde=True)
+        learner(features_extractor_class=CombinedExtractor)

@@ -124,9 +124,10 @@ class VectorParameterMDP(VectorWrapper):
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        self._observations, info = self.env.reset(seed=seed, options=options)
+        observations, info = self.env.reset(seed=seed, options=options)  # pyright: ignore[reportArgumentType]  a list too
+        self._observations = observations
         self._memory, self._ended = self._first_memory(), np.zeros(self.num_envs, bool)
-        return self._observations, info
+        return observations, info
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         if self._observations is None:
@@ -134,12 +135,13 @@ class VectorParameterMDP(VectorWrapper):
         units = checked_action(actions, (self.num_envs, self.steering.space.size))
         planned, memory = _plan_lanes(self.steering, units, self._observations, self._memory)
         found = {name: np.asarray(value) for name, value in jax.device_get(planned).items()}
-        self._observations, rewards, terminated, truncated, info = self.env.step(found["planned_action"])
+        observations, rewards, terminated, truncated, info = self.env.step(found["planned_action"])
+        self._observations = observations
         ended = np.asarray(terminated) | np.asarray(truncated)
         # The next plan of these belongs to an episode of its own; in a step that only resets, nothing was planned for.
         resetting = self._ended & (self._mode == AutoresetMode.NEXT_STEP)
         self._memory, self._ended = _forget(memory, ended | resetting), ended
-        return self._observations, rewards, terminated, truncated, {**info, **found, **_masks(found, ~resetting)}
+        return observations, rewards, terminated, truncated, {**info, **found, **_masks(found, ~resetting)}
 
     def _first_memory(self) -> Any:
         memory = self.steering.initial_memory()

@@ -59,15 +59,13 @@ class PlannerActorCriticPolicy(ActorCriticPolicy):
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)
         self.action_net = _PlannedMean(self.mlp_extractor.latent_dim_pi - self.features_dim, self.steering)
-        self.optimizer = self.optimizer_class(
-            self.parameters(),
-            lr=lr_schedule(1),
-            **self.optimizer_kwargs,  # pyright: ignore[reportCallIssue]
-        )
+        optimiser: Any = self.optimizer_class
+        self.optimizer = optimiser(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
 
     def _build_mlp_extractor(self) -> None:
         super()._build_mlp_extractor()
-        self.mlp_extractor = _WithObservation(self.mlp_extractor, self.features_dim)
+        networks: Any = self.mlp_extractor
+        self.mlp_extractor = _WithObservation(networks, self.features_dim)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {**super()._get_constructor_parameters(), "steering": self.steering}
@@ -94,6 +92,9 @@ class _WithObservation(torch.nn.Module):
 
 class _PlannedMean(torch.nn.Module):
     """From the actor's features and the observation to the planned action in the unit box."""
+
+    low: torch.Tensor
+    high: torch.Tensor
 
     def __init__(self, features: int, steering: Steering):
         super().__init__()
