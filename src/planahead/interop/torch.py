@@ -65,7 +65,7 @@ class PlanLayer(torch.nn.Module, Generic[P]):
     >>> plan.controls.shape, plan.failed.tolist()
     (torch.Size([2, 20, 1]), [False, False])
     >>> plan.cost.sum().backward()
-    >>> bool(stiffness.grad > 0)
+    >>> bool(stiffness.grad < 0)  # a stiffer spring brings the mass back by itself
     True
     """
 
