@@ -20,6 +20,9 @@ BIN := .venv/bin
 # pyright runs on node: the one on PATH, else one that comes as a wheel.
 NODE := $(if $(shell command -v node 2>/dev/null),,pyright[nodejs])
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# What the tests of the PyTorch layer run with. Installed before what asks for any PyTorch, which pip would otherwise
+# answer with the newest build and gigabytes of CUDA.
+TORCH ?= torch==2.13.0
 
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export MPLBACKEND := Agg
@@ -75,11 +78,13 @@ test-slow: .venv/.installed-dev
 
 .venv/.installed-dev: $(SOURCES) | .venv/.created
 	@echo "Installing planahead and its test tools into .venv (once, three to five minutes)"
+	$(INSTALL) $(TORCH)
 	$(INSTALL) --editable '.[dev]' $(if $(NODE),'$(NODE)')
 	@touch .venv/.installed $@
 
 .venv/.installed-docs: pyproject.toml .venv/.installed
-	$(INSTALL) --editable '.[docs]'
+	$(INSTALL) $(TORCH)
+	$(INSTALL) --editable '.[docs, torch]'
 	@touch $@
 
 clean:

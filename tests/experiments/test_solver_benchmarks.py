@@ -92,7 +92,7 @@ def test_threads_are_a_matter_of_the_process():
         restrict_threads(10_000)
 
 
-@pytest.mark.parametrize("name", ["table1", "nmpc", "scaling", "latency"])
+@pytest.mark.parametrize("name", ["table1", "nmpc", "scaling", "latency", "torch"])
 def test_solver_benchmarks_are_commands(name):
     found = command.parse(["bench", name, "--repeats", "3", "--peers", "False"])
     assert found.name == f"bench {name}"

@@ -1,5 +1,7 @@
 """What a planner returns: one named object, with its status, its multipliers and the guess for the next step."""
 
+from collections.abc import Sequence
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -89,7 +91,7 @@ class Plan(eqx.Module):
                 "it outside."
             )
         if jnp.ndim(self.status) > 0:
-            return self._explain_batch()
+            return explain_lanes([int(status) for status in jnp.ravel(self.status)])
         status = Status(int(self.status))
         numbers = (
             f"After {int(self.iterations)} iterations: cost {float(self.cost):.6g}, optimality residual "
@@ -98,12 +100,13 @@ class Plan(eqx.Module):
         gradient = "" if bool(self.gradient_valid) else " Its derivatives are set to zero (`gradient_valid` is false)."
         return f"{status.sentence} {numbers}{gradient}"
 
-    def _explain_batch(self) -> str:
-        statuses = jnp.ravel(self.status)
-        lines = [f"{statuses.size} lanes:"]
-        for status in Status:
-            lanes = [int(lane) for lane in jnp.flatnonzero(statuses == status)]
-            if lanes:
-                shown = ", ".join(map(str, lanes[:5])) + (", …" if len(lanes) > 5 else "")
-                lines.append(f"  {len(lanes)} x {status.name} (lanes {shown}). {status.sentence}")
-        return "\n".join(lines)
+
+def explain_lanes(statuses: Sequence[int]) -> str:
+    """Which lanes of a batch ended how, status by status, and what to try."""
+    lines = [f"{len(statuses)} lanes:"]
+    for status in Status:
+        lanes = [lane for lane, ended in enumerate(statuses) if ended == status]
+        if lanes:
+            shown = ", ".join(map(str, lanes[:5])) + (", …" if len(lanes) > 5 else "")
+            lines.append(f"  {len(lanes)} x {status.name} (lanes {shown}). {status.sentence}")
+    return "\n".join(lines)

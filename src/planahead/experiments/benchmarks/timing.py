@@ -56,9 +56,9 @@ class Row:
     note: str = ""
 
 
-def measure(call: Callable[[], Any], repeats: int) -> Timing:
+def measure(call: Callable[[], Any], repeats: int, warm_up: int = WARM_UP) -> Timing:
     """Time `call`, which waits for its own result, `repeats` times."""
-    for _ in range(WARM_UP):
+    for _ in range(warm_up):
         call()
     times = []
     for _ in range(repeats):
@@ -66,6 +66,15 @@ def measure(call: Callable[[], Any], repeats: int) -> Timing:
         call()
         times.append(1e3 * (time.perf_counter() - start))
     return Timing(tuple(times))
+
+
+def measure_in_turn(calls: Sequence[Callable[[], Any]], repeats: int) -> list[Timing]:
+    """Time every call `repeats` times, one after the other each time: what else a machine does then meets them all."""
+    for _ in range(WARM_UP):
+        for call in calls:
+            call()
+    rounds = [[measure(call, 1, warm_up=0).milliseconds[0] for call in calls] for _ in range(repeats)]
+    return [Timing(times) for times in zip(*rounds, strict=True)]
 
 
 def restrict_threads(threads: int | None) -> int:

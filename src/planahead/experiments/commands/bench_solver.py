@@ -1,4 +1,4 @@
-"""`planahead bench table1`, `nmpc`, `scaling`, `latency` and `inference`."""
+"""`planahead bench table1`, `nmpc`, `scaling`, `latency`, `inference` and `torch`."""
 
 import abc
 import dataclasses
@@ -156,10 +156,25 @@ class BenchInference(BenchSolver):
         return inference.run(self.repeats)
 
 
+@dataclasses.dataclass(frozen=True)
+class BenchTorch(BenchSolver):
+    """Time a batch of 128 plans and its gradient through PyTorch's layer beside the same in JAX (the extra `torch`):
+    what the way there and back costs. It has no peers.
+    """
+
+    name: ClassVar[str] = "bench torch"
+
+    def rows(self) -> "list[Row]":
+        from planahead.experiments.benchmarks import torch_layer
+
+        return torch_layer.run(self.repeats)
+
+
 SOLVER_BENCHMARKS: tuple[type[BenchSolver], ...] = (
     BenchTable1,
     BenchNmpc,
     BenchScaling,
     BenchLatency,
     BenchInference,
+    BenchTorch,
 )
