@@ -9,7 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from planahead.viewer.shapes import Arrows, Ball, Box, Dots, Floor, Line, Rod, Shape, Text, along, faded, line_pairs, rgb
+from planahead.viewer.shapes import (
+    Arrows,
+    Ball,
+    Box,
+    Dots,
+    Floor,
+    Line,
+    Rod,
+    Shape,
+    Text,
+    along,
+    faded,
+    line_pairs,
+    rgb,
+)
 
 if TYPE_CHECKING:
     from viser import ViserServer
@@ -123,14 +137,14 @@ def _properties(shape: Shape) -> dict[str, Any]:
             }
         case Line():
             pairs = line_pairs(shape)
-            colours = faded(shape.colour, len(pairs)) if shape.fades else np.tile(rgb(shape.colour), (len(pairs), 1))
-            ends = np.repeat(colours[:, None], 2, axis=1).astype(np.uint8)
+            # viser takes colours of lines for linear light, and would show them paler than those of all else.
+            linear = np.round(255 * (_colours(shape, len(pairs)) / 255) ** 2.2).astype(np.uint8)
+            ends = np.repeat(linear[:, None], 2, axis=1)
             return {"points": pairs, "colors": ends, "thickness": float(shape.width)}
         case Dots():
             points = np.asarray(shape.points, np.float32).reshape(-1, 3)
             count = len(points)
-            colours = faded(shape.colour, count) if shape.fades else np.tile(rgb(shape.colour), (count, 1))
-            return {"points": points, "colors": colours.astype(np.uint8), "point_size": float(shape.size)}
+            return {"points": points, "colors": _colours(shape, count), "point_size": float(shape.size)}
         case Arrows():
             points = np.stack([np.asarray(shape.starts), np.asarray(shape.ends)], axis=1).astype(np.float32)
             width = float(shape.width)
@@ -156,6 +170,11 @@ def _properties(shape: Shape) -> dict[str, Any]:
                 "section_color": (209, 213, 219),
             }
     return {}
+
+
+def _colours(shape: Line | Dots, count: int) -> np.ndarray:
+    """`[count, 3]`, from 0 to 255."""
+    return faded(shape.colour, count) if shape.fades else np.tile(np.array(rgb(shape.colour), np.uint8), (count, 1))
 
 
 def _floats(values: Any) -> tuple[Any, ...]:

@@ -1,7 +1,7 @@
 """Which sliders there are: for the constants of a world, for what a planner wants, and for what it believes.
 
 A scene may say which constants of its world are worth turning and how far (`Span`). Where it does not, every constant
-has a slider around its value: a fifth to five times a positive one, zero to twice another, ±1 around zero. In a
+has a slider around its value: a tenth to three times a positive one, zero to twice another, ±1 around zero. In a
 planning problem the parameters have the boxes that they were declared with; what shares its name with a constant of the
 world, or belongs to a module inside, is what the planner believes of it; the rest is what it wants. Tables have no
 slider.
@@ -30,7 +30,7 @@ class Span(NamedTuple):
     """`"wind.wind_force"`; where the world has no such constant there is no slider."""
     low: float
     high: float
-    logarithmic: bool = False
+    decades: bool = False
 
 
 class Sliders(NamedTuple):
@@ -53,7 +53,7 @@ def sliders_of(
 
     >>> import planahead as pa
     >>> task = pa.make_task("mass-spring-damper")
-    >>> sliders = sliders_of(task.environment, task.problem, [Span("mass", 0.2, 5.0, logarithmic=True)])
+    >>> sliders = sliders_of(task.environment, task.problem, [Span("mass", 0.2, 5.0)])
     >>> [slider.label for slider in sliders.world], [slider.label for slider in sliders.beliefs]
     (['mass'], ['mass', 'damping', 'stiffness'])
     """
@@ -85,7 +85,7 @@ def _constants(module: eqx.Module, path: tuple[str, ...] = ()) -> Iterator[tuple
 
 def _label(name: str, entry: int | None = None, size: int = 1) -> str:
     words = name.replace("_", " ")
-    return words if entry is None else f"{words} {AXES[entry] if size <= 3 else entry + 1}"
+    return words if entry is None else f"{words} {AXES[entry] if size == 3 else entry + 1}"
 
 
 def _around(path: tuple[str, ...], leaf: Any, positive: bool) -> Iterator[Slider]:
@@ -97,7 +97,7 @@ def _around(path: tuple[str, ...], leaf: Any, positive: bool) -> Iterator[Slider
         entry = number if values.ndim else None
         label = _label(path[-1], entry, values.size)
         if positive:
-            yield Slider(label, path, value / 5, value * 5, value, entry, logarithmic=True)
+            yield Slider(label, path, value / 10, 3 * value, value, entry)
         else:
             low, high = (-1.0, 1.0) if value == 0 else sorted((0.0, 2 * value))
             yield Slider(label, path, low, high, value, entry)
@@ -112,7 +112,7 @@ def _spanned(world: Environment[Any], span: Span) -> Iterator[Slider]:
     for number, value in enumerate(values.ravel().tolist()):
         entry = number if values.ndim else None
         low, high = min(span.low, value), max(span.high, value)
-        yield Slider(_label(path[-1], entry, values.size), path, low, high, value, entry, span.logarithmic)
+        yield Slider(_label(path[-1], entry, values.size), path, low, high, value, entry, span.decades)
 
 
 def _boxed(path: tuple[str, ...], leaf: Any, box: ParameterBox) -> Iterator[Slider]:
@@ -126,9 +126,9 @@ def _boxed(path: tuple[str, ...], leaf: Any, box: ParameterBox) -> Iterator[Slid
     if values.size > ENTRIES:
         if np.any(values != 0):
             label = f"{_label(path[-1])} ×"
-            yield Slider(label, path, *FACTOR, 1.0, logarithmic=True, factor=True)
+            yield Slider(label, path, *FACTOR, 1.0, decades=True, factor=True)
         return
     for number, value in enumerate(values.ravel().tolist()):
         entry = number if values.ndim else None
         ends = float(low[number]), float(high[number])
-        yield Slider(_label(path[-1], entry, values.size), path, *ends, value, entry, logarithmic=box.logarithmic)
+        yield Slider(_label(path[-1], entry, values.size), path, *ends, value, entry, decades=box.logarithmic)

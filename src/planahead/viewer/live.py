@@ -7,7 +7,9 @@ simulates, the rest is dropped and the page says how much slower than real time 
 `PICTURES` times a second; one that is late is left out, never queued.
 """
 
+import contextlib
 import dataclasses
+import io
 import socket
 import time
 from collections import deque
@@ -73,7 +75,7 @@ class Loop:
     def __init__(
         self,
         session: Session,
-        scene: Scene,
+        scene: Scene[Any],
         asked: Asked,
         draw: Callable[[tuple[Shape, ...]], None],
         tell: Callable[[Any, float, float], None],
@@ -94,10 +96,11 @@ class Loop:
     def advance(self, now: float, elapsed: float) -> float:
         """All that is due at `now` [s], `elapsed` after the last call; **returns** when to call again."""
         while not self.asked.orders.empty():
-            steps = self.session.frame.time
+            time_before = self.session.frame.time
             self.asked.orders.get()(self.session)
-            self._after = self._shapes()
-            self._before, self._progress = self._after, 1.0 if steps != self.session.frame.time else self._progress
+            self._before = self._after = self._shapes()
+            if self.session.frame.time != time_before:
+                self._progress = 1.0
         if not self.asked.paused:
             self._run(elapsed)
         if now >= self._next_picture:
@@ -164,20 +167,35 @@ def open_server(host: str, port: int, title: str) -> "ViserServer":
                 f"cannot open a page at {host}:{port}: {error.strerror or error}. Close what uses the port, or choose "
                 "another one with --port; --port 0 takes any that is free."
             ) from error
-    server = viser.ViserServer(host, port, label=title, verbose=False)
+    with _quiet():
+        server = viser.ViserServer(host, port, label=title, verbose=False)
     server.gui.configure_theme(show_logo=False, show_share_button=False, brand_color=_BRAND, control_width="large")
+    server.gui.main_panel.dock_right()
     server.scene.set_up_direction("+z")
     server.scene.configure_default_lights(True, cast_shadow=True)
     return server
 
 
-def look(server: "ViserServer", scene: Scene) -> None:
+def close(server: "ViserServer") -> None:
+    """Stop serving."""
+    with _quiet():
+        server.stop()
+
+
+def _quiet() -> contextlib.AbstractContextManager[Any]:
+    """Without viser's own messages about where it serves and that it stopped."""
+    return contextlib.redirect_stdout(io.StringIO())
+
+
+def look(server: "ViserServer", scene: Scene[Any]) -> None:
     """Where pages opened from now on look from."""
     camera = server.initial_camera
     camera.position, camera.look_at, camera.fov = scene.camera.position, scene.camera.look_at, np.radians(50.0)
 
 
-def run(session: Session, scene: Scene, server: "ViserServer", title: str, seconds: float | None = None) -> Summary:
+def run(
+    session: Session, scene: Scene[Any], server: "ViserServer", title: str, seconds: float | None = None
+) -> Summary:
     """Serve the page until it is interrupted, or for so many `seconds`."""
     asked = Asked()
     look(server, scene)
@@ -197,7 +215,7 @@ def run(session: Session, scene: Scene, server: "ViserServer", title: str, secon
     return Summary(time.perf_counter() - begin, loop.pictures, loop.steps, tuple(loop.solves), loop.simulated)
 
 
-def _follow(server: "ViserServer", scene: Scene, session: Session, asked: Asked, before: np.ndarray) -> np.ndarray:
+def _follow(server: "ViserServer", scene: Scene[Any], session: Session, asked: Asked, before: np.ndarray) -> np.ndarray:
     """Move cameras as far as the plant moved, smoothed over a few pictures."""
     goal = scene.focus(session.world, session.frame)
     if not asked.follow:

@@ -5,11 +5,10 @@ it from there between two steps.
 """
 
 import dataclasses
+import math
 import queue
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from planahead.qp import Status
 from planahead.viewer.scene import Scene
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from viser import ViserServer
 
 SPEEDS = ("0.1×", "0.25×", "0.5×", "1×", "2×")
-_MARKS = 1000
-"""Positions of a logarithmic slider."""
 
 
 @dataclasses.dataclass
@@ -40,24 +37,25 @@ class Asked:
 class Panel:
     """Words, buttons and sliders on a server."""
 
-    def __init__(self, server: "ViserServer", session: Session, scene: Scene, title: str, asked: Asked):
+    def __init__(self, server: "ViserServer", session: Session, scene: Scene[Any], title: str, asked: Asked):
         self._gui, self._asked, self._session = server.gui, asked, session
         self._sliders: list[Any] = []
         self._gui.set_panel_label(title)
         self._words = self._gui.add_markdown("")
         self._buttons(scene)
-        limit = 1e3 * session.world.time_step
-        self._chart_seconds = np.full(120, np.nan)
-        self._limit = limit
         groups = session.sliders
-        headings = (("World", groups.world), ("What the planner wants", groups.aims), ("What it believes", groups.beliefs))
+        headings = (
+            ("World", groups.world),
+            ("What the planner wants", groups.aims),
+            ("What it believes", groups.beliefs),
+        )
         for number, (heading, sliders) in enumerate(headings):
             if sliders:
                 with self._gui.add_folder(heading, expand_by_default=number < 2 and len(sliders) <= 9):
                     for slider in sliders:
                         self._slider(slider)
 
-    def _buttons(self, scene: Scene) -> None:
+    def _buttons(self, scene: Scene[Any]) -> None:
         gui, asked = self._gui, self._asked
         run = gui.add_button_group("", ("pause", "step", "reset"))
         run.on_click(lambda event: self._run(event.target.value))
@@ -85,30 +83,23 @@ class Panel:
         self._asked.orders.put(Session.step if word == "step" else Session.reset)
 
     def _slider(self, slider: Slider) -> None:
-        """Logarithmic ones are turned in positions, with the value in the label's place beside them."""
-        if slider.logarithmic:
-            start = round(_MARKS * slider.to_unit(slider.start))
-            handle = self._gui.add_slider(_told(slider, slider.start), 0, _MARKS, 1, start)
-        else:
-            step = (slider.high - slider.low) / _MARKS
-            handle = self._gui.add_slider(slider.label, slider.low, slider.high, step, slider.start)
+        """One that spans decades is turned by its decimal logarithm."""
+        low, high, step, start = scale_of(slider)
+        handle = self._gui.add_slider(slider.label + (", log₁₀" if slider.decades else ""), low, high, step, start)
 
         def turned(_: Any) -> None:
-            value = float(handle.value)
-            if slider.logarithmic:
-                at_start = round(_MARKS * slider.to_unit(slider.start)) == round(value)
-                value = slider.start if at_start else slider.from_unit(value / _MARKS)
-                handle.label = _told(slider, value)
+            place = float(handle.value)
+            # Where the slider was at first is the number that it stands for, which need not be a round one.
+            number = 10.0**place if slider.decades else place
+            value = slider.start if place == start else min(max(number, slider.low), slider.high)
             self._asked.orders.put(lambda session: (session.turn(slider, value), session.replan()))
 
         handle.on_update(turned)
-        self._sliders.append((slider, handle))
+        self._sliders.append((handle, start))
 
     def _turn_back(self) -> None:
-        for slider, handle in self._sliders:
-            handle.value = round(_MARKS * slider.to_unit(slider.start)) if slider.logarithmic else slider.start
-            if slider.logarithmic:
-                handle.label = _told(slider, slider.start)
+        for handle, start in self._sliders:
+            handle.value = start
         self._asked.orders.put(lambda session: (session.turn_back(), session.replan()))
 
     def tell(self, frame: Frame, rate: float, pace: float) -> None:
@@ -129,8 +120,19 @@ class Panel:
         )
 
 
-def _told(slider: Slider, value: float) -> str:
-    return f"{slider.label}: {value:.3g}"
+def scale_of(slider: Slider) -> tuple[float, float, float, float]:
+    """Low end, high end, step and start of a slider on the page, with few digits.
+
+    >>> scale_of(Slider("angle", ("angle",), -6.2832, 6.2832, 0.0))
+    (-6.3, 6.3, 0.1, 0.0)
+    >>> scale_of(Slider("weight", ("weight",), 0.01, 100.0, 8.0, decades=True))
+    (-2.0, 2.0, 0.01, 0.9)
+    """
+    ends = (slider.low, slider.start, slider.high)
+    low, start, high = (math.log10(end) for end in ends) if slider.decades else ends
+    digits = 2 - math.floor(math.log10(high - low))
+    low, start, high = (round(end, digits) for end in (low, start, high))
+    return low, high, round(10.0**-digits, max(digits, 0)), min(max(start, low), high)
 
 
 def headline(frame: Frame) -> str:

@@ -5,23 +5,23 @@ page can be turned, zoomed and paused; there are no sliders in it, since nobody 
 """
 
 import pathlib
+from typing import Any
 
-from planahead.experiments.files import require_writable, write_text
+from planahead.experiments.files import write_text
 from planahead.viewer.blend import blend
 from planahead.viewer.canvas import Canvas
-from planahead.viewer.live import PICTURES, look, open_server
+from planahead.viewer.live import PICTURES, close, look, open_server
 from planahead.viewer.panel import headline, solve_words
 from planahead.viewer.scene import Scene
 from planahead.viewer.session import Frame, Session
 from planahead.viewer.shapes import Text
 
 
-def record(session: Session, scene: Scene, path: pathlib.Path, title: str, seconds: float) -> int:
+def record(session: Session, scene: Scene[Any], path: pathlib.Path, title: str, seconds: float) -> int:
     """Write `seconds` of the session, in its own time, to `path`; **returns** how many pictures it has.
 
     **Raises:** `UserError` where the file cannot be written or viser is missing.
     """
-    require_writable(path, "--record")
     server = open_server("127.0.0.1", 0, title)
     try:
         look(server, scene)
@@ -43,10 +43,10 @@ def record(session: Session, scene: Scene, path: pathlib.Path, title: str, secon
             before = after
         page = film.as_html()
     finally:
-        server.stop()
+        close(server)
     write_text(path, page.replace("<title>Viser</title>", f"<title>{title}</title>"))
     return pictures
 
 
-def _caption(scene: Scene, frame: Frame) -> Text:
+def _caption(scene: Scene[Any], frame: Frame) -> Text:
     return Text("caption", f"{frame.time:5.2f} s   {headline(frame)}   {solve_words(frame)}", scene.caption)

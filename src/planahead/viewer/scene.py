@@ -4,12 +4,12 @@
 the class has none. A task of one's own gets its own scene with
 
     @scene_of.register
-    def _(world: MyEnvironment) -> Scene: ...
+    def _(world: MyEnvironment) -> Scene[MyEnvironment]: ...
 """
 
 import abc
 import functools
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from planahead.tasks import Environment, Task
 from planahead.viewer.choices import Span
 from planahead.viewer.session import Frame, Poke
 from planahead.viewer.shapes import Shape
+
+E = TypeVar("E", bound=Environment[Any])
 
 # M. Okabe and K. Ito's colours, as in the pictures of runs: what happened is blue, what is planned orange.
 BLUE, ORANGE, GREEN, RED, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9"
@@ -30,7 +32,7 @@ class Camera(NamedTuple):
     look_at: tuple[float, float, float]
 
 
-class Scene(abc.ABC):
+class Scene(abc.ABC, Generic[E]):
     """How one kind of world is drawn."""
 
     camera: Camera
@@ -41,37 +43,37 @@ class Scene(abc.ABC):
     pokes: tuple[Poke, ...] = ()
 
     @abc.abstractmethod
-    def surroundings(self, world: Environment[Any]) -> tuple[Shape, ...]:
+    def surroundings(self, world: E) -> tuple[Shape, ...]:
         """What stays where it is until a slider moves it: limits, walls, goals."""
 
     @abc.abstractmethod
-    def plant(self, world: Environment[Any], frame: Frame) -> tuple[Shape, ...]:
+    def plant(self, world: E, frame: Frame) -> tuple[Shape, ...]:
         """The plant where it is."""
 
     @abc.abstractmethod
-    def ahead(self, world: Environment[Any], frame: Frame, plan: np.ndarray) -> tuple[Shape, ...]:
+    def ahead(self, world: E, frame: Frame, plan: np.ndarray) -> tuple[Shape, ...]:
         """What is planned; `plan` holds the states, `[N + 1, nx]`."""
 
-    def focus(self, world: Environment[Any], frame: Frame) -> np.ndarray:
+    def focus(self, world: E, frame: Frame) -> np.ndarray:
         """What a camera that follows looks at, m."""
         del world, frame
         return np.asarray(self.camera.look_at, float)
 
-    def shapes(self, world: Environment[Any], frame: Frame) -> tuple[Shape, ...]:
+    def shapes(self, world: E, frame: Frame) -> tuple[Shape, ...]:
         """All that moves."""
         plan = frame.plan_states
-        planned = () if plan is None or not np.isfinite(plan).all() else self.ahead(world, frame, plan)
-        return (*self.plant(world, frame), *planned)
+        here = self.plant(world, frame)
+        return here if plan is None or not np.isfinite(plan).all() else (*here, *self.ahead(world, frame, plan))
 
 
 @functools.singledispatch
-def scene_of(world: Environment[Any]) -> Scene | None:
+def scene_of(world: Environment[Any]) -> Scene[Any] | None:
     """The scene that was registered for the class of `world`; `None` where none was."""
     del world
     return None
 
 
-def scene_for(task: Task) -> Scene:
+def scene_for(task: Task) -> Scene[Any]:
     """The scene of a task: its world's, or the generic one.
 
     >>> import planahead as pa

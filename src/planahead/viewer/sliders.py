@@ -39,31 +39,18 @@ class Slider:
     """1 for a factor."""
     entry: int | None = None
     """Of a vector; `None` for a number on its own and for a factor."""
-    logarithmic: bool = False
+    decades: bool = False
+    """Whether it is turned by its logarithm, since it spans decades."""
     factor: bool = False
 
     def __post_init__(self) -> None:
         if not (np.isfinite([self.low, self.high]).all() and self.low < self.high):
-            raise ValueError(f"slider «{self.label}» goes from {self.low} to {self.high}; finite, increasing ends please.")
-        if self.logarithmic and self.low <= 0:
-            raise ValueError(f"slider «{self.label}» is logarithmic and begins at {self.low}; begin above 0.")
-
-    def to_unit(self, value: float) -> float:
-        """Where on the slider `value` lies, from 0 to 1.
-
-        >>> Slider("mass", ("mass",), 0.1, 10.0, 1.0, logarithmic=True).to_unit(1.0)
-        0.5
-        """
-        value = min(max(value, self.low), self.high)
-        if self.logarithmic:
-            return float(np.log(value / self.low) / np.log(self.high / self.low))
-        return (value - self.low) / (self.high - self.low)
-
-    def from_unit(self, unit: float) -> float:
-        """The inverse of `to_unit`."""
-        if self.logarithmic:
-            return float(self.low * (self.high / self.low) ** unit)
-        return self.low + unit * (self.high - self.low)
+            raise ValueError(
+                f"slider «{self.label}» goes from {self.low} to {self.high}; finite ends were expected, the lower "
+                "one first."
+            )
+        if self.decades and self.low <= 0:
+            raise ValueError(f"slider «{self.label}» spans decades and begins at {self.low}; begin above 0.")
 
 
 class Turned(eqx.Module):
@@ -114,5 +101,7 @@ def changes_of(sliders: Sequence[Slider], values: Sequence[float], module: eqx.M
         elif number != slider.start:
             where = () if slider.entry is None else slider.entry
             value[where], moved[where] = number, True
-        found[slider.path] = Turned(slider.path, jnp.asarray(value, float), jnp.asarray(moved), jnp.asarray(factor, float))
+        found[slider.path] = Turned(
+            slider.path, jnp.asarray(value, float), jnp.asarray(moved), jnp.asarray(factor, float)
+        )
     return tuple(found.values())

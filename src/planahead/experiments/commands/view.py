@@ -49,8 +49,12 @@ class View(Command):
     )
 
     def run(self, console: "Console") -> Mapping[str, Any]:
+        import logging
+
         from planahead.experiments.errors import UserError
         from planahead.viewer import record_page, view
+
+        logging.getLogger("websockets.server").setLevel(logging.CRITICAL)  # browsers open sockets that they never use
 
         if self.seconds is not None and not self.seconds > 0:
             raise UserError(f"--seconds is {self.seconds:g}; a number above 0 was expected.")
@@ -87,7 +91,8 @@ class View(Command):
         from planahead.viewer.pilot import pilot_of
 
         if self.what in task_names():
-            task = make_known_task(self.what, **read_options("--task-options", self.task_options))
+            options: dict[str, Any] = read_options("--task-options", self.task_options)
+            task = make_known_task(self.what, **options)
             return task, pilot_of(task, own_problem=self.planner == "own")
         folder = pathlib.Path(self.what)
         if not folder.is_dir():

@@ -8,7 +8,7 @@ from planahead.viewer.scene import BLUE, GREEN, ORANGE, RED, STEEL, STONE, Camer
 from planahead.viewer.session import Frame, Poke
 from planahead.viewer.shapes import Ball, Box, Floor, Line, Rod, Shape
 
-_FORCE = 0.02  # m/N, of the arrow that is the force
+_FORCE = 0.01  # m/N, of the arrow that is the force
 _DEPTH = 0.12  # m, of the planned poles behind the cart
 _WHEELS = np.array([[-0.12, -0.09], [-0.12, 0.09], [0.12, -0.09], [0.12, 0.09]])
 
@@ -18,13 +18,13 @@ def _tips(states: np.ndarray, length: float) -> np.ndarray:
     return np.column_stack([states[:, 0] - length * np.sin(states[:, 1]), length * np.cos(states[:, 1])])
 
 
-class CartPoleScene(Scene):
-    camera = Camera((0.0, -4.6, 1.0), (0.0, 0.0, 0.05))
+class CartPoleScene(Scene[CartPole]):
+    camera = Camera((0.0, -5.5, 1.1), (0.0, 0.0, 0.0))
     caption = (-2.4, 0.0, 1.3)
     spans = (
         Span("pole_length", 0.3, 1.5),
-        Span("pole_mass", 0.02, 1.0, True),
-        Span("cart_mass", 0.2, 5.0, True),
+        Span("pole_mass", 0.02, 0.5),
+        Span("cart_mass", 0.2, 5.0),
         Span("gravity", 0.0, 20.0),
     )
     pokes = (
@@ -60,7 +60,7 @@ class CartPoleScene(Scene):
             Rod("pole/rod", (position, -0.0, 0.0), (tip_x, 0.0, tip_z), 0.018, STEEL),
             Ball("pole/tip", radius, (tip_x, 0.0, tip_z), BLUE),
             Line("pole/trace", trace[::-1], BLUE, 2.0, fades=True),
-            Line("cart/force", push, GREEN, 6.0),
+            Line("cart/force", push, GREEN, 5.0),
         )
 
     def ahead(self, world: CartPole, frame: Frame, plan: np.ndarray) -> tuple[Shape, ...]:
@@ -80,6 +80,6 @@ class CartPoleScene(Scene):
 
 
 @scene_of.register
-def _(world: CartPole) -> Scene:
+def _(world: CartPole) -> Scene[CartPole]:
     del world
     return CartPoleScene()

@@ -1,7 +1,7 @@
 """Any task: a row for every state of the planner and every action, the past to the left of now, the plan to the right.
 
-    x    time from now, one second for every `_SECOND` m
-    z    the rows, each scaled to what it has ranged over so far
+x    time from now, one second for every `_SECOND` m
+z    the rows, each scaled to what it has ranged over so far
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ _ROWS = 12
 _AHEAD = 2.0  # s, of the panel to the right of now
 
 
-class GenericScene(Scene):
+class GenericScene(Scene[Environment[Any]]):
     """Traces of a task that has no scene of its own; of its first `_ROWS` states and actions."""
 
     def __init__(self, task: Task):
@@ -33,7 +33,10 @@ class GenericScene(Scene):
         away = max(0.75 * height, 3.2)
         self.camera = Camera((middle, -away, -0.5 * height + 0.3), (middle, 0.0, -0.5 * height))
         self.caption = (-PAST * _SECOND, 0.0, 0.35)
-        full = tuple(float(v) for v in task.environment.action_high), tuple(float(v) for v in task.environment.action_low)
+        full = (
+            tuple(float(v) for v in task.environment.action_high),
+            tuple(float(v) for v in task.environment.action_low),
+        )
         self.pokes = (Poke("full action", action=full[0]), Poke("opposite", action=full[1]))
 
     def surroundings(self, world: Environment[Any]) -> tuple[Shape, ...]:
@@ -88,7 +91,7 @@ class GenericScene(Scene):
 
     def _heights(self, row: int, values: np.ndarray) -> np.ndarray:
         """Where on its panel a row's values lie, m; what is beyond what was seen so far is cut off."""
-        low, high = self.low[row], self.high[row]
-        middle, half = (low + high) / 2, max((high - low) / 2, 1e-6) * 1.25
+        middle, half = (self.low[row] + self.high[row]) / 2, (self.high[row] - self.low[row]) / 2
+        half = 1.25 * max(half, 0.05 * abs(middle), 1e-3)
         share = np.clip((np.nan_to_num(values) - middle) / half, -1.0, 1.0)
         return -row * (_ROW + _GAP) + 0.5 * _ROW * (0.9 * share - 1.0)

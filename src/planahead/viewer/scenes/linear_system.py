@@ -9,7 +9,7 @@ from planahead.viewer.session import Frame, Poke
 from planahead.viewer.shapes import Ball, Dots, Floor, Line, Shape, Text
 
 
-class LinearSystemScene(Scene):
+class LinearSystemScene(Scene[LinearSystem]):
     camera = Camera((0.45, -1.9, 2.3), (0.45, 0.0, 0.0))
     caption = (-0.9, 1.2, 0.1)
     spans = (Span("disturbance", 0.0, 0.4),)
@@ -46,6 +46,6 @@ class LinearSystemScene(Scene):
 
 
 @scene_of.register
-def _(world: LinearSystem) -> Scene:
+def _(world: LinearSystem) -> Scene[LinearSystem]:
     del world
     return LinearSystemScene()

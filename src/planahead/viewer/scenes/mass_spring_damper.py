@@ -13,11 +13,11 @@ _METRE = 1.0  # m of floor per second
 _COILS = 9
 
 
-class MassSpringDamperScene(Scene):
-    camera = Camera((0.9, -4.3, 2.9), (-0.1, 0.35, 0.0))
+class MassSpringDamperScene(Scene[MassSpringDamper]):
+    camera = Camera((0.3, -5.2, 3.6), (-0.25, 0.2, 0.0))
     caption = (-2.8, 0.0, 1.4)
     spans = (
-        Span("mass", 0.2, 5.0, True),
+        Span("mass", 0.2, 5.0),
         Span("damping", 0.0, 2.0),
         Span("stiffness", 0.0, 5.0),
     )
@@ -36,6 +36,7 @@ class MassSpringDamperScene(Scene):
             Rod("rail", (-1.5 * limit, 0.0, 0.04), (1.25 * limit, 0.0, 0.04), 0.03, STEEL),
             Text("words/rest", "rest", (0.05, 2.4, 0.05)),
             Text("words/limit", "limit", (limit + 0.05, 2.4, 0.05)),
+            Text("words/now", "now", (1.25 * limit + 0.1, 0.0, 0.05)),
             *limits,
         )
 
@@ -75,6 +76,6 @@ class MassSpringDamperScene(Scene):
 
 
 @scene_of.register
-def _(world: MassSpringDamper) -> Scene:
+def _(world: MassSpringDamper) -> Scene[MassSpringDamper]:
     del world
     return MassSpringDamperScene()

@@ -13,7 +13,7 @@ _HEIGHT = 0.3  # m, of obstacles
 _PALE = "#F3F4F6"
 
 
-class ObstaclesScene(Scene):
+class ObstaclesScene(Scene[Obstacles]):
     camera = Camera((0.0, -2.9, 2.5), (0.0, -0.1, 0.0))
     caption = (-2.0, 1.35, 0.3)
     spans = (Span("gust", 0.0, 3.0),)
@@ -66,6 +66,6 @@ class ObstaclesScene(Scene):
 
 
 @scene_of.register
-def _(world: Obstacles) -> Scene:
+def _(world: Obstacles) -> Scene[Obstacles]:
     del world
     return ObstaclesScene()

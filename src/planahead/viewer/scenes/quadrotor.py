@@ -3,6 +3,7 @@
 A racing quadrotor of 30 cm would be a speck on a track of 20 m; it is drawn `_LARGER` times its size there.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -17,6 +18,7 @@ from planahead.viewer.session import Frame, Poke
 from planahead.viewer.shapes import Ball, Box, Dots, Floor, Line, Rod, Shape, Text
 
 _LARGER = 4.0
+_rotation, _quaternion, _corners = jax.jit(matrix), jax.jit(from_matrix), jax.jit(corners_of)
 _SPANS = (
     Span("wind.wind_force", -4.0, 4.0),
     Span("wind.gust_force", 0.0, 4.0),
@@ -35,7 +37,7 @@ def _kick(direction: tuple[float, float, float], size: int) -> tuple[float, ...]
 
 def _vehicle(x: np.ndarray, scale: float) -> tuple[Shape, ...]:
     """Body, arms and rotors, the front ones red."""
-    position, turn = np.asarray(x[:3], float), np.asarray(matrix(x[3:7]), float)
+    position, turn = np.asarray(x[:3], float), np.asarray(_rotation(jnp.asarray(x[3:7])), float)
     up = turn[:, 2]
     parts: list[Shape] = [
         Box("vehicle/body", (0.1 * scale, 0.06 * scale, 0.035 * scale), position, STEEL, attitude=x[3:7])
@@ -60,8 +62,8 @@ def _wind_arrow(force: np.ndarray, position: np.ndarray, scale: float) -> Shape:
     return Line("wind", np.stack([position - scale * force, position]), SKY, 5.0)
 
 
-class HoverScene(Scene):
-    camera = Camera((1.5, -1.9, 0.9), (0.0, 0.0, -0.05))
+class HoverScene(Scene[Hover]):
+    camera = Camera((1.9, -2.6, 1.2), (0.0, 0.0, -0.1))
     caption = (-1.2, 0.0, 1.2)
     spans = _SPANS
 
@@ -84,7 +86,7 @@ class HoverScene(Scene):
         past = np.array([moment.state.x[:3] for moment in frame.past[-100:]] + [x[:3]])
         force = np.asarray(world.wind.wind_force, float)
         return (
-            *_vehicle(frame.state.x, 1.6),
+            *_vehicle(frame.state.x, 1.3),
             Line("past", past[::-1], BLUE, 3.0, fades=True),
             _wind_arrow(force, x[:3], 0.15),
         )
@@ -96,7 +98,7 @@ class HoverScene(Scene):
         return np.asarray(frame.state.x[:3], float)
 
 
-class RaceScene(Scene):
+class RaceScene(Scene[Race]):
     spans = _SPANS
 
     def __init__(self, world: Race):
@@ -104,7 +106,7 @@ class RaceScene(Scene):
         middle, extent = (gates.min(axis=0) + gates.max(axis=0)) / 2, float(np.ptp(gates, axis=0).max())
         away = max(extent, 8.0)
         self.camera = Camera(
-            (float(middle[0]), float(middle[1]) - 0.95 * away, float(middle[2]) + 0.5 * away),
+            (float(middle[0]), float(middle[1]) - 1.35 * away, float(middle[2]) + 0.8 * away),
             (float(middle[0]), float(middle[1]) - 0.05 * away, float(middle[2]) - 0.04 * away),
         )
         self.caption = (float(gates[:, 0].min()), float(gates[:, 1].max()) + 2.0, float(gates[:, 2].max()) + 2.0)
@@ -126,7 +128,7 @@ class RaceScene(Scene):
     def plant(self, world: Race, frame: Frame) -> tuple[Shape, ...]:
         x = np.asarray(frame.state.x, float)
         past = np.array([moment.state.x[:3] for moment in frame.past] + [x[:3]])
-        corners = np.asarray(corners_of(world.gates[int(frame.state.gate)], 0.5 * world.opening), float)
+        corners = np.asarray(_corners(world.gates[int(frame.state.gate)], 0.5 * world.opening), float)
         force = np.asarray(world.wind.wind_force, float)
         return (
             *_vehicle(frame.state.x, _LARGER),
@@ -152,7 +154,7 @@ def _gate(world: Race, number: int) -> tuple[Shape, ...]:
     gate = world.gates[number]
     inner, outer = 0.5 * float(world.opening), 0.5 * float(world.frame)
     normal, tangent, up = (np.asarray(axis, float) for axis in frame_of(gate))
-    attitude = np.asarray(from_matrix(jnp.asarray(np.column_stack([normal, tangent, up]))), float)
+    attitude = np.asarray(_quaternion(jnp.asarray(np.column_stack([normal, tangent, up]))), float)
     centre, bar, name = np.asarray(gate[:3], float), outer - inner, f"gate/{number + 1}"
     middle = (inner + outer) / 2
     bars = (
@@ -170,11 +172,10 @@ def _gate(world: Race, number: int) -> tuple[Shape, ...]:
 
 
 @scene_of.register
-def _(world: Hover) -> Scene:
+def _(world: Hover) -> Scene[Hover]:
     return HoverScene(world.vehicle.state_size)
 
 
 @scene_of.register
-def _(world: Race) -> Scene:
+def _(world: Race) -> Scene[Race]:
     return RaceScene(world)
-

@@ -15,10 +15,10 @@ _SIZE = 0.035  # m, of the mass
 _STEP = (0.16, 0.14)  # m, between arrows
 
 
-class WindMazeScene(Scene):
-    camera = Camera((2.0, -1.75, 1.85), (2.0, 0.42, 0.0))
+class WindMazeScene(Scene[WindMaze]):
+    camera = Camera((2.0, -2.6, 2.9), (2.0, 0.35, 0.0))
     caption = (0.0, 1.15, 0.25)
-    spans = (Span("wind_force", 0.0, 20.0), Span("mass", 0.2, 5.0, True), Span("drag", 2.0, 30.0))
+    spans = (Span("wind_force", 0.0, 20.0), Span("mass", 0.2, 5.0), Span("drag", 2.0, 30.0))
     pokes = (
         Poke("push ←", kick=(0.0, 0.0, -2.0, 0.0)),
         Poke("push →", kick=(0.0, 0.0, 2.0, 0.0)),
@@ -74,13 +74,13 @@ def _wind(world: WindMaze) -> tuple[Shape, ...]:
     blown = strength > max(0.1 * strength.max(), 1e-6)
     if not blown.any():
         return ()
-    way = 0.012 * forces[blown]
+    way = 0.016 * forces[blown]
     middle = on_floor(places[blown], 0.6 * _HEIGHT)
     half = np.column_stack([way / 2, np.zeros(len(way))])
     return (Arrows("wind", middle - half, middle + half, SKY, 0.004),)
 
 
 @scene_of.register
-def _(world: WindMaze) -> Scene:
+def _(world: WindMaze) -> Scene[WindMaze]:
     del world
     return WindMazeScene()

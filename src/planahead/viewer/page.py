@@ -2,10 +2,12 @@
 
 import pathlib
 from collections.abc import Callable
+from typing import Any
 
+from planahead.experiments.files import require_writable
 from planahead.policies import Policy
 from planahead.tasks import Task
-from planahead.viewer.live import Summary, open_server, run
+from planahead.viewer.live import Summary, close, open_server, run
 from planahead.viewer.pilot import pilot_of
 from planahead.viewer.recording import record
 from planahead.viewer.scene import Scene, scene_for
@@ -18,7 +20,7 @@ def view(
     task: Task,
     policy: Policy | None = None,
     *,
-    scene: Scene | None = None,
+    scene: Scene[Any] | None = None,
     seed: int = 0,
     host: str = HOST,
     port: int = PORT,
@@ -44,7 +46,7 @@ def view(
         opened(f"http://{host}:{server.get_port()}")
         return run(session, shown, server, task.name, seconds)
     finally:
-        server.stop()
+        close(server)
 
 
 def record_page(
@@ -52,7 +54,7 @@ def record_page(
     path: pathlib.Path | str,
     policy: Policy | None = None,
     *,
-    scene: Scene | None = None,
+    scene: Scene[Any] | None = None,
     seed: int = 0,
     seconds: float = 10.0,
 ) -> int:
@@ -60,6 +62,8 @@ def record_page(
 
     **Returns:** how many pictures it has.
     """
+    path = pathlib.Path(path)
+    require_writable(path, "--record")  # before anything is compiled
     shown = scene_for(task) if scene is None else scene
     session = Session(task, pilot_of(task) if policy is None else policy, spans=shown.spans, seed=seed)
-    return record(session, shown, pathlib.Path(path), f"planahead: {task.name}", seconds)
+    return record(session, shown, path, f"planahead: {task.name}", seconds)

@@ -1,0 +1,155 @@
+"""The page in a real browser: it opens, something moves, buttons and sliders act, and a recording plays by itself.
+
+Screenshots go to `tests/viewer/screenshots/` (ignored by git), or where `PLANAHEAD_SCREENSHOTS` says, to be looked at.
+"""
+
+import contextlib
+import io
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from planahead.experiments.command import main
+from tests.viewer.browser import Tab, browser, chromium
+
+pytest.importorskip("viser")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(chromium() is None, reason="no Chromium on PATH; on Debian: apt-get install chromium"),
+]
+
+PANEL = 890  # pixels, where the panel begins
+TASKS = {"cartpole": 0.3, "windmaze-hard": 3.0, "chain": 0.3, "race-split-s": 1.5}
+"""Until when to wait for a picture, s after a reset."""
+FRAMES = (
+    "new Promise(done => { let n = 0; const start = performance.now(); const count = () => { n += 1;"
+    "performance.now() - start > 3000 ? done(n / 3) : requestAnimationFrame(count); }; requestAnimationFrame(count); })"
+)
+
+
+@pytest.fixture(scope="module")
+def pictures() -> pathlib.Path:
+    folder = pathlib.Path(os.environ.get("PLANAHEAD_SCREENSHOTS", pathlib.Path(__file__).parent / "screenshots"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@contextlib.contextmanager
+def served(task: str) -> Iterator[str]:
+    """`planahead view` of a task in a process of its own; its address."""
+    arguments = [sys.executable, "-m", "planahead.experiments.command", "view", task, "--port", "0", "--seconds", "180"]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        address = next((found[0] for line in process.stdout if (found := re.findall(r"http://\S+", line))), None)
+        assert address is not None, "the page was not opened"
+        yield address
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def open_page(tab: Tab, address: str) -> None:
+    tab.open(address)
+    tab.wait_for("document.querySelector('canvas') !== null && document.body.innerText.includes('real time')", 90)
+    dismiss(tab)
+
+
+def dismiss(tab: Tab) -> None:
+    """The note that WebGL is rendered in software."""
+    time.sleep(1.0)
+    tab.value("document.querySelector('.mantine-Notification-closeButton')?.click()")
+    time.sleep(1.0)
+
+
+def drawn(tab: Tab) -> np.ndarray:
+    """The picture beside the panel, [height, width, 3]."""
+    return np.asarray(Image.open(io.BytesIO(tab.picture())).convert("RGB"))[:, :PANEL].astype(int)
+
+
+def seconds_shown(tab: Tab) -> float:
+    (found, *_) = re.findall(r"time\s+([\d.]+) s", tab.text())
+    return float(found)
+
+
+def waits_until(tab: Tab, seconds: float) -> None:
+    """Until the page shows so much time of an episode."""
+    end = time.monotonic() + 60
+    while not seconds <= seconds_shown(tab) < seconds + 2.0:
+        assert time.monotonic() < end, f"the page did not come to {seconds} s"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_task_moves_on_its_page(task: str, pictures: pathlib.Path):
+    with served(task) as address, browser() as tab:
+        open_page(tab, address)
+        tab.click_on("reset")
+        waits_until(tab, TASKS[task])
+        tab.click_on("pause")
+        tab.wait_for("document.body.innerText.includes('paused')")
+        time.sleep(1.0)
+        before = drawn(tab)
+        tab.picture(pictures / f"{task}.png")
+        assert "ms" in tab.text() and "iteration" in tab.text()
+        assert len(np.unique(before.reshape(-1, 3), axis=0)) > 100  # not blank
+        orange = (before[..., 0] > 180) & (before[..., 1] > 110) & (before[..., 2] < 90)
+        assert orange.sum() > 20, "no plan is seen ahead of the plant"
+
+        shown = seconds_shown(tab)
+        time.sleep(1.0)
+        assert seconds_shown(tab) == shown  # paused
+        tab.click_on("step")
+        tab.wait_for(f"!document.body.innerText.includes({f'{shown:.2f} s,'!r})")
+        time.sleep(1.0)
+        assert np.abs(drawn(tab) - before).max(axis=2).astype(bool).mean() > 1e-4  # something moved
+        tab.click_on("pause")
+        time.sleep(1.0)
+        print(f"{task}: the browser draws {tab.value(FRAMES):.0f} times a second, in software")
+        (rate, *_) = re.findall(r"drawn\s+(\d+) Hz", tab.text())
+        assert int(rate) > 0
+
+
+def test_a_poke_and_a_slider_act(pictures: pathlib.Path):
+    with served("cartpole") as address, browser() as tab:
+        open_page(tab, address)
+        waits_until(tab, 3.0)
+        tab.wait_for("document.body.innerText.includes('success')")
+        tab.click_on("pole →")
+        tab.wait_for("!document.body.innerText.includes('success')", 10)
+        tab.click_on("reset")
+        tab.value(
+            "(() => { const row = [...document.querySelectorAll('input')].find(i => i.value === '9.8');"
+            "row.focus(); row.select(); })()"
+        )
+        tab.ask("Input.insertText", text="0")
+        tab.ask("Input.dispatchKeyEvent", type="keyDown", key="Enter", code="Enter", windowsVirtualKeyCode=13)
+        time.sleep(2.0)
+        tab.picture(pictures / "cartpole-weightless.png")
+        tab.click_on("all sliders back")
+        tab.wait_for("[...document.querySelectorAll('input')].some(i => i.value === '9.8')", 10)
+
+
+def test_a_recording_plays_without_a_server(tmp_path: pathlib.Path, pictures: pathlib.Path):
+    path = tmp_path / "film.html"
+    assert main(("view", "obstacles", "--record", str(path), "--seconds", "4")) == 0
+    with browser() as tab:
+        tab.open(path.as_uri())
+        tab.wait_for("document.querySelector('canvas') !== null")
+        dismiss(tab)
+        time.sleep(1.0)
+        first = drawn(tab)
+        time.sleep(1.3)
+        second = drawn(tab)
+        tab.picture(pictures / "recording.png")
+        assert tab.value("performance.getEntriesByType('resource').filter(r => r.name.startsWith('http')).length") == 0
+    assert len(np.unique(first.reshape(-1, 3), axis=0)) > 100
+    assert np.abs(second - first).max(axis=2).astype(bool).mean() > 1e-4
