@@ -46,15 +46,14 @@ def pictures() -> pathlib.Path:
 def served(task: str) -> Iterator[str]:
     """`planahead view` of a task in a process of its own; its address."""
     arguments = [sys.executable, "-m", "planahead.experiments.command", "view", task, "--port", "0", "--seconds", "180"]
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        address = next((found[0] for line in process.stdout if (found := re.findall(r"http://\S+", line))), None)
-        assert address is not None, "the page was not opened"
-        yield address
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            address = next((found[0] for line in process.stdout if (found := re.findall(r"http://\S+", line))), None)
+            assert address is not None, "the page was not opened"
+            yield address
+        finally:
+            process.terminate()
 
 
 def open_page(tab: Tab, address: str) -> None:
