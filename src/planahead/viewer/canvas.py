@@ -118,7 +118,7 @@ def _properties(shape: Shape) -> dict[str, Any]:
             }
         case Ball():
             return {
-                "radius": float(shape.radius),
+                "radius": _rounded(shape.radius),
                 "position": _floats(shape.position),
                 "color": rgb(shape.colour),
                 "opacity": _opacity(shape.opacity),
@@ -127,8 +127,9 @@ def _properties(shape: Shape) -> dict[str, Any]:
         case Rod():
             middle, length, attitude = along(shape.start, shape.end)
             return {
-                "radius": float(shape.radius),
-                "height": length,
+                "radius": _rounded(shape.radius),
+                "height": 1.0,
+                "scale": (1.0, 1.0, _rounded(length)),  # another height would be another mesh
                 "position": _floats(middle),
                 "wxyz": _floats(attitude),
                 "color": rgb(shape.colour),
@@ -178,7 +179,12 @@ def _colours(shape: Line | Dots, count: int) -> np.ndarray:
 
 
 def _floats(values: Any) -> tuple[Any, ...]:
-    return tuple(float(value) for value in np.asarray(values, float))
+    return tuple(_rounded(value) for value in np.asarray(values, float))
+
+
+def _rounded(value: Any) -> float:
+    """To a micrometre: what only rounding moved is not sent again."""
+    return round(float(value), 6)
 
 
 def _opacity(opacity: float) -> float | None:
