@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import numpy as np
 
+from planahead.policies import Policy
 from planahead.problem import PerStage, Problem
 from planahead.problem.fields import ParameterBox, parameter_boxes
 from planahead.tasks import Environment
@@ -71,6 +72,30 @@ def sliders_of(
     for path, leaf, positive in _constants(problem):
         (beliefs if path[-1] in names or len(path) > 1 else aims).extend(_around(path, leaf, positive))
     return Sliders(mine, tuple(aims), tuple(beliefs))
+
+
+def problem_path(policy: Policy) -> tuple[str, ...] | None:
+    """Where the policy's planning problem is: the one nearest to the policy, breadth first; `None` where nothing
+    plans."""
+    level: list[tuple[tuple[str, ...], Any]] = [((), policy)]
+    while level:
+        for path, module in level:
+            if isinstance(module, Problem):
+                return path
+        level = [
+            ((*path, field.name), getattr(module, field.name))
+            for path, module in level
+            for field in dataclasses.fields(module)
+            if isinstance(getattr(module, field.name), eqx.Module) and field.name != "guard"
+        ]
+    return None
+
+
+def written_by(policy: Policy) -> tuple[str, ...]:
+    """Parameters that the policy writes itself: a slider of theirs would do nothing."""
+    inner = getattr(policy, "inner", policy)
+    steering = getattr(inner, "steering", None)
+    return () if steering is None else tuple(steering.space.names)
 
 
 def _constants(module: eqx.Module, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, bool]]:

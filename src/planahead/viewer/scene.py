@@ -22,7 +22,7 @@ E = TypeVar("E", bound=Environment[Any])
 
 # M. Okabe and K. Ito's colours, as in the pictures of runs: what happened is blue, what is planned orange.
 BLUE, ORANGE, GREEN, RED, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9"
-STEEL, STONE, PALE = "#4B5563", "#9CA3AF", "#E5E7EB"
+STEEL, STONE = "#4B5563", "#9CA3AF"
 
 
 class Camera(NamedTuple):

@@ -21,7 +21,7 @@ from planahead.policies import Decision, Policy
 from planahead.problem import Problem
 from planahead.qp import Status
 from planahead.tasks import Environment, Task
-from planahead.viewer.choices import Sliders, Span, sliders_of
+from planahead.viewer.choices import Sliders, Span, problem_path, sliders_of, written_by
 from planahead.viewer.planner import LivePlanner
 from planahead.viewer.sliders import Slider, at, changes_of, turned
 
@@ -85,7 +85,6 @@ class Frame:
     truncated: bool
     past: tuple[Moment, ...]
     """Earlier moments of the episode, the oldest first."""
-    poked: bool = False
 
     @property
     def ended(self) -> bool:
@@ -127,9 +126,9 @@ class Session:
         self.task = task
         self.policy = LivePlanner(task) if policy is None else policy
         self._clock = clock
-        self._path = _problem_path(self.policy)
+        self._path = problem_path(self.policy)
         self._problem = self._shown_problem()
-        self.sliders: Sliders = sliders_of(task.environment, self._problem, spans, _written(self.policy))
+        self.sliders: Sliders = sliders_of(task.environment, self._problem, spans, written_by(self.policy))
         self.values = [slider.start for slider in self._all()]
         self.world: Environment[Any] = task.environment
         self._acting = self.policy
@@ -194,8 +193,7 @@ class Session:
         if poke.action is not None:
             steps = max(1, round(poke.seconds / self.world.time_step))
             self._pushing = (np.asarray(poke.action, float), steps)
-        self.frame = dataclasses.replace(self._decide(), poked=True)
-        return self.frame
+        return self._decide()
 
     def _all(self) -> tuple[Slider, ...]:
         return (*self.sliders.world, *self.sliders.aims, *self.sliders.beliefs)
@@ -281,27 +279,3 @@ def _advance(world: Environment[Any], state: Any, action: jax.Array, key: jax.Ar
 @eqx.filter_jit
 def _decision(policy: Policy, observation: jax.Array, memory: Any) -> Decision:
     return policy.decide(observation, memory)
-
-
-def _problem_path(policy: Policy) -> tuple[str, ...] | None:
-    """Where the policy's planning problem is: the one nearest to the policy, breadth first; `None` where nothing
-    plans."""
-    level: list[tuple[tuple[str, ...], Any]] = [((), policy)]
-    while level:
-        for path, module in level:
-            if isinstance(module, Problem):
-                return path
-        level = [
-            ((*path, field.name), getattr(module, field.name))
-            for path, module in level
-            for field in dataclasses.fields(module)
-            if isinstance(getattr(module, field.name), eqx.Module) and field.name != "guard"
-        ]
-    return None
-
-
-def _written(policy: Policy) -> tuple[str, ...]:
-    """Parameters that the policy writes itself: a slider of theirs would do nothing."""
-    inner = getattr(policy, "inner", policy)
-    steering = getattr(inner, "steering", None)
-    return () if steering is None else tuple(steering.space.names)

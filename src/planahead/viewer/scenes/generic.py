@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from planahead.tasks import Environment, Task
-from planahead.viewer.scene import BLUE, GREEN, ORANGE, PALE, STONE, Camera, Scene
+from planahead.viewer.scene import BLUE, GREEN, ORANGE, STONE, Camera, Scene
 from planahead.viewer.session import PAST, Frame, Poke
-from planahead.viewer.shapes import Ball, Box, Line, Shape, Text
+from planahead.viewer.shapes import Ball, Line, Shape, Text
 
 _SECOND = 0.75  # m
 _ROW, _GAP = 0.5, 0.14  # m
@@ -30,8 +30,8 @@ class GenericScene(Scene[Environment[Any]]):
         self.low, self.high = np.full(len(self.names), np.inf), np.full(len(self.names), -np.inf)
         height = len(self.names) * (_ROW + _GAP)
         middle = 0.5 * _SECOND * (_AHEAD - PAST)
-        away = max(0.75 * height, 3.2)
-        self.camera = Camera((middle, -away, -0.5 * height + 0.3), (middle, 0.0, -0.5 * height))
+        away = max(1.2 * height, 4.9)
+        self.camera = Camera((middle, -away, -0.5 * height), (middle, 0.0, -0.5 * height))
         self.caption = (-PAST * _SECOND, 0.0, 0.35)
         full = (
             tuple(float(v) for v in task.environment.action_high),
@@ -43,9 +43,10 @@ class GenericScene(Scene[Environment[Any]]):
         shapes: list[Shape] = []
         for row, name in enumerate(self.names):
             base = -row * (_ROW + _GAP)
-            middle = (0.5 * _SECOND * (_AHEAD - PAST), 0.02, base - 0.5 * _ROW)
+            left, right, low = -PAST * _SECOND, _AHEAD * _SECOND, base - _ROW
+            around = [(left, base), (right, base), (right, low), (left, low), (left, base)]
             shapes += [
-                Box(f"row/{row}/panel", (_SECOND * (PAST + _AHEAD), 0.01, _ROW), middle, PALE),
+                Line(f"row/{row}/panel", [(x, 0.02, z) for x, z in around], STONE, 1.5),
                 Text(f"row/{row}/name", name, (-PAST * _SECOND, 0.0, base + 0.05)),
             ]
         bottom = -len(self.names) * (_ROW + _GAP)
