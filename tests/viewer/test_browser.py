@@ -63,10 +63,11 @@ def open_page(tab: Tab, address: str) -> None:
 
 
 def dismiss(tab: Tab) -> None:
-    """The note that WebGL is rendered in software."""
-    time.sleep(1.0)
-    tab.value("document.querySelector('.mantine-Notification-closeButton')?.click()")
-    time.sleep(1.0)
+    """The note that WebGL is rendered in software, which may come late."""
+    for _ in range(4):
+        time.sleep(0.5)
+        tab.value("document.querySelector('.mantine-Notification-closeButton')?.click()")
+    time.sleep(0.5)
 
 
 def drawn(tab: Tab) -> np.ndarray:
@@ -171,3 +172,18 @@ def test_a_recording_plays_without_a_server(tmp_path: pathlib.Path, pictures: pa
         assert tab.value("performance.getEntriesByType('resource').filter(r => r.name.startsWith('http')).length") == 0
     assert len(np.unique(first.reshape(-1, 3), axis=0)) > 100
     assert np.abs(second - first).max(axis=2).astype(bool).mean() > 1e-4
+
+
+def test_a_run_is_watched_and_its_report_read(tmp_path: pathlib.Path, pictures: pathlib.Path):
+    run = tmp_path / "run"
+    settings = ("--steps", "1000", "--validate-every", "500", "--validation-episodes", "3", "--episodes", "5")
+    assert main(("train", "sac-zop", "mass-spring-damper", *settings, "--run", str(run))) == 0
+    with browser(height=1400) as tab:
+        tab.open((run / "report.html").as_uri())
+        tab.wait_for("document.readyState === 'complete'")
+        page = np.asarray(Image.open(io.BytesIO(tab.picture(pictures / "report.png"))).convert("RGB")).astype(int)
+        assert "sac-zop" in tab.text() and len(np.unique(page.reshape(-1, 3), axis=0)) > 100
+    with served(str(run)) as address, browser() as tab:
+        open_page(tab, address)
+        assert "mass-spring-damper" in tab.text().splitlines() and "iteration" in tab.text()
+        tab.picture(pictures / "run.png")

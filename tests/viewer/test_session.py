@@ -54,7 +54,8 @@ def compiled(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 def test_a_slider_of_the_world_acts_from_the_next_step_and_compiles_nothing(caplog: pytest.LogCaptureFixture):
     with jax.log_compiles():
-        session = Session(pa.make_task("mass-spring-damper", matched=True, state_limit=2.5), seed=3)
+        other = MassSpringDamper(episode_steps=49)  # than that of other tests, so that it has to be compiled
+        session = Session(pa.make_task("mass-spring-damper", environment=other, matched=True), seed=3)
         session.step()
         assert set(compiled(caplog)) == {"_decision", "_advance"}
         caplog.clear()
