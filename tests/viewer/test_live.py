@@ -54,6 +54,16 @@ def test_the_plant_runs_in_real_time_and_pictures_come_thirty_times_a_second(wat
     assert rate == pytest.approx(PICTURES, rel=0.1) and pace == pytest.approx(1.0, rel=0.2)
 
 
+def test_a_plant_that_steps_faster_than_pictures_are_drawn_keeps_real_time():
+    """Race's steps take 20 ms; the loop is called when it asks to be."""
+    watched = Watched("race-horizontal")
+    elapsed = 0.0
+    while watched.now < 1.0:
+        elapsed = max(watched.loop.advance(watched.now, elapsed) - watched.now, 0.001)
+        watched.now += elapsed
+    assert watched.loop.steps == pytest.approx(50, abs=2) and len(watched.drawn) == pytest.approx(PICTURES, abs=2)
+
+
 def test_pictures_between_two_steps_move_evenly(watched: Watched):
     watched.run(1.0)
     places = np.array([watched.block(n) for n in range(len(watched.drawn))])

@@ -109,7 +109,8 @@ class Loop:
         if now >= self._next_words:
             self._next_words = now + 1 / WORDS
             self._tell(self.session.frame, self._rate(), self._speed())
-        return self._next_picture
+        left = max(1.0 - self._progress, 0.0) * self.session.world.time_step / self.asked.speed
+        return self._next_picture if self.asked.paused else min(self._next_picture, now + left)
 
     def _run(self, elapsed: float) -> None:
         step = self.session.world.time_step
@@ -209,6 +210,7 @@ def run(
             due = loop.advance(now, now - last)
             last = now
             focus = _follow(server, scene, session, asked, focus)
+            # A little at least: viser's own thread needs the interpreter too.
             time.sleep(max(0.001, min(due - time.perf_counter(), 1 / PICTURES)))
     except KeyboardInterrupt:
         pass
