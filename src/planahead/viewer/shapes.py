@@ -158,4 +158,4 @@ def along(start: Any, end: Any) -> tuple[np.ndarray, float, np.ndarray]:
     attitude = np.array([1 + direction[2], -direction[1], direction[0], 0.0])
     if attitude[0] < 1e-9:
         attitude = np.array([0.0, 1.0, 0.0, 0.0])
-    return (start + end) / 2, length, attitude / np.sqrt(attitude @ attitude)
+    return (start + end) / 2, length, attitude / np.sqrt(attitude @ attitude) + 0.0  # no -0
