@@ -4,6 +4,7 @@
 #   make test       the checks and the whole test suite, except tests marked slow
 #   make test-slow  the tests marked slow
 #   make docs       the site, in docs/_build/html; runs the course (linkcheck: its links)
+#   make test-browser  the live page in a real browser
 #   make test-portable, make test-instructions, make sanitize: the two backends apart, see below
 
 # The newest interpreter on PATH that starts and is new enough; `make PYTHON=/path/to/python3.12 test` overrides it.
@@ -27,7 +28,7 @@ TORCH ?= torch==2.13.0
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export MPLBACKEND := Agg
 
-.PHONY: demo check test test-portable test-instructions test-slow sanitize docs linkcheck clean
+.PHONY: demo check test test-portable test-instructions test-slow test-browser sanitize docs linkcheck clean
 
 demo: .venv/.installed
 	$(BIN)/planahead demo
@@ -64,6 +65,13 @@ linkcheck: .venv/.installed-docs
 
 test-slow: .venv/.installed-dev
 	$(BIN)/pytest -m slow $(PYTEST_ARGUMENTS)
+
+# The live page in Debian's Chromium, which is installed where that can be done; skipped, with the reason, where it is not there.
+test-browser: .venv/.installed-dev
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+		apt-get update --quiet --quiet && DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet --quiet --no-install-recommends chromium >/dev/null; } || \
+		echo "no Chromium, and none could be installed"
+	$(BIN)/pytest -m browser tests/viewer -rs $(PYTEST_ARGUMENTS)
 
 # Stamps, not the directories, say what was installed: an interrupted installation is repeated, a new pyproject.toml too.
 .venv/.created:

@@ -86,6 +86,7 @@ if TYPE_CHECKING:
         make_task as make_task,
         task_names as task_names,
     )
+    from planahead.viewer import record_page as record_page, view as view
 
 __version__ = "0.1.0"
 
@@ -155,8 +156,9 @@ __getattr__, __dir__ = _lazy_names(
         ],
         "planahead.qp": ["QP", "InteriorPoint", "QPSolution", "StageBounds", "Status", "solve_qp"],
         "planahead.tasks": ["Environment", "Task", "Transition", "make_task", "task_names"],
+        "planahead.viewer": ["record_page", "view"],
     },
-    rooms=["experiments", "interop", "learning", "planning", "policies", "problem", "qp", "tasks"],
+    rooms=["experiments", "interop", "learning", "planning", "policies", "problem", "qp", "tasks", "viewer"],
 )
 
 _register_gymnasium()

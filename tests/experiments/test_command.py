@@ -354,3 +354,14 @@ def test_the_installed_program_answers():
 def test_the_version_is_said(capsys: pytest.CaptureFixture[str]):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.strip() == f"planahead {metadata.version('planahead')}"
+
+
+def test_view_shows_a_run_and_says_what_it_did(stub_names: None, capsys: pytest.CaptureFixture[str]):
+    pytest.importorskip("viser")
+    assert main([*TRAIN, "--run", "run"]) == 0
+    assert main(["view", "run", "--port", "0", "--seconds", "1", "--json", "seen.json"]) == 0
+    seen = json.loads(pathlib.Path("seen.json").read_text())
+    assert seen["task"] == "point" and seen["steps"] > 5 and seen["pictures_per_second"] > 5
+    words = refused(capsys, "view", "run", "--task-options", "drift=0.1")
+    assert "--task-options is for a task; a run has those it was trained with" in words
+    assert "«.» holds no run" in refused(capsys, "view", ".")

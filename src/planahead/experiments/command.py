@@ -29,10 +29,11 @@ from planahead.experiments.commands.new import New
 from planahead.experiments.commands.plan import Plan
 from planahead.experiments.commands.report import Report
 from planahead.experiments.commands.train import Train
+from planahead.experiments.commands.view import View
 from planahead.experiments.errors import UserError
 from planahead.experiments.files import require_writable, write_json
 
-COMMANDS: tuple[type[Command], ...] = (Demo, Train, Evaluate, Report, Plan, Diagnose, List, New, Bench, Doctor)
+COMMANDS: tuple[type[Command], ...] = (Demo, Train, Evaluate, Report, Plan, View, Diagnose, List, New, Bench, Doctor)
 DESCRIPTION = (
     "Plan with a model, learn from the world: model predictive control and reinforcement learning as one program."
 )
