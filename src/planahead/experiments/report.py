@@ -1,8 +1,6 @@
 """The report of a run: one HTML file that holds all it shows, so that it can be mailed, kept and opened anywhere."""
 
 import base64
-import html
-import importlib.resources
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +11,7 @@ from planahead.experiments.evaluated_run import HEADINGS, UNTRAINED, EvaluatedRu
 from planahead.experiments.evaluation import GOAL
 from planahead.experiments.files import write_text
 from planahead.experiments.flight_figure import flight_figure
+from planahead.experiments.html_page import page, paragraph, soft, table, text
 from planahead.experiments.progress import clock, percent
 from planahead.experiments.run_directory import Rows
 
@@ -26,15 +25,13 @@ def report_html(evaluated: EvaluatedRun) -> str:
     """The whole page."""
     run, settings = evaluated.run, evaluated.settings
     validations, metrics, timing = (run.read(table) for table in ("validations", "metrics", "timing"))
-    title = _text(f"{settings.algorithm} on {settings.task}")
-    style = importlib.resources.files("planahead.experiments").joinpath("report.css").read_text()
+    title = f"{settings.algorithm} on {settings.task}"
     body = [
-        f"<h1>{title}</h1>",
-        _soft(f"{_summary(evaluated.task)} Seed {settings.seed}, {_steps(evaluated):,} environment steps."),
-        *(f"<p><b>Left out:</b> {_text(reason)}</p>" for reason in evaluated.unreadable),
+        soft(f"{_summary(evaluated.task)} Seed {settings.seed}, {_steps(evaluated):,} environment steps."),
+        *(f"<p><b>Left out:</b> {text(reason)}</p>" for reason in evaluated.unreadable),
         _headline(evaluated, validations, timing),
         "<h2>Evaluation</h2>",
-        _paragraph(
+        paragraph(
             "Deterministic episodes from starts that were used neither in training nor in validation. "
             f"best: the policy that validated best{_at(evaluated.best_step)}; last: that of the last step. "
             "Rewards are maximised."
@@ -57,17 +54,7 @@ def report_html(evaluated: EvaluatedRun) -> str:
         "<h2>Versions</h2>",
         _versions(run.versions()),
     ]
-    return "\n".join(
-        [
-            "<!doctype html>",
-            "<html lang=en><head><meta charset=utf-8>",
-            "<meta name=viewport content='width=device-width, initial-scale=1'>",
-            f"<title>{title} · planahead</title>",
-            f"<style>{style}</style></head><body>",
-            *body,
-            "</body></html>\n",
-        ]
-    )
+    return page(title, body)
 
 
 def _steps(evaluated: EvaluatedRun) -> int:
@@ -100,7 +87,7 @@ def _headline(evaluated: EvaluatedRun, validations: Rows, timing: Rows) -> str:
     }
     kinds = ["good" if rate >= GOAL else "bad"] + [""] * (len(cards) - 1)
     inside = "".join(
-        f"<div class=card><b class='{kind}'>{_text(value)}</b><span>{_text(name)}</span></div>"
+        f"<div class=card><b class='{kind}'>{text(value)}</b><span>{text(name)}</span></div>"
         for kind, (name, value) in zip(kinds, cards.items(), strict=True)
     )
     return f"<div class=cards>{inside}</div>"
@@ -138,13 +125,13 @@ def _solver(evaluated: EvaluatedRun, metrics: Rows) -> str:
 
 
 def _versions(versions: Mapping[str, Any]) -> str:
-    made = f"<p>Made with <code>{_text(versions['command'])}</code></p>"
+    made = f"<p>Made with <code>{text(versions['command'])}</code></p>"
     packages = {"python": versions["python"], **versions["packages"]}
     return made + _side_by_side({"Software": packages, "Machine": versions["machine"]})
 
 
 def _evaluations(rows: Sequence[Row]) -> str:
-    return _table(HEADINGS, [row.cells() for row in rows])
+    return table(HEADINGS, [row.cells() for row in rows])
 
 
 def _outcomes(rows: Sequence[Row]) -> list[str]:
@@ -154,24 +141,18 @@ def _outcomes(rows: Sequence[Row]) -> list[str]:
         return []
     cells = [[row.policy, row.starts, *outcome_cells(row).values()] for row in rows]
     return [
-        _paragraph("Episodes that succeeded, mean ± standard deviation:"),
-        _table(["policy", "starts", *names], cells),
+        paragraph("Episodes that succeeded, mean ± standard deviation:"),
+        table(["policy", "starts", *names], cells),
     ]
 
 
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{_text(heading)}</th>" for heading in headings)
-    body = "".join(f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<div class=wide><table class=left><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-
-
 def _side_by_side(tables: Mapping[str, Mapping[str, Any]]) -> str:
-    columns = (f"<div>{_soft(title)}{_names_and_values(content)}</div>" for title, content in tables.items())
+    columns = (f"<div>{soft(title)}{_names_and_values(content)}</div>" for title, content in tables.items())
     return f"<div class=columns>{''.join(columns)}</div>"
 
 
 def _names_and_values(content: Mapping[str, Any]) -> str:
-    rows = "".join(f"<tr><td>{_text(name)}</td><td>{_text(_value(v))}</td></tr>" for name, v in content.items())
+    rows = "".join(f"<tr><td>{text(name)}</td><td>{text(_value(v))}</td></tr>" for name, v in content.items())
     return f"<table class=words><tbody>{rows}</tbody></table>"
 
 
@@ -184,22 +165,10 @@ def _value(value: Any) -> str:
 def _image(figure: Figure, caption: str) -> str:
     content = base64.b64encode(figures.rendered(figure, "svg")).decode()
     return (
-        f"<figure><img alt='{_text(caption)}' "
-        f"src='data:image/svg+xml;base64,{content}'><figcaption>{_text(caption)}</figcaption></figure>"
+        f"<figure><img alt='{text(caption)}' "
+        f"src='data:image/svg+xml;base64,{content}'><figcaption>{text(caption)}</figcaption></figure>"
     )
 
 
 def _summary(task: object) -> str:
     return (type(task).__doc__ or "").strip().splitlines()[0]
-
-
-def _paragraph(text: str) -> str:
-    return f"<p>{_text(text)}</p>"
-
-
-def _soft(text: str) -> str:
-    return f"<p class=soft>{_text(text)}</p>"
-
-
-def _text(content: object) -> str:
-    return html.escape(str(content))
