@@ -41,8 +41,9 @@ check: .venv/.installed-dev
 test: check
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup $(PYTEST_ARGUMENTS)
 
-# What solves and differentiates once more, with the native kernel left out; `make test-portable PORTABLE=tests` takes more than an hour.
-PORTABLE := tests/qp tests/planning/test_lanes.py tests/policies/test_planned.py
+# What solves and differentiates once more, with the native kernel left out (the tests of the QPs run over both backends anyway);
+# `make test-portable PORTABLE=tests` takes more than an hour.
+PORTABLE := tests/qp/test_solve_qp.py tests/qp/test_sensitivity.py tests/planning/test_lanes.py tests/policies/test_planned.py
 test-portable: .venv/.installed-dev
 	PLANAHEAD_NATIVE=0 $(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup $(PORTABLE) $(PYTEST_ARGUMENTS)
 

@@ -18,6 +18,7 @@ from planahead.policies import TunedPlanner
 from planahead.tasks import Environment, StepInfo, Task, Transition, constant
 from planahead.tasks.task import Imagined
 
+# In a trace `jnp.asarray` may remember these from another test, in its precision; `jnp.asarray(A, float)` does not.
 A, B = np.array([[0.9, 0.4], [0.1, 1.1]]), np.array([[0.1], [0.5]])
 WRONG_A, WRONG_B = np.array([[1.0, 0.2], [0.0, 0.9]]), np.array([[0.2], [0.8]])
 Q, R = np.diag([1.0, 0.5]), np.array([[0.4]])
@@ -62,7 +63,7 @@ class WrongModel(pa.Problem):
     terminal: Array = pa.parameter(upper(np.diag([1.0, 2.0])), low=-10.0, high=10.0)
 
     def dynamics(self, x, u):
-        return jnp.asarray(WRONG_A) @ x + jnp.asarray(WRONG_B) @ u
+        return jnp.asarray(WRONG_A, float) @ x + jnp.asarray(WRONG_B, float) @ u
 
     def stage_cost(self, x, u):
         z = jnp.concatenate([x, u])
@@ -79,22 +80,22 @@ class Believer(pa.Problem):
     state_size: int = pa.static(2)
     control_size: int = pa.static(1)
     discount: Array | float = pa.static(DISCOUNT)
-    state_matrix: Array = eqx.field(default_factory=lambda: jnp.asarray(A))
-    control_matrix: Array = eqx.field(default_factory=lambda: jnp.asarray(B))
+    state_matrix: Array = eqx.field(default_factory=lambda: jnp.asarray(A, float))
+    control_matrix: Array = eqx.field(default_factory=lambda: jnp.asarray(B, float))
 
     def dynamics(self, x, u):
         return self.state_matrix @ x + self.control_matrix @ u
 
     def stage_residual(self, x, u):
-        return jnp.concatenate([jnp.asarray(np.sqrt(Q)) @ x, jnp.asarray(np.sqrt(R)) @ u])
+        return jnp.concatenate([jnp.asarray(np.sqrt(Q), float) @ x, jnp.asarray(np.sqrt(R), float) @ u])
 
     def terminal_residual(self, x):
-        return jnp.asarray(np.linalg.cholesky(optimum().P).T) @ x
+        return jnp.asarray(np.linalg.cholesky(optimum().P).T, float) @ x
 
 
 def reward(x: Float[Array, " 2"], u: Float[Array, " 1"]) -> Float[Array, ""]:
     """Of a step of the world."""
-    return -0.5 * (x @ jnp.asarray(Q) @ x + u @ jnp.asarray(R) @ u)
+    return -0.5 * (x @ jnp.asarray(Q, float) @ x + u @ jnp.asarray(R, float) @ u)
 
 
 def taught(horizon: int) -> WrongModel:
@@ -102,7 +103,7 @@ def taught(horizon: int) -> WrongModel:
     P, _, H = optimum()
     AB = np.hstack([WRONG_A, WRONG_B])
     modified = H - DISCOUNT * AB.T @ P @ AB
-    return WrongModel(horizon=horizon, cost=jnp.asarray(upper(modified)), terminal=jnp.asarray(upper(P)))
+    return WrongModel(horizon=horizon, cost=jnp.asarray(upper(modified), float), terminal=jnp.asarray(upper(P), float))
 
 
 class PlantState(eqx.Module):
@@ -133,7 +134,7 @@ class Plant(Environment[PlantState]):
 
     def step(self, state: PlantState, action: Float[Array, " 1"], key: PRNGKeyArray) -> Transition[PlantState]:
         del key
-        new = PlantState(jnp.asarray(A) @ state.x + jnp.asarray(B) @ action, state.step + 1)
+        new = PlantState(jnp.asarray(A, float) @ state.x + jnp.asarray(B, float) @ action, state.step + 1)
         return Transition(
             state=new,
             observation=new.x,

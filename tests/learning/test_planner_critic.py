@@ -51,7 +51,7 @@ def quadratic(H: np.ndarray) -> Callable[[Array, Array], Array]:
 
     def critic(observation: Array, point: Array) -> Array:
         z = jnp.concatenate([observation, LIMIT * point], axis=1)
-        return jnp.broadcast_to(-0.5 * jnp.sum(z @ jnp.asarray(H) * z, axis=1), (2, z.shape[0]))
+        return jnp.broadcast_to(-0.5 * jnp.sum(z @ jnp.asarray(H, float) * z, axis=1), (2, z.shape[0]))
 
     return critic
 
@@ -61,7 +61,7 @@ def shifted(critic: Callable[[Array, Array], Array], error: float) -> Callable[[
 
 
 def believer(A: np.ndarray, B: np.ndarray) -> Believer:
-    return Believer(state_matrix=jnp.asarray(A), control_matrix=jnp.asarray(B))
+    return Believer(state_matrix=jnp.asarray(A, float), control_matrix=jnp.asarray(B, float))
 
 
 def planner_critic(problem: pa.Problem, believes: Belief = "value", **settings: Any) -> PlannerCritic:

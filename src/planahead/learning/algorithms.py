@@ -18,7 +18,6 @@ from planahead.learning.presets import PRESETS, Preset, algorithm_names
 from planahead.learning.settings import check_settings
 from planahead.planning import SQP
 from planahead.policies import (
-    ActionBox,
     DirectPolicy,
     FilteredStochasticPolicy,
     GaussianPolicy,
@@ -95,7 +94,7 @@ def _policy(
 ) -> Policy:
     """Of the kind that the learner trains."""
     problem, start, scale = task.problem, task.planner_state, task.environment.observation_scale
-    box, hidden = _box(task), settings.hidden
+    box, hidden = task.action_box, settings.hidden
     planning: dict[str, Any] = {
         "names": task.learned_parameters if settings.steers else (),
         "scale": settings.parameter_scale,
@@ -126,10 +125,6 @@ def _policy(
     return policy if guard is None else FilteredStochasticPolicy(policy, guard)
 
 
-def _box(task: Task) -> ActionBox:
-    return ActionBox(task.environment.action_low, task.environment.action_high)
-
-
 def _guard(name: str, task: Task, settings: PolicySettings) -> Guard:
     """The task's safety filter. **Raises** `ValueError` where it has none, or what is asked for has no meaning."""
     awareness = settings.filter
@@ -145,7 +140,7 @@ def _guard(name: str, task: Task, settings: PolicySettings) -> Guard:
             f"task '{task.name}' knows no safe set to end in, so it has no safety filter; use filter='none', or give "
             "its class a safety_problem()"
         )
-    return Guard(SafetyFilter(problem), task.planner_state, _box(task), awareness, settings.filter_price)
+    return Guard(SafetyFilter(problem), task.planner_state, task.action_box, awareness, settings.filter_price)
 
 
 def _resting(problem: Problem) -> Float[Array, " action"]:

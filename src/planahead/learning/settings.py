@@ -19,7 +19,7 @@ _OF_PLANS = ("prior_weight", "value_expansion")
 
 
 @dataclasses.dataclass(frozen=True)
-class Setting:
+class Allowed:
     """What a setting may be."""
 
     kind: type
@@ -36,7 +36,7 @@ class Setting:
     words_known: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, field: "dataclasses.Field[Any]", hint: Any, **about: Any) -> "Setting":
+    def of(cls, field: "dataclasses.Field[Any]", hint: Any, **about: Any) -> "Allowed":
         """From a field and its type; `about` is what the type does not say."""
         literal = typing.get_origin(hint) is typing.Literal
         kinds = [kind for kind in (*typing.get_args(hint), hint) if isinstance(kind, type)]
@@ -69,22 +69,22 @@ class Setting:
 
 
 @functools.cache
-def _all_settings(learner: type) -> Mapping[str, Setting]:
+def _all_settings(learner: type) -> Mapping[str, Allowed]:
     """Those of the learner and of every policy."""
     hints = typing.get_type_hints(learner)
     found = {
-        field.name: Setting.of(field, hints[field.name], planner=field.name in _OF_PLANS)
+        field.name: Allowed.of(field, hints[field.name], planner=field.name in _OF_PLANS)
         for field in dataclasses.fields(learner)
         if field.name != "critic" and field.init
     }
     hints = typing.get_type_hints(PolicySettings)
     return found | {
-        field.name: Setting.of(field, hints[field.name], **field.metadata)
+        field.name: Allowed.of(field, hints[field.name], **field.metadata)
         for field in dataclasses.fields(PolicySettings)
     }
 
 
-def settings_of(name: str) -> dict[str, Setting]:
+def settings_of(name: str) -> dict[str, Allowed]:
     """The settings that an algorithm knows.
 
     >>> settings_of("sac-zop")["planner_tau"].words(), "planner_tau" in settings_of("sac")

@@ -122,7 +122,7 @@ def run(steps: int, seed: int, report: Callable[[FilterRow], None] = lambda _: N
     learned: dict[str, Policy] = {}
     for world in _worlds():
         environment = world.task.environment
-        box = ActionBox(environment.action_low, environment.action_high)
+        box = world.task.action_box
         if world.task.name not in learned:  # proposals are those of the calm world
             learned[world.task.name] = half_trained(world.task, seed)
         for uniform in (True, False):
