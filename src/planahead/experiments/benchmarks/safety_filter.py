@@ -121,7 +121,6 @@ def run(steps: int, seed: int, report: Callable[[FilterRow], None] = lambda _: N
     rows: list[FilterRow] = []
     learned: dict[str, Policy] = {}
     for world in _worlds():
-        environment = world.task.environment
         box = world.task.action_box
         if world.task.name not in learned:  # proposals are those of the calm world
             learned[world.task.name] = half_trained(world.task, seed)
