@@ -141,20 +141,20 @@ class AlignedLearning(PlannerLearner):
 
     def trained(self, task: Task) -> tuple[str, ...]:
         """Those of the dynamics where nothing else has a say."""
-        named = dynamics_parameters(task, task.problem, task.learned_parameters)
+        named = dynamics_parameters(task, task.learned_parameters)
         return named if self.fits in ("model", "both") and self.closed_loop_weight == 0 else task.learned_parameters
 
     def init(self, task: Task, policy: Policy, key: PRNGKeyArray) -> PlannerLearnerState:
-        problem = self.check(policy).steering.problem
-        self._check_task(task, self.check(policy))
+        trained = self.check(policy)
+        self._check_task(task, trained)
         state = super().init(task, policy, key)
-        moments = self._adam().init(_weights(problem)) if self.has_network else None
+        moments = self._adam().init(_weights(trained.steering.problem)) if self.has_network else None
         return dataclasses.replace(state, memory=AlignedMemory(state.memory, moments, state_scale(task)))
 
     def _check_task(self, task: Task, policy: TunedPlanner) -> None:
         problem, name = policy.steering.problem, type(task.problem).__name__
         if self.fits in ("model", "both"):
-            found = dynamics_parameters(task, problem, policy.steering.space.names)
+            found = dynamics_parameters(task, policy.steering.space.names)
             if not found:
                 raise ValueError(
                     f"the dynamics of {name} depend on none of the parameters that are learned "
@@ -284,12 +284,12 @@ class AlignedLearning(PlannerLearner):
 
 def _weights(problem: Any) -> PyTree:
     """Of a `ResidualDynamics`, or of the one that is wrapped."""
-    return eqx.filter(problem.network, eqx.is_inexact_array)
+    return eqx.filter(problem.residual_network, eqx.is_inexact_array)
 
 
 def _with_weights(policy: TunedPlanner, weights: PyTree) -> TunedPlanner:
     def network(policy: TunedPlanner) -> Any:
         problem: Any = policy.steering.problem
-        return problem.network
+        return problem.residual_network
 
     return eqx.tree_at(network, policy, eqx.combine(weights, network(policy)))

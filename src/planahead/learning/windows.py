@@ -101,42 +101,50 @@ def state_scale(task: Task) -> Float[Array, " nx"]:
     [2.0, 2.0]
     """
     world = task.environment
-    start = world.observe(world.reset(jax.random.key(0)))
-    slopes = jax.jacfwd(task.planner_state)(start)
-    scale = np.asarray(jnp.abs(slopes) @ jnp.asarray(world.observation_scale, slopes.dtype))
+    with jax.ensure_compile_time_eval():  # where the state of a run is only wanted for its shapes, too
+        start = world.observe(world.reset(jax.random.key(0)))
+        slopes = jax.jacfwd(task.planner_state)(start)
+        scale = np.asarray(jnp.abs(slopes) @ jnp.asarray(world.observation_scale, slopes.dtype))
     if not np.all(np.isfinite(scale)):
         raise ValueError(
             f"the planner's states of task '{task.name}' have the typical magnitudes {scale.tolist()}; finite ones "
             "were expected, from observation_scale and the derivative of planner_state"
         )
-    return jnp.asarray(np.where(scale > 0, scale, 1.0))
+    with jax.ensure_compile_time_eval():
+        return jnp.asarray(np.where(scale > 0, scale, 1.0), float)
 
 
-def dynamics_parameters(task: Task, problem: Problem, names: Sequence[str]) -> tuple[str, ...]:
-    """Those of the parameters `names` that the dynamics depend on, by their derivatives at random states and controls.
+def dynamics_parameters(task: Task, names: Sequence[str]) -> tuple[str, ...]:
+    """Those of the parameters `names` of the task's problem that its dynamics depend on, by their derivatives at random
+    states and controls.
 
     **Raises:** `ValueError` for one of them that differs from stage to stage: a world has one model.
 
     >>> import planahead as pa
     >>> task = pa.make_task("mass-spring-damper")
-    >>> dynamics_parameters(task, task.problem, task.learned_parameters)
+    >>> dynamics_parameters(task, task.learned_parameters)
     ('mass', 'damping', 'stiffness')
     """
-    box = task.action_box
-    of_states, of_controls = jax.random.split(jax.random.key(0))
-    x = state_scale(task)[None] * jax.random.normal(of_states, (PROBES, problem.state_size))
-    u = jax.random.uniform(of_controls, (PROBES, problem.control_size), minval=-1.0)
-    u = jax.vmap(box.from_unit)(u)
+    problem: Problem = task.problem
+    box, scale, random = task.action_box, np.asarray(state_scale(task)), np.random.default_rng(0)
+    states = scale * random.normal(size=(PROBES, problem.state_size))
+    controls = random.uniform(box.low, box.high, size=(PROBES, problem.control_size))
 
     def depends(name: str) -> bool:
         space = ParameterSpace(problem, name)
 
         def after(values: Float[Array, " size"]) -> Float[Array, "probes nx"]:
-            return jax.vmap(at_stage(space.insert(problem, values), 0).dynamics)(x, u)
+            model, x, u = (
+                at_stage(space.insert(problem, values), 0),
+                jnp.asarray(states, float),
+                jnp.asarray(controls, float),
+            )
+            return jax.vmap(model.dynamics)(x, u)
 
         return bool(jnp.any(jax.jacfwd(after)(space.flatten(problem)) != 0))
 
-    found = tuple(name for name in names if depends(name))
+    with jax.ensure_compile_time_eval():
+        found = tuple(name for name in names if depends(name))
     staged = [name for name in found if is_per_stage(getattr(problem, name))]
     if staged:
         raise ValueError(

@@ -49,8 +49,8 @@ class ResidualDynamics(WrappedProblem):
     True
     """
 
-    network: eqx.nn.MLP
-    scale: tuple[float, ...] = static()
+    residual_network: eqx.nn.MLP
+    residual_scale: tuple[float, ...] = static()
     """c"""
 
     def __init__(
@@ -73,15 +73,15 @@ class ResidualDynamics(WrappedProblem):
             )
         network = eqx.nn.MLP(nx + nu, nx, hidden, layers, activation=jax.nn.tanh, key=key)
         self.base = base
-        self.network = eqx.tree_at(
+        self.residual_network = eqx.tree_at(
             lambda net: (net.layers[-1].weight, net.layers[-1].bias), network, replace_fn=jnp.zeros_like
         )
-        self.scale = scale
+        self.residual_scale = scale
 
     def dynamics(self, x: Float[Array, " nx"], u: Float[Array, " nu"]) -> Float[Array, " nx"]:
         return self.base.dynamics(x, u) + self.correction(x, u)
 
     def correction(self, x: Float[Array, " nx"], u: Float[Array, " nu"]) -> Float[Array, " nx"]:
         """What is added to the base's next state."""
-        scale = jnp.asarray(self.scale, x.dtype)
-        return SHARE * scale[: self.state_size] * self.network(jnp.concatenate([x, u]) / scale)
+        scale = jnp.asarray(self.residual_scale, x.dtype)
+        return SHARE * scale[: self.state_size] * self.residual_network(jnp.concatenate([x, u]) / scale)

@@ -49,13 +49,13 @@ class TerminalValue(WrappedProblem):
     3.250 3.250
     """
 
-    root: Float[Array, "nx nx"]
+    value_root: Float[Array, "nx nx"]
     """L"""
-    shift: Float[Array, " nx"]
+    value_shift: Float[Array, " nx"]
     """d"""
-    flat_slope: Float[Array, " nx"]
+    value_slope: Float[Array, " nx"]
     """g"""
-    offset: Float[Array, ""]
+    value_offset: Float[Array, ""]
     """o"""
 
     def __init__(self, base: Problem):
@@ -66,13 +66,13 @@ class TerminalValue(WrappedProblem):
             return last.terminal_cost(x) + 0.5 * jnp.sum(last.terminal_residual(x) ** 2)
 
         own = Quadratic(jax.hessian(cost)(origin), jax.grad(cost)(origin), cost(origin))
-        self.root, self.shift, self.flat_slope, self.offset = _squares(own)
+        self.value_root, self.value_shift, self.value_slope, self.value_offset = _squares(own)
 
     def terminal_residual(self, x: Float[Array, " nx"]) -> Float[Array, " nx"]:
-        return self.root @ x + self.shift
+        return self.value_root @ x + self.value_shift
 
     def terminal_cost(self, x: Float[Array, " nx"]) -> Float[Array, ""]:
-        return self.offset + self.flat_slope @ x
+        return self.value_offset + self.value_slope @ x
 
     def value(self, x: Float[Array, " nx"]) -> Float[Array, ""]:
         """V_N(x), a cost."""
@@ -81,14 +81,16 @@ class TerminalValue(WrappedProblem):
     @property
     def quadratic(self) -> Quadratic:
         """V_N by its coefficients."""
-        slope = self.flat_slope + self.root.T @ self.shift
-        return Quadratic(self.root.T @ self.root, slope, self.offset + 0.5 * jnp.sum(self.shift**2))
+        slope = self.value_slope + self.value_root.T @ self.value_shift
+        return Quadratic(
+            self.value_root.T @ self.value_root, slope, self.value_offset + 0.5 * jnp.sum(self.value_shift**2)
+        )
 
 
 def with_value(problem: Problem, value: Quadratic) -> Problem:
     """A `TerminalValue`, or what wraps one, with the convex part of `value` for V_N: of a curvature that is not
     positive somewhere, the slope is left."""
-    return eqx.tree_at(lambda p: (p.root, p.shift, p.flat_slope, p.offset), problem, _squares(value))
+    return eqx.tree_at(lambda p: (p.value_root, p.value_shift, p.value_slope, p.value_offset), problem, _squares(value))
 
 
 def _squares(value: Quadratic) -> tuple[Array, Array, Array, Array]:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import equinox as eqx
 
-from planahead.problem.fields import WRAPS
+from planahead.problem.fields import WRAPS, parameter_boxes
 from planahead.problem.problem import Problem
 
 
@@ -61,6 +61,17 @@ class WrappedProblem(Problem):
     constraint_slack = _delegated("constraint_slack")
     terminal_constraints = _delegated("terminal_constraints")
     terminal_constraint_slack = _delegated("terminal_constraint_slack")
+
+    def __check_init__(self):
+        own = {*dir(type(self)), *vars(self)}
+        taken = [
+            name for name in parameter_boxes(self.base) if name in own and name != "discount"
+        ]  # which is passed on
+        if taken:
+            raise ValueError(
+                f"{type(self.base).__name__} has a parameter {', '.join(map(repr, taken))}, and so has "
+                f"{type(self).__name__}, around it, something of that name; rename one of them"
+            )
 
     def __getattr__(self, name: str) -> Any:
         """The base's parameters and settings, where the wrapper has nothing of that name."""
