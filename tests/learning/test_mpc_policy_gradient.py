@@ -58,7 +58,7 @@ def experience(policy: TunedPlanner) -> tuple[Tried, np.ndarray]:
     a = planned + noise
     cost = 0.5 * (np.einsum("bi,ij,bj->b", s, Q, s) + np.einsum("bi,ij,bj->b", a, R, a))
     no = np.zeros(len(s), bool)
-    tried = tried_of(s, planned / LIMIT, a / LIMIT, cost, s @ A.T + a @ B.T, no, ~no)
+    tried = tried_of(s, planned / LIMIT, a / LIMIT, cost, s @ A.T + a @ B.T, no, no, ~no)
     return tried, np.concatenate(weights).repeat(2)
 
 
@@ -148,7 +148,7 @@ def test_a_state_counts_the_same_however_little_is_explored_there(x64):
     slope = np.where(planned == 0.0, 1.0, 3.0)  # of the advantage by the action
     no, zero = np.zeros(800, bool), np.zeros((800, 1))
     cost = (slope * noise)[:, 0]
-    tried = tried_of(zero, planned, planned + noise, cost, zero, no, ~no)
+    tried = tried_of(zero, planned, planned + noise, cost, zero, no, no, ~no)
     slopes = Slopes(jnp.ones((800, 1, 1)), jnp.ones(800, bool))
     found = learner.compatible(tried, slopes, 0.0, jnp.ones(1), jnp.ones(800))
     np.testing.assert_allclose(found.weights, 2.0, rtol=1e-9)  # and not (0.2² + 3 0.05²)/(0.2² + 0.05²) = 1.12

@@ -64,7 +64,7 @@ def rows(number: int = 6, key: int = 0) -> Tried:
     observation, action = jax.random.normal(first, (number, 2)), 0.05 * jax.random.normal(second, (number, 1))
     following = 0.9 * observation + jax.random.normal(third, (number, 2))
     cost, no = jnp.sum(observation**2, axis=1), jnp.zeros(number, bool)
-    return Tried(observation, jnp.zeros_like(action), action, cost, following, no, ~no)
+    return Tried(observation, jnp.zeros_like(action), action, cost, following, no, no, ~no)
 
 
 def test_directions_are_derivatives_of_the_temporal_difference(x64):

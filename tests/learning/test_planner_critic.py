@@ -241,7 +241,7 @@ def test_correcting_a_planner_by_w_is_moving_its_parameters_where_its_value_is_l
     policy = policy_of(taught(1))
     observation, point = rows()
     flags = jnp.zeros(ROWS, bool)
-    tried = Tried(observation, point, point, jnp.zeros(ROWS), observation, flags, ~flags)
+    tried = Tried(observation, point, point, jnp.zeros(ROWS), observation, flags, flags, ~flags)
     w = 0.01 * jax.random.normal(KEY, policy.unit.shape)
 
     @jax.jit

@@ -13,6 +13,7 @@ from planahead.learning import (
     PPO,
     SAC,
     TD3,
+    AlignedLearning,
     GuidedPolicySearch,
     Imitation,
     MPCPolicyGradient,
@@ -49,6 +50,8 @@ SWITCHES = {
     "ppo-zop": (PPO, None, "parameters", GaussianPolicy),
 }
 OWN_PARAMETERS = {"mpc-dpg": MPCPolicyGradient, "mpc-q": MPCQLearning}
+ALIGNED = {"mpc-model": False, "mpc-model-value": True}
+"""Whether a terminal value is learned."""
 
 
 PRICED: dict[str, Any] = {"matched": True, "discount": 0.99}
@@ -102,8 +105,18 @@ def test_presets_without_a_network_train_the_planner_itself(name, kind):
     assert policy.settings()["planner_tau"] == 1e-3
 
 
+@pytest.mark.parametrize("name", ALIGNED)
+def test_aligned_presets_train_what_the_dynamics_depend_on(name: str):
+    task = make_task("mass-spring-damper", **PRICED)
+    policy, learner = make_algorithm(name, task, jax.random.key(0), planner_tau=1e-3)
+    assert isinstance(learner, AlignedLearning) and isinstance(policy, TunedPlanner)
+    assert (learner.fits, learner.terminal_value, learner.closed_loop_weight) == ("model", ALIGNED[name], 0.0)
+    assert policy.steering.space.names == ("mass", "damping", "stiffness")
+    assert policy.settings()["planner_tau"] == 1e-3
+
+
 def test_every_preset_is_tested():
-    assert set(algorithm_names()) == {*SWITCHES, *OWN_PARAMETERS}
+    assert set(algorithm_names()) == {*SWITCHES, *OWN_PARAMETERS, *ALIGNED}
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,19 @@ TAXONOMY = (
     Place(
         "policy: the planner", "parameterized", "deterministic policy gradient", ("mpc-dpg", "mpc-dpg+advantage=local")
     ),
+    Place("policy: the planner", "parameterized", "aligned: its model fitted to what happens", ("mpc-model",)),
+    Place(
+        "policy: the planner",
+        "parameterized",
+        "aligned and for the closed loop, one objective",
+        ("mpc-model+closed_loop_weight=0.01",),
+    ),
+    Place(
+        "policy: the planner",
+        "integrated",
+        "aligned: a network in the dynamics, a learned terminal value",
+        ("mpc-model+fits=network", "mpc-model-value"),
+    ),
     Place(
         "policy: a layer",
         "hierarchical",

@@ -1,6 +1,7 @@
 """Learners: what turns experience into a better policy."""
 
 from planahead.learning.algorithms import make_algorithm as make_algorithm
+from planahead.learning.aligned import AlignedLearning as AlignedLearning
 from planahead.learning.constrained_lqr import (
     ControlStep as ControlStep,
     LinearGaussian as LinearGaussian,

@@ -102,7 +102,8 @@ def _policy(
         "warm_start": settings.warm_start,
     }
     if isinstance(learner, PlannerLearner):
-        return TunedPlanner(problem, start, box, **planning)
+        planning["names"] = learner.trained(task)
+        return TunedPlanner(learner.planned(task, key), start, box, **planning)
     planning["correction"] = settings.correction
     if isinstance(learner, PPO | GuidedPolicySearch):
         return GaussianPolicy(

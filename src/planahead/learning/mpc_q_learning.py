@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from planahead.learning.planner_learner import Direction, PlannerLearner, PlannerLearnerState, Tried
+from planahead.learning.planner_learner import Direction, PlannerLearner, PlannerLearnerState, Tried, with_noise
 from planahead.learning.replay import Replay
 from planahead.planning import action_value, value
 from planahead.policies.tuned import TunedPlanner
@@ -111,8 +111,7 @@ class MPCQLearning(PlannerLearner):
         return Replay(example, self.replay_size, self.steps_per_update)
 
     def explore(self, planned: Float[Array, "n action"], key: PRNGKeyArray) -> Float[Array, "n action"]:
-        noise = self.exploration * jax.random.normal(key, planned.shape, planned.dtype)
-        return jnp.clip(planned + noise, -1.0, 1.0)
+        return with_noise(planned, self.exploration, key)
 
     def improve(
         self, state: PlannerLearnerState, tried: Tried, key: PRNGKeyArray
@@ -123,35 +122,47 @@ class MPCQLearning(PlannerLearner):
 
     def direction(self, state: PlannerLearnerState, batch: Tried) -> Direction:
         """g and H of the rows of `batch`."""
-        policy, gamma = state.policy, self.gamma(state.policy.problem())
-        found = jax.vmap(lambda row: temporal_difference(policy, row, gamma))(batch)
-        count = jnp.maximum(jnp.sum(found.usable), 1)
-        gradient = -(found.error @ found.gradient) / count
-        metrics = {
-            "td_error": jnp.sqrt(jnp.sum(found.error**2) / count),
-            "failed_updates": jnp.mean(~found.usable, dtype=found.error.dtype),
-        }
-        if self.hessian == "none":
-            return Direction(gradient, None, metrics)
-        curvature = found.gradient.T @ found.gradient / count
-        if self.hessian == "full":
-            curvature = mirrored(curvature - self._second_order(policy, batch, found) / count)
-        size = curvature.shape[0]
-        floor = self.regularisation * jnp.trace(curvature) / size
-        return Direction(gradient, curvature + floor * jnp.eye(size, dtype=curvature.dtype), metrics)
+        policy = state.policy
+        return q_direction(policy, batch, self.gamma(policy.problem()), self.hessian, self.regularisation)
 
-    def _second_order(self, policy: TunedPlanner, batch: Tried, found: TemporalDifference) -> Float[Array, "n n"]:
-        """Σ δ ∇²Q: as many back-solves a row as there are parameters."""
 
-        def slope(unit: Float[Array, " n"]) -> Float[Array, " n"]:
-            def weighed(unit: Float[Array, " n"]) -> Float[Array, ""]:
-                values: Any = jax.vmap(lambda row: q_value(policy, unit, row))(batch)
-                return jnp.sum(jnp.where(found.usable, found.error * values, 0.0))
+def q_direction(
+    policy: TunedPlanner, batch: Tried, gamma: Float[Array, ""] | float, hessian: Hessian, regularisation: float
+) -> Direction:
+    """g and H of the rows of `batch`, as at the top of this file; `regularisation` is β."""
+    found = jax.vmap(lambda row: temporal_difference(policy, row, gamma))(batch)
+    count = jnp.maximum(jnp.sum(found.usable), 1)
+    gradient = -(found.error @ found.gradient) / count
+    metrics = {
+        "td_error": jnp.sqrt(jnp.sum(found.error**2) / count),
+        "failed_updates": jnp.mean(~found.usable, dtype=found.error.dtype),
+    }
+    if hessian == "none":
+        return Direction(gradient, None, metrics)
+    curvature = found.gradient.T @ found.gradient / count
+    if hessian == "full":
+        curvature = mirrored(curvature - _second_order(policy, batch, found) / count)
+    return Direction(gradient, regularised(curvature, regularisation), metrics)
 
-            return jax.grad(weighed)(unit)
 
-        second = jax.jacrev(slope)(policy.unit)
-        return 0.5 * (second + second.T)
+def regularised(curvature: Float[Array, "n n"], share: float) -> Float[Array, "n n"]:
+    """With `share` of the mean eigenvalue added to each."""
+    size = curvature.shape[0]
+    return curvature + share * jnp.trace(curvature) / size * jnp.eye(size, dtype=curvature.dtype)
+
+
+def _second_order(policy: TunedPlanner, batch: Tried, found: TemporalDifference) -> Float[Array, "n n"]:
+    """Σ δ ∇²Q: as many back-solves a row as there are parameters."""
+
+    def slope(unit: Float[Array, " n"]) -> Float[Array, " n"]:
+        def weighed(unit: Float[Array, " n"]) -> Float[Array, ""]:
+            values: Any = jax.vmap(lambda row: q_value(policy, unit, row))(batch)
+            return jnp.sum(jnp.where(found.usable, found.error * values, 0.0))
+
+        return jax.grad(weighed)(unit)
+
+    second = jax.jacrev(slope)(policy.unit)
+    return 0.5 * (second + second.T)
 
 
 def mirrored(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:

@@ -45,6 +45,7 @@ class Tried(eqx.Module):
     """Minus the reward."""
     next_observation: Float[Array, "*b observation"]
     terminated: Bool[Array, "*b"]
+    truncated: Bool[Array, "*b"]
     usable: Bool[Array, "*b"]
     """Whether the solve behind the action did not fail."""
 
@@ -118,6 +119,20 @@ class PlannerLearner(Learner[PlannerLearnerState]):
             )
         return policy
 
+    @property
+    def discounts(self) -> bool:
+        """Whether it values an endless future."""
+        return True
+
+    def planned(self, task: Task, key: PRNGKeyArray) -> Problem:
+        """What an untrained policy for `task` plans."""
+        del key
+        return task.problem
+
+    def trained(self, task: Task) -> tuple[str, ...]:
+        """Names of the parameters that are learned."""
+        return task.learned_parameters
+
     @abc.abstractmethod
     def explore(self, planned: Float[Array, "n action"], key: PRNGKeyArray) -> Float[Array, "n action"]:
         """What to try instead of the planned action, in unit coordinates, inside [-1, 1]."""
@@ -135,7 +150,7 @@ class PlannerLearner(Learner[PlannerLearnerState]):
     def init(self, task: Task, policy: Policy, key: PRNGKeyArray) -> PlannerLearnerState:
         trained = self.check(policy)
         gamma = self.gamma(trained.problem())
-        if not isinstance(gamma, Tracer) and not float(gamma) < 1:
+        if self.discounts and not isinstance(gamma, Tracer) and not float(gamma) < 1:
             raise ValueError(
                 f"{type(task.problem).__name__} has a discount of {float(gamma):g}, and a value of an endless future "
                 "needs one below 1; give discount=0.99, or the problem a discount"
@@ -143,7 +158,7 @@ class PlannerLearner(Learner[PlannerLearnerState]):
         lanes = start_lanes(task.environment, self.environments, trained.initial_memory(), key)
         nothing, zero, no = jnp.zeros(trained.steering.box.size), jnp.zeros(()), jnp.array(False)
         observation = lanes.observation[0]
-        example = Tried(observation, nothing, nothing, zero, observation, no, no)
+        example = Tried(observation, nothing, nothing, zero, observation, no, no, no)
         return PlannerLearnerState(task, trained, lanes, jnp.zeros((), jnp.int32), self.remember(example))
 
     def gamma(self, problem: Problem) -> Float[Array, ""] | float:
@@ -191,14 +206,19 @@ class PlannerLearner(Learner[PlannerLearnerState]):
             after, moved, tally = step_lanes(
                 state.task.environment, lanes, applied, failed, decision.memory, initial, step_key
             )
-            seen = (lanes.observation, planned, action, -moved.reward, moved.observation, moved.terminated)
-            return after, (Tried(*seen, usable=~failed), tally)
+            seen = (lanes.observation, planned, action, -moved.reward, moved.observation)
+            return after, (Tried(*seen, moved.terminated, moved.truncated, usable=~failed), tally)
 
         keys = jax.random.split(key, self.steps_per_update // self.environments)
         lanes, (tried, tallies) = jax.lax.scan(step, state.lanes, keys)
         tried = jax.tree.map(lambda leaf: leaf.reshape(self.steps_per_update, *leaf.shape[2:]), tried)
         state = dataclasses.replace(state, lanes=lanes, steps=state.steps + self.steps_per_update)
         return state, tried, jax.tree.map(jnp.sum, tallies)
+
+
+def with_noise(planned: Float[Array, "n action"], deviation: float, key: PRNGKeyArray) -> Float[Array, "n action"]:
+    """A normal exploration around what was planned, clipped to the box, in unit coordinates."""
+    return jnp.clip(planned + deviation * jax.random.normal(key, planned.shape, planned.dtype), -1.0, 1.0)
 
 
 def admissible_step(

@@ -16,6 +16,7 @@ ppo-zop   PPO       observation     parameters        yes
 name      learner             critic                             policy
 mpc-q     MPCQLearning        the planner's own value            a planner with constant parameters
 mpc-dpg   MPCPolicyGradient   compatible features, or the same   a planner with constant parameters
+mpc-model, mpc-model-value: AlignedLearning, whose critic, if any, is the planner's own value, see `aligned.py`
 
 All critics that are networks see the observation as well. What imitates a planner is listed in `imitation.py`, and
 `gps` is `guided_policy_search.py`.
@@ -25,6 +26,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from planahead.learning.aligned import AlignedLearning
 from planahead.learning.guided_policy_search import GuidedPolicySearch
 from planahead.learning.imitation import Imitation
 from planahead.learning.mpc_policy_gradient import MPCPolicyGradient
@@ -151,6 +153,21 @@ PRESETS = {
     "mpc-dpg": Preset(
         None, "action", True, "the deterministic policy gradient on a planner's own parameters", MPCPolicyGradient
     ),
+    "mpc-model": Preset(
+        None,
+        "action",
+        True,
+        "aligned learning: the planner's model is fitted to what happens, by its parameters or with a network",
+        AlignedLearning,
+    ),
+    "mpc-model-value": Preset(
+        None,
+        "action",
+        True,
+        "aligned learning of the model and of a terminal value",
+        AlignedLearning,
+        switches={"terminal_value": True},
+    ),
 }
 PLANNING = {"sac": "sac-zop", "td3": "td3-zop", "ac-mlp": "ac-mpc"}
 """What to use instead of an algorithm without a planner."""
@@ -160,6 +177,6 @@ def algorithm_names() -> tuple[str, ...]:
     """The names that `make_algorithm` knows, sorted.
 
     >>> print(*algorithm_names()[:9])
-    ac-mlp ac-mpc bc bc-sobolev dagger gps mpc-dpg mpc-q ppo-zop
+    ac-mlp ac-mpc bc bc-sobolev dagger gps mpc-dpg mpc-model mpc-model-value
     """
     return tuple(sorted(PRESETS))

@@ -7,12 +7,12 @@ One array instead of one per field makes an insertion one contiguous write and a
 floats (flags, iteration counts) are stored as floats, exact up to 2²⁴ in float32."""
 
 import math
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 Item = TypeVar("Item")
 
@@ -71,13 +71,39 @@ class Replay(eqx.Module, Generic[Item]):
 
     def sample(self, key: PRNGKeyArray, number: int) -> Item:
         """Draw `number` items with replacement, leaves `[number, ...]`. Before the first insertion they are zeros."""
-        index = jax.random.randint(key, (number,), 0, jnp.maximum(self.size, 1))
+        return self._items(jax.random.randint(key, (number,), 0, jnp.maximum(self.size, 1)))
+
+    def windows(self, key: PRNGKeyArray, number: int, length: int, stride: int) -> "Windows[Item]":
+        """Draw `number` sequences of `length` items that were inserted `stride` apart: of environments side by side,
+        `stride` of them, the steps of one in their order. What is not inserted yet is not `stored`.
+
+        >>> replay = Replay(example=jnp.zeros(()), capacity=6, batch=2)
+        >>> for value in (1.0, 2.0, 3.0, 4.0):
+        ...     replay = replay.insert(jnp.array([value, -value]))
+        >>> rows, stored = replay.windows(jax.random.key(1), 1, length=3, stride=2)
+        >>> rows.tolist(), stored.tolist()
+        ([[-2.0, -3.0, -4.0]], [[True, True, True]])
+        """
+        first = jax.random.randint(key, (number, 1), 0, jnp.maximum(self.size, 1))
+        age = first + stride * jnp.arange(length)[None]
+        oldest = jnp.where(self.count > self.capacity, self.count % self.capacity, 0)
+        return Windows(self._items((oldest + age) % self.capacity), age < self.size)
+
+    def _items(self, index: Int[Array, "*shape"]) -> Item:
         rows = jnp.take(self.rows, index, axis=0, mode="clip")
         ends = [0]
         for shape in self.shapes:
             ends.append(ends[-1] + math.prod(shape))
         leaves = [
-            jnp.reshape(rows[:, start:stop], (number, *shape)).astype(dtype)
+            jnp.reshape(rows[..., start:stop], (*index.shape, *shape)).astype(dtype)
             for start, stop, shape, dtype in zip(ends[:-1], ends[1:], self.shapes, self.dtypes, strict=True)
         ]
         return jax.tree.unflatten(self.structure, leaves)
+
+
+class Windows(NamedTuple, Generic[Item]):
+    """Sequences of items."""
+
+    rows: Item
+    """Leaves `[number, length, ...]`."""
+    stored: Bool[Array, "number length"]

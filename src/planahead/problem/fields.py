@@ -7,6 +7,9 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
+WRAPS = "wraps"
+"""Marks the field of a problem that holds the one it wraps, whose parameters are its own, see `wrapped.py`."""
+
 
 @dataclasses.dataclass(frozen=True)
 class ParameterBox:
@@ -92,9 +95,12 @@ def _as_leaf(value: Any) -> Any:
 
 
 def parameter_boxes(problem: eqx.Module) -> dict[str, ParameterBox]:
-    """The declared parameters of `problem` in the order of their declaration."""
-    return {
-        field.name: field.metadata["parameter"]
-        for field in dataclasses.fields(problem)
-        if "parameter" in field.metadata
-    }
+    """The declared parameters of `problem` in the order of their declaration, those of a problem that it wraps among
+    them."""
+    found: dict[str, ParameterBox] = {}
+    for field in dataclasses.fields(problem):
+        if "parameter" in field.metadata:
+            found[field.name] = field.metadata["parameter"]
+        elif WRAPS in field.metadata:
+            found |= parameter_boxes(getattr(problem, field.name))
+    return found

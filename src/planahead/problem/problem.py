@@ -156,5 +156,9 @@ class Problem(eqx.Module):
 
 
 def overrides(problem: Problem, method: str) -> bool:
-    """Whether the problem's class writes `method` itself, so that work for the defaults can be left out."""
-    return getattr(type(problem), method) is not getattr(Problem, method)
+    """Whether the problem's class writes `method` itself, so that work for the defaults can be left out; of a method
+    that is left to a wrapped problem, whether that one does."""
+    written = getattr(type(problem), method)
+    if getattr(written, "delegates", False):
+        return overrides(getattr(problem, "base"), method)  # noqa: B009  # a field of `WrappedProblem`, below this room
+    return written is not getattr(Problem, method)

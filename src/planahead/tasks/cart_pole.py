@@ -266,6 +266,10 @@ class CartPoleTask(Task[CartPole, CartPoleProblem]):
     def planner_state(self, observation: Float[Array, " 4"]) -> Float[Array, " 4"]:
         return observation
 
+    def deviation(self, x: Float[Array, " 4"], z: Float[Array, " 4"]) -> Float[Array, " 4"]:
+        """The angle's without whole turns."""
+        return (x - z).at[1].set(angle_difference(x[1], z[1]))
+
     def expert(self, observation: Float[Array, " 4"]) -> CartPoleProblem:
         """Aims at upright, and looks far enough ahead to see how: 1 s."""
         del observation

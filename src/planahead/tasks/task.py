@@ -72,6 +72,11 @@ class Task(eqx.Module, Generic[E, P]):
         """What a safety filter solves to keep the task's limits; `None` where no safe set is known."""
         return None
 
+    def deviation(self, x: Float[Array, " nx"], z: Float[Array, " nx"]) -> Float[Array, " nx"]:
+        """x - z of the planner's states, as far as they are not the same: without whole turns of an angle that the
+        world counts from anew."""
+        return x - z
+
     def reward_per_cost(self) -> float | None:
         """c, where the world's rewards are what `problem` minimises, times -c: its stages, its terminal cost as what
         comes after, and the prices of its constraints; `None` where they do not compare. Its model may be wrong."""

@@ -39,6 +39,8 @@ COLOURS = {
     "gps": PURPLE,
     "mpc-q": BLUE,
     "mpc-dpg": ORANGE,
+    "mpc-model": GREEN,
+    "mpc-model-value": PURPLE,
     "planner": GREY,
     "expert": GREY,
     "planner-tuned": BLACK,
