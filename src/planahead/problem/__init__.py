@@ -28,4 +28,9 @@ from planahead.problem.safety import (
     SafetyProblem as SafetyProblem,
     TerminalSet as TerminalSet,
 )
+from planahead.problem.terminal_value import (
+    EndingInValue as EndingInValue,
+    QuadraticValue as QuadraticValue,
+    TerminalValue as TerminalValue,
+)
 from planahead.problem.tube import Tube as Tube, linear_tube as linear_tube, no_tube as no_tube
