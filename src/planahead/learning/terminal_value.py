@@ -10,16 +10,18 @@ r"""What an actor's way of going on costs, as a value that a planner can end in.
     c        []     root mean square of √(2 V^π): roots, since costs to go span decades from a start to the goal
 
 States of all sorts have to be known, for a planner seeks out those at which V_ψ is too low: half of them come from
-episodes of the actor, half from such with uniform actions, and in both an action is, with probability `stray`, a uniform one
-held for some steps. From each of them the actor goes on for T steps without noise. Of these only those that cost a finite amount are
-learned from.
+episodes in the world in which the actor leaves its way with probability `stray` a step, for a uniform action held for
+some steps, half from episodes of such actions alone. From each of them the actor goes on for T steps without noise, by
+the model. Those from where that does not cost a finite amount, or a negative one, are left out. Where the actor is lost
+costs grow without bound, and a fit to them would know nothing else: roots above `ceiling` medians count as that much,
+which is bad enough to be avoided.
 
 A critic of rewards is a value too, where its rewards are the problem's costs: `CriticValue`, with
 
     V(x) = -min_i Q_i(o, π(o)) / c,        c = `Task.reward_per_cost`
 
-It is for those who train one with that in mind: rewards of most tasks are not what their planners minimise, SAC's critic
-counts the entropy too, and networks of rectifiers have no curvature.
+It is for those who train one with that in mind: rewards of most tasks are not what their planners minimise, SAC's
+critic counts the entropy too, and networks of rectifiers have no curvature.
 
 Reference: fitted policy evaluation by roll-outs (D. P. Bertsekas, *Reinforcement Learning and Optimal Control*, 2019,
 section 4.6); what the value is for: `problem/terminal_value.py`. It fails where the model is wrong for long.
@@ -89,9 +91,9 @@ class CriticValue(TerminalValue):
         declared = task.reward_per_cost() if reward_per_cost is None else reward_per_cost
         if declared is None:
             raise ValueError(
-                f"the cost of {type(task.problem).__name__} is no multiple of what task '{task.name}' rewards, as far as "
-                "it says (`Task.reward_per_cost`), so a critic of rewards is no cost to go; give reward_per_cost, or fit "
-                "the actor's cost to go (`fit_terminal_value`)"
+                f"the cost of {type(task.problem).__name__} is no multiple of what task '{task.name}' rewards, as far "
+                "as it says (`Task.reward_per_cost`), so a critic of rewards is no cost to go; give reward_per_cost, "
+                "or fit the actor's cost to go (`fit_terminal_value`)"
             )
         return cls(actor, critic, task, declared)
 
@@ -110,7 +112,7 @@ class FittedValue(eqx.Module):
 
     value: SquaredValue
     error: Float[Array, ""]
-    """Root mean square of ‖ρ_ψ‖ - √(2 V^π) / c over states that were not learned from."""
+    """Root mean square of ‖ρ_ψ‖ - √(2 V^π) / c, below the ceiling, over states that were not learned from."""
     left_out: Float[Array, ""]
     """Share of the states from which the actor's cost is no number."""
 
@@ -132,6 +134,7 @@ def fit_terminal_value(
     states: int = 8192,
     steps_ahead: int = 150,
     stray: float = 0.1,
+    ceiling: float = 10.0,
     fit_steps: int = 5000,
     hidden: tuple[int, ...] = (64, 64),
     residuals: int = 8,
@@ -145,6 +148,7 @@ def fit_terminal_value(
     - `states`: from which the actor goes on, a tenth of them kept to judge by.
     - `steps_ahead`: T; what is paid later does not count.
     - `stray`: how likely an episode leaves the actor's way at a step.
+    - `ceiling`: of √(2 V^π), in medians.
     - `fit_steps`, `batch_size`, `learning_rate`: of Adam, with a cosine that ends at 0.
     - `hidden`, `residuals`: sizes of ρ_ψ.
 
@@ -162,7 +166,7 @@ def fit_terminal_value(
             f"from none of {states} states does it cost a finite amount, or one that is not negative, to go on with "
             f"{type(actor).__name__} for {steps_ahead} steps; a value of squares has nothing to be fitted to"
         )
-    return _fitted(task, found, fitting, start, fit_steps, hidden, residuals, batch_size, learning_rate)
+    return _fitted(task, found, ceiling, fitting, start, fit_steps, hidden, residuals, batch_size, learning_rate)
 
 
 @eqx.filter_jit
@@ -219,6 +223,7 @@ def evaluate_actor(
 def _fitted(
     task: Task,
     found: Evaluated,
+    ceiling: float,
     key: PRNGKeyArray,
     start: PRNGKeyArray,
     steps: int,
@@ -228,6 +233,8 @@ def _fitted(
     learning_rate: float,
 ) -> FittedValue:
     roots = jnp.sqrt(2.0 * found.costs)
+    middle = jnp.nanmedian(jnp.where(found.usable & (roots > 0), roots, jnp.nan))
+    roots = jnp.minimum(roots, jnp.where(jnp.isfinite(middle), ceiling * middle, jnp.inf))
     weights = found.usable.astype(roots.dtype)
     scale = jnp.sqrt(jnp.sum(weights * roots**2) / jnp.maximum(jnp.sum(weights), 1.0))
     scale = jnp.where(scale > 0, scale, 1.0)

@@ -21,7 +21,7 @@ planner with a warm-start guide.
 Where hard constraints are violated by all, the least violation wins. The actor and the planner see the same: a problem
 that plans in other terms than its plant is commanded in is refused.
 
-Other than in the paper: the guesses race too, and a shifted plan starts as it was planned, not as it is simulated, since
+Other than in the paper: the guesses race too, and a shifted plan starts as it was planned, not as it is simulated, for
 that of an unstable plant runs away.
 
 Reference: R. Reiter, A. Ghezzi, K. Baumgärtner, J. Hoffmann, R. McAllister, M. Diehl, "AC4MPC: actor-critic
@@ -61,13 +61,14 @@ class Race(eqx.Module):
     """Which of the candidates was applied: the plan of start i, or with `len(starts)` added its guess itself."""
     costs: Float[Array, " candidates"]
     """Of all candidates, evaluated; infinite where a solve failed."""
-    iterations: Int[Array, ""]
-    """Of all solves together."""
 
 
 @final
 class AC4MPC(Policy):
     """Solves from an actor's roll-out and from the shifted plan side by side; the cheaper one by evaluated cost acts.
+
+    The plan of a decision has the states and controls that were applied, the cost that was evaluated, the iterations of
+    all solves together, and the rest as the solve from its start left it.
 
     **Arguments:**
 
@@ -144,7 +145,7 @@ class AC4MPC(Policy):
         N, nx, nu = self.problem.horizon, self.problem.state_size, self.problem.control_size
         candidates = len(self.starts) * (2 if self.race_guesses else 1)
         guess = Guess(jnp.zeros((N + 1, nx)), jnp.zeros((N, nu)))
-        return Race(guess, jnp.array(False), jnp.array(0), jnp.zeros(candidates), jnp.array(0))
+        return Race(guess, jnp.array(False), jnp.array(0), jnp.zeros(candidates))
 
     def settings(self) -> dict[str, Setting]:
         inner = {f"actor_{name}": setting for name, setting in self.actor.settings().items()}
@@ -176,15 +177,15 @@ class AC4MPC(Policy):
         # A plan's own states are the better guess: those of an unstable plant run away in simulation.
         states = jnp.where(chosen < number, planned.states, trajectory.states)
         plan = eqx.tree_at(
-            lambda plan: (plan.states, plan.controls, plan.cost),
+            lambda plan: (plan.states, plan.controls, plan.cost, plan.iterations),
             planned,
-            (states, trajectory.controls, found.cost[chosen]),
+            (states, trajectory.controls, found.cost[chosen], jnp.sum(plans.iterations)),
         )
         return Decision(
             action=self.box.clip(trajectory.controls[0]),
             log_probability=jnp.zeros((), trajectory.controls.dtype),
             plan=plan,
-            memory=Race(plan.shift(), jnp.all(jnp.isfinite(states)), chosen, costs, jnp.sum(plans.iterations)),
+            memory=Race(plan.shift(), jnp.all(jnp.isfinite(states)), chosen, costs),
             failed=jnp.all(failed),
             gradient_valid=False,
         )
