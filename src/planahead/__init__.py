@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         MPCPolicyGradient as MPCPolicyGradient,
         MPCQLearning as MPCQLearning,
         algorithm_names as algorithm_names,
+        fit_terminal_value as fit_terminal_value,
         make_algorithm as make_algorithm,
     )
     from planahead.planning import (
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
         value as value,
     )
     from planahead.policies import (
+        AC4MPC as AC4MPC,
         ActionBox as ActionBox,
         Decision as Decision,
         DirectPolicy as DirectPolicy,
@@ -55,12 +57,14 @@ if TYPE_CHECKING:
     )
     from planahead.problem import (
         Bounds as Bounds,
+        EndingInValue as EndingInValue,
         ParameterSpace as ParameterSpace,
         PerStage as PerStage,
         Problem as Problem,
         SafetyProblem as SafetyProblem,
         Slack as Slack,
         TerminalSet as TerminalSet,
+        TerminalValue as TerminalValue,
         angle_difference as angle_difference,
         euler as euler,
         linear_safety_problem as linear_safety_problem,
@@ -104,6 +108,7 @@ __getattr__, __dir__ = _lazy_names(
             "MPCPolicyGradient",
             "MPCQLearning",
             "algorithm_names",
+            "fit_terminal_value",
             "make_algorithm",
         ],
         "planahead.planning": [
@@ -124,6 +129,7 @@ __getattr__, __dir__ = _lazy_names(
             "value",
         ],
         "planahead.policies": [
+            "AC4MPC",
             "ActionBox",
             "Decision",
             "DirectPolicy",
@@ -137,12 +143,14 @@ __getattr__, __dir__ = _lazy_names(
         ],
         "planahead.problem": [
             "Bounds",
+            "EndingInValue",
             "ParameterSpace",
             "PerStage",
             "Problem",
             "SafetyProblem",
             "Slack",
             "TerminalSet",
+            "TerminalValue",
             "angle_difference",
             "euler",
             "linear_safety_problem",

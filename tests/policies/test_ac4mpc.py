@@ -76,12 +76,12 @@ def test_a_bad_actor_does_not_harm():
 def test_hanging_is_a_trap_that_a_roll_out_leads_out_of(x64):
     """From exactly below the cost is level: a cold solve is content there, one from a push is not."""
     task, hanging = pa.make_task("cartpole"), jnp.array([0.0, math.pi, 0.0, 0.0])
-    problem = CartPoleProblem(either_side=True, horizon=8, discount=0.95)
+    problem = CartPoleProblem(either_side=True, horizon=16, position_weight=jnp.array(10.0))
     cold, guided = (
         AC4MPC.of(task, problem, Pushing(jnp.array(20.0)), starts=(start,), race_guesses=False).decide(hanging)
         for start in ("cold", "actor")
     )
-    assert int(cold.plan.status) == pa.Status.SOLVED and int(guided.plan.status) == pa.Status.SOLVED
+    assert int(cold.plan.status) == pa.Status.SOLVED and not bool(guided.failed)
     np.testing.assert_allclose(cold.action, 0.0, atol=1e-6)
     assert guided.plan.cost < 0.95 * cold.plan.cost
 

@@ -74,7 +74,7 @@ def test_with_the_cost_to_go_every_horizon_is_optimal(x64, horizon, kind):
     np.testing.assert_allclose(plan.cost, 0.5 * X @ P @ X, rtol=1e-9)
 
 
-def test_it_answers_for_the_problem_inside():
+def test_it_answers_for_the_problem_inside(x64):
     P, _ = riccati()
     base = LinearQuadratic()
     assert not overrides(EndingInValue(base, squares(P)), "terminal_cost")
@@ -87,7 +87,7 @@ def test_it_answers_for_the_problem_inside():
         pa.solve(EndingInValue(base, Scalar(jnp.asarray(P))), jnp.asarray(X), planner=step)
 
 
-def test_parameters_per_stage_keep_their_horizon():
+def test_parameters_per_stage_keep_their_horizon(x64):
     P, _ = riccati()
     base = pa.per_stage(LinearQuadratic(), "weight")
     assert EndingInValue(base, squares(P)).horizon == 10

@@ -257,7 +257,7 @@ def _fitted(
     fitted = fit(trained, adam.init(trained), adam, loss_of, steps, key)
     error = jnp.sqrt(misses(fitted.trained, observations[:kept], targets[:kept], weights[:kept]))
     value = SquaredValue(eqx.combine(fitted.trained, fixed), scale, task)
-    return FittedValue(value, error, 1.0 - jnp.mean(weights))
+    return FittedValue(value, error, jnp.mean(~found.usable, dtype=roots.dtype))
 
 
 def _observation(task: Task, x: Float[Array, " nx"]) -> Float[Array, " observation"]:
