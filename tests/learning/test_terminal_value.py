@@ -59,7 +59,7 @@ def test_a_fitted_value_is_the_actors_and_improves_it():
     """The actor lets the spring do the work; a planner of five steps that ends in what this costs does better."""
     task, actor = pa.make_task("mass-spring-damper"), Linear(jnp.zeros((1, 2)))
     problem = task.problem
-    settings = {"states": 2000, "steps_ahead": 150, "fit_steps": 2000, "hidden": (32, 32)}
+    settings: dict[str, Any] = {"states": 2000, "steps_ahead": 150, "fit_steps": 2000, "hidden": (32, 32)}
     fitted = fit_terminal_value(task, problem, actor, jax.random.key(0), **settings)
     assert float(fitted.error) < 0.04 and float(fitted.left_out) == 0.0
     probes = jnp.array([[0.5, 0.0], [0.9, -0.3], [0.1, 0.1]])
