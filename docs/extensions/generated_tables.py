@@ -26,7 +26,12 @@ def taxonomy() -> str:
     return _table(
         ("role of the planner", "what is learned of it", "how", "algorithms"),
         [
-            (place.role, place.architecture, place.methods, ", ".join(f"`{entry}`" for entry in place.entries))
+            (
+                place.role,
+                place.architecture,
+                place.methods,
+                ", ".join(f"`{entry}`" for entry in place.entries or (place.after,)),
+            )
             for place in TAXONOMY
         ],
     )

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         MPCPolicyGradient as MPCPolicyGradient,
         MPCQLearning as MPCQLearning,
         algorithm_names as algorithm_names,
+        fit_terminal_value as fit_terminal_value,
         make_algorithm as make_algorithm,
     )
     from planahead.planning import (
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
         value as value,
     )
     from planahead.policies import (
+        AC4MPC as AC4MPC,
         ActionBox as ActionBox,
         Decision as Decision,
         DirectPolicy as DirectPolicy,
@@ -56,9 +58,11 @@ if TYPE_CHECKING:
     )
     from planahead.problem import (
         Bounds as Bounds,
+        EndingInValue as EndingInValue,
         ParameterSpace as ParameterSpace,
         PerStage as PerStage,
         Problem as Problem,
+        QuadraticTerminalCost as QuadraticTerminalCost,
         ResidualDynamics as ResidualDynamics,
         SafetyProblem as SafetyProblem,
         Slack as Slack,
@@ -110,6 +114,7 @@ __getattr__, __dir__ = _lazy_names(
             "MPCPolicyGradient",
             "MPCQLearning",
             "algorithm_names",
+            "fit_terminal_value",
             "make_algorithm",
         ],
         "planahead.planning": [
@@ -130,6 +135,7 @@ __getattr__, __dir__ = _lazy_names(
             "value",
         ],
         "planahead.policies": [
+            "AC4MPC",
             "ActionBox",
             "Decision",
             "DirectPolicy",
@@ -143,9 +149,11 @@ __getattr__, __dir__ = _lazy_names(
         ],
         "planahead.problem": [
             "Bounds",
+            "EndingInValue",
             "ParameterSpace",
             "PerStage",
             "Problem",
+            "QuadraticTerminalCost",
             "ResidualDynamics",
             "SafetyProblem",
             "Slack",

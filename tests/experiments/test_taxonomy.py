@@ -2,6 +2,7 @@
 
 import pytest
 
+import planahead as pa
 from planahead.experiments.bench.definition import BASELINES, EXPERT, PLANNER, Entry
 from planahead.experiments.taxonomy import TAXONOMY
 from planahead.learning.presets import PRESETS
@@ -17,3 +18,9 @@ def test_every_entry_can_be_trained(text):
 def test_every_algorithm_has_a_place():
     named = {Entry.parse(text).algorithm for text in ENTRIES}
     assert named == PRESETS.keys() | BASELINES.keys() - {PLANNER, EXPERT}
+
+
+def test_what_is_put_around_a_trained_policy_is_public():
+    for place in TAXONOMY:
+        assert bool(place.entries) != bool(place.after)
+        assert not place.after or hasattr(pa, place.after)

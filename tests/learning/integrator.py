@@ -101,6 +101,10 @@ class IntegratorTask(Task[Integrator, IntegratorProblem]):
     def planner_state(self, observation: Float[Array, " 2"]) -> Float[Array, " 2"]:
         return observation
 
+    def observed(self, observation: Float[Array, " 2"], state: Float[Array, " 2"]) -> Float[Array, " 2"]:
+        del observation
+        return state
+
 
 @dataclasses.dataclass(frozen=True)
 class ClosedForm:

@@ -44,7 +44,7 @@ def test_a_network_corrects_the_next_state_as_the_formula_says(x64):
 
 def test_parameters_of_the_base_are_those_of_what_wraps_it(x64):
     base = pa.make_task("linear").problem
-    problem = pa.TerminalValue(corrected(base))
+    problem = pa.QuadraticTerminalCost(corrected(base))
     space, known = pa.ParameterSpace(problem), pa.ParameterSpace(base)
     assert (space.names, space.shapes, space.low_entries) == (known.names, known.shapes, known.low_entries)
     values = known.flatten(base) + 0.01
@@ -60,13 +60,15 @@ def test_parameters_of_the_base_are_those_of_what_wraps_it(x64):
 def test_what_is_left_to_the_base_counts_as_written_where_the_base_writes_it():
     problem = corrected(pa.make_task("linear").problem)
     written = {name for name in ("stage_cost", "terminal_cost", "stage_residual", "action") if overrides(problem, name)}
-    assert written == {"stage_residual"} and overrides(pa.TerminalValue(problem), "terminal_cost")
-    assert wraps(pa.TerminalValue(problem), pa.ResidualDynamics) and not wraps(problem, pa.TerminalValue)
+    assert written == {"stage_residual"} and overrides(pa.QuadraticTerminalCost(problem), "terminal_cost")
+    assert wraps(pa.QuadraticTerminalCost(problem), pa.ResidualDynamics) and not wraps(
+        problem, pa.QuadraticTerminalCost
+    )
 
 
 def test_a_terminal_value_starts_as_the_quadratic_cost_that_it_replaces(x64):
     base = pa.make_task("mass-spring-damper", matched=True).problem
-    problem = pa.TerminalValue(base)
+    problem = pa.QuadraticTerminalCost(base)
     np.testing.assert_allclose(solved(problem).controls, solved(base).controls, atol=1e-9)
     assert float(pa.value(problem, jnp.asarray(STATE))) == pytest.approx(
         float(pa.value(base, jnp.asarray(STATE))), rel=1e-9
@@ -74,16 +76,16 @@ def test_a_terminal_value_starts_as_the_quadratic_cost_that_it_replaces(x64):
 
 
 def test_a_value_is_what_it_was_made_of_and_convex(x64):
-    problem = pa.TerminalValue(pa.make_task("linear").problem)
+    problem = pa.QuadraticTerminalCost(pa.make_task("linear").problem)
     curvature, slope = jnp.array([[2.0, 0.5], [0.5, 1.0]]), jnp.array([0.3, -0.7])
     found = with_value(problem, Quadratic(curvature, slope, jnp.array(0.2)))
-    assert isinstance(found, pa.TerminalValue)
+    assert isinstance(found, pa.QuadraticTerminalCost)
     x = jnp.array([1.5, -0.4])
     assert float(found.value(x)) == pytest.approx(float(0.2 + slope @ x + x @ curvature @ x / 2), rel=1e-12)
     for part, given in zip(found.quadratic, (curvature, slope, 0.2), strict=True):
         np.testing.assert_allclose(part, given, atol=1e-12)
     bent = with_value(problem, Quadratic(jnp.diag(jnp.array([2.0, -1.0])), slope, jnp.array(0.2)))
-    assert isinstance(bent, pa.TerminalValue)
+    assert isinstance(bent, pa.QuadraticTerminalCost)
     np.testing.assert_allclose(bent.quadratic.curvature, np.diag([2.0, 0.0]), atol=1e-12)
     np.testing.assert_allclose(bent.quadratic.slope, slope, atol=1e-12)
 

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from planahead.experiments.commands.bench import Bench
+from planahead.experiments.commands.bench_actor import ACTOR_BENCHMARKS
 from planahead.experiments.commands.bench_flight import FLIGHT_BENCHMARKS
 from planahead.experiments.commands.bench_safety import SAFETY_BENCHMARKS
 from planahead.experiments.commands.bench_solver import SOLVER_BENCHMARKS
@@ -71,7 +72,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parse(arguments: Sequence[str]) -> Command:
     """The subcommand that the arguments describe; help and mistakes end the program as tyro has it."""
     by_name = {command.name: command for command in COMMANDS}
-    own = {command.name: command for command in (*SOLVER_BENCHMARKS, *FLIGHT_BENCHMARKS, *SAFETY_BENCHMARKS)}
+    own = {
+        command.name: command
+        for command in (*SOLVER_BENCHMARKS, *FLIGHT_BENCHMARKS, *SAFETY_BENCHMARKS, *ACTOR_BENCHMARKS)
+    }
     if (benchmark := own.get(" ".join(arguments[:2]))) is not None:  # with options of its own
         return _parse(benchmark, list(arguments[2:]))
     if not arguments or arguments[0] not in by_name:

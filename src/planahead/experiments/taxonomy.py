@@ -23,6 +23,8 @@ class Place:
     architecture: str
     methods: str
     entries: tuple[str, ...]
+    after: str = ""
+    """What puts a trained policy there, where nothing is trained for it; there are no entries then."""
 
 
 TAXONOMY = (
@@ -72,6 +74,13 @@ TAXONOMY = (
         "parallel",
         "a network acts beside the planner, alone or steering it as well",
         ("sac-zop+correction=0.5+steers=false", "sac-zop+correction=0.5", "ppo-zop+correction=0.5+steers=false"),
+    ),
+    Place(
+        "policy: the planner, guided",
+        "algorithmic",
+        "AC4MPC: a trained actor is the guess, its value the terminal cost",
+        (),
+        after="AC4MPC",
     ),
     Place("critic", "–", "its own value, as it is", ("sac-blended+blend_steps=0",)),
     Place("critic", "–", "blended with a learned one: its value, or MPQ(λ) of its steps", ("sac-blended", "sac-mpq")),

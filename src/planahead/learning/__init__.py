@@ -23,3 +23,9 @@ from planahead.learning.presets import algorithm_names as algorithm_names
 from planahead.learning.replay import Replay as Replay
 from planahead.learning.sac import SAC as SAC, SACState as SACState
 from planahead.learning.td3 import TD3 as TD3, TD3State as TD3State
+from planahead.learning.terminal_value import (
+    CriticValue as CriticValue,
+    FittedValue as FittedValue,
+    SquaredValue as SquaredValue,
+    fit_terminal_value as fit_terminal_value,
+)

@@ -9,7 +9,7 @@ r"""Aligned learning: every part of a planner is fitted to what it stands for, a
     θ                what the dynamics depend on: declared parameters φ, the weights of a `ResidualDynamics`, or both
     H        []      `prediction_steps`; the m <= H steps of a window end with its episode, or with what is stored
     c        [nx]    typical magnitudes of the planner's states
-    ψ        [n]     1, xᵢ and xᵢxⱼ: the `TerminalValue` V is quadratic, its convex part is planned with
+    ψ        [n]     1, xᵢ and xᵢxⱼ: the `QuadraticTerminalCost` V is quadratic, its convex part is planned with
     ℓ        []      minus the reward, in units of the planner's cost (`Task.reward_per_cost`)
     ω        []      `closed_loop_weight`, 1 / cost²
 
@@ -48,7 +48,7 @@ from planahead.learning.windows import (
 )
 from planahead.policies import Policy
 from planahead.policies.tuned import TunedPlanner
-from planahead.problem import Problem, ResidualDynamics, TerminalValue, with_value, wraps
+from planahead.problem import Problem, QuadraticTerminalCost, ResidualDynamics, with_value, wraps
 from planahead.tasks import Task
 
 Fits = Literal["model", "network", "both", "nothing"]
@@ -137,7 +137,7 @@ class AlignedLearning(PlannerLearner):
             reach = [(high - low) / 2 for low, high in zip(box.low, box.high, strict=True)]
             scale = state_scale(task).tolist()
             problem = ResidualDynamics(problem, scale, reach, hidden=self.network_units, key=key)
-        return TerminalValue(problem) if self.terminal_value else problem
+        return QuadraticTerminalCost(problem) if self.terminal_value else problem
 
     def trained(self, task: Task) -> tuple[str, ...]:
         """Those of the dynamics where nothing else has a say."""
@@ -160,7 +160,7 @@ class AlignedLearning(PlannerLearner):
                     f"the dynamics of {name} depend on none of the parameters that are learned "
                     f"({', '.join(policy.steering.space.names)}); use fits='network', or declare one with parameter()"
                 )
-        for kind, needed in ((ResidualDynamics, self.has_network), (TerminalValue, self.terminal_value)):
+        for kind, needed in ((ResidualDynamics, self.has_network), (QuadraticTerminalCost, self.terminal_value)):
             if needed and not wraps(problem, kind):
                 raise ValueError(
                     f"{type(self).__name__} trains a {kind.__name__} here, and the policy plans with a "

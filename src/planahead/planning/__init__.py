@@ -10,5 +10,6 @@ from planahead.planning.globalisation import FullStep as FullStep
 from planahead.planning.line_search import LineSearch as LineSearch
 from planahead.planning.linearisation import Exact as Exact, GaussNewton as GaussNewton
 from planahead.planning.plan import Guess as Guess, Multipliers as Multipliers, Plan as Plan
+from planahead.planning.simulated import Simulated as Simulated, judged as judged, simulated as simulated
 from planahead.planning.solve import action_value as action_value, solve as solve, value as value
 from planahead.planning.sqp import SQP as SQP

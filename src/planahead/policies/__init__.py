@@ -1,5 +1,6 @@
 """Policies: from an observation to an action, with a network, a planner, or both."""
 
+from planahead.policies.ac4mpc import AC4MPC as AC4MPC, Race as Race, check_observed as check_observed
 from planahead.policies.direct import DirectPolicy as DirectPolicy
 from planahead.policies.distributions import Sample as Sample, SquashedGaussian as SquashedGaussian
 from planahead.policies.failure import plan_failed as plan_failed

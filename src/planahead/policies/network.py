@@ -1,6 +1,6 @@
 """The one network everything uses: a multilayer perceptron that takes raw inputs.
 
-    h₀ = x / scale,    hᵢ₊₁ = relu(hᵢ Wᵢ + bᵢ),    out = h_L W_L + b_L
+    h₀ = x / scale,    hᵢ₊₁ = σ(hᵢ Wᵢ + bᵢ),    out = h_L W_L + b_L,    σ = relu, or tanh where a planner needs slopes
 
 Weights are orthogonal with gain √2 in the hidden layers, which keeps the variance of the signal through rectifiers
 (He et al. 2015; Saxe et al. 2014), and with `last_gain` in the last one: 0.01 for a policy, so that it starts at its
@@ -11,6 +11,7 @@ actor-critic gradient step at batch 128 took 1.00 ms with them and 1.32 ms with 
 cores, JAX 0.10.2)."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import equinox as eqx
 import jax
@@ -20,6 +21,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 HIDDEN = (256, 256)
 """Units of the hidden layers: as in T. Haarnoja et al., "Soft actor-critic algorithms and applications", 2018."""
 HIDDEN_GAIN = 2.0**0.5
+
+Activation = Literal["relu", "tanh"]
 
 
 class Layer(eqx.Module):
@@ -37,7 +40,7 @@ class Layer(eqx.Module):
 
 
 class Network(eqx.Module):
-    """A multilayer perceptron with rectifiers and a fixed scale of its inputs.
+    """A multilayer perceptron, with rectifiers by default, and a fixed scale of its inputs.
 
     >>> network = Network((2.4, 6.28), 3, hidden=(8, 8), last_gain=0.01, key=jax.random.key(0))
     >>> network(jnp.array([1.0, -3.0])).shape
@@ -47,6 +50,7 @@ class Network(eqx.Module):
     layers: tuple[Layer, ...]
     scale: tuple[float, ...] = eqx.field(static=True)
     """Typical magnitude of every input."""
+    activation: Activation = eqx.field(static=True)
 
     def __init__(
         self,
@@ -55,6 +59,7 @@ class Network(eqx.Module):
         *,
         hidden: Sequence[int] = HIDDEN,
         last_gain: float,
+        activation: Activation = "relu",
         key: PRNGKeyArray,
     ):
         if not all(0.0 < s < float("inf") for s in scale):
@@ -68,6 +73,7 @@ class Network(eqx.Module):
         shapes = zip(sizes[:-1], sizes[1:], gains, keys, strict=True)
         self.layers = tuple(Layer(inputs, outputs, gain, k) for inputs, outputs, gain, k in shapes)
         self.scale = tuple(float(s) for s in scale)
+        self.activation = activation
 
     @property
     def hidden(self) -> tuple[int, ...]:
@@ -76,6 +82,7 @@ class Network(eqx.Module):
 
     def __call__(self, x: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
         h = x / jnp.asarray(self.scale, x.dtype)
+        bend = jax.nn.relu if self.activation == "relu" else jnp.tanh
         for layer in self.layers[:-1]:
-            h = jax.nn.relu(layer(h))
+            h = bend(layer(h))
         return self.layers[-1](h)

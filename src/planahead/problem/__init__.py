@@ -19,6 +19,11 @@ from planahead.problem.per_stage import (
     scan_stages as scan_stages,
 )
 from planahead.problem.problem import Problem as Problem, overrides as overrides
+from planahead.problem.quadratic_terminal_cost import (
+    Quadratic as Quadratic,
+    QuadraticTerminalCost as QuadraticTerminalCost,
+    with_value as with_value,
+)
 from planahead.problem.residual_dynamics import ResidualDynamics as ResidualDynamics
 from planahead.problem.residuals import (
     angle_difference as angle_difference,
@@ -30,9 +35,9 @@ from planahead.problem.safety import (
     TerminalSet as TerminalSet,
 )
 from planahead.problem.terminal_value import (
-    Quadratic as Quadratic,
+    EndingInValue as EndingInValue,
+    QuadraticValue as QuadraticValue,
     TerminalValue as TerminalValue,
-    with_value as with_value,
 )
 from planahead.problem.tube import Tube as Tube, linear_tube as linear_tube, no_tube as no_tube
 from planahead.problem.wrapped import WrappedProblem as WrappedProblem, wraps as wraps

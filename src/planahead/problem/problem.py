@@ -128,6 +128,10 @@ class Problem(eqx.Module):
         """Whether a control is the action itself, so that `action` translates nothing."""
         return not overrides(self, "action")
 
+    def writes(self, method: str) -> bool:
+        """Whether the class writes `method` itself; a problem around another one answers for the one inside."""
+        return getattr(type(self), method) is not getattr(Problem, method)
+
     def state_bounds(self) -> Bounds:
         """Bounds on x_k for k = 1…N-1 (the initial state is given). Soft bounds never make a problem infeasible."""
         return Bounds()
@@ -156,9 +160,5 @@ class Problem(eqx.Module):
 
 
 def overrides(problem: Problem, method: str) -> bool:
-    """Whether the problem's class writes `method` itself, so that work for the defaults can be left out; of a method
-    that is left to a wrapped problem, whether that one does."""
-    written = getattr(type(problem), method)
-    if getattr(written, "delegates", False):
-        return overrides(getattr(problem, "base"), method)  # noqa: B009  # a field of `WrappedProblem`, below this room
-    return written is not getattr(Problem, method)
+    """Whether the problem writes `method` itself, so that work for the defaults can be left out."""
+    return problem.writes(method)

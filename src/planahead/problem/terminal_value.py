@@ -1,104 +1,125 @@
-r"""A learned quadratic value at the end of the horizon, in place of a problem's own terminal cost.
+r"""A problem that ends in a value: what comes after the horizon is told by a function of the last state.
 
-    V_N(x) = o + gᵀx + ½ ‖L x + d‖²
+    minimise  Σ_{k<N} γ^k (ℓ(x_k, u_k) + ½‖r(x_k, u_k)‖²) + γ^N V(x_N)    s.t. the dynamics and limits of `base`
 
-    symbol  shape      meaning
-    L       [nx, nx]   root of the value's curvature P = LᵀL, so that V_N is convex whatever is learned
-    d       [nx]       moves the least value away from the origin
-    g       [nx]       slope along directions without curvature
-    o       []         moves no plan, and counts where plans are values
+    symbol   shape   meaning
+    ℓ, r     [], [r] stage costs of `base`, whose own terminal cost is left out: V stands for all that comes after
+    V        []      cost to go from the last state, minimised: ½‖r_V(x)‖², or any scalar
 
-The horizon ends and the task does not: with the right V_N a plan of one step is as good as an endless one. A quadratic
-value is exact for linear dynamics and quadratic costs without active bounds, and a local model of any other.
+With the cost to go of a policy π for V, and |V - V^π| <= ε at the states where plans end, a plan that is no worse than
+the roll-out of π costs at most V^π(x_0) + 2 γ^N ε; with the optimal cost to go, the first control is optimal whatever
+the horizon. Where V is wrong, the planner goes where it is wrong in its favour: V has to be fitted beyond the states
+that π itself visits.
 
-Reference: J. B. Rawlings, D. Q. Mayne, M. Diehl, "Model predictive control", 2nd ed. 2017, sect. 2.4 and 2.5.
+V as squares has a Gauss-Newton Hessian, never indefinite. Of a scalar V the planner takes the convex part of the
+Hessian (`linearisation.py`), which is nothing where V is a network of rectifiers, and concave parts are lost.
+
+Reference: J. B. Rawlings, D. Q. Mayne, M. M. Diehl, *Model Predictive Control*, 2nd ed., section 2.4 (terminal cost);
+R. Reiter, A. Ghezzi, K. Baumgärtner, J. Hoffmann, R. McAllister, M. Diehl, "AC4MPC: actor-critic reinforcement
+learning for guiding model predictive control", IEEE Transactions on Control Systems Technology.
 """
 
-from typing import NamedTuple, final
+import abc
+from typing import final
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from planahead.problem.per_stage import at_stage
+from planahead.problem.fields import static
+from planahead.problem.per_stage import is_per_stage
 from planahead.problem.problem import Problem
 from planahead.problem.wrapped import WrappedProblem
 
-FLAT = 1e-6
-"""Of the largest eigenvalue of a curvature: what is less is none."""
 
+class TerminalValue(eqx.Module):
+    """V: the cost to go from a planner's state, to be minimised. A concrete one writes one of the two methods.
 
-class Quadratic(NamedTuple):
-    """value + slopeᵀx + ½ xᵀ curvature x."""
+    It counts what is paid from its state on: the stage costs there and later, and the prices of limits that later
+    states violate.
+    """
 
-    curvature: Float[Array, "nx nx"]
-    slope: Float[Array, " nx"]
-    value: Float[Array, ""]
+    def residual(self, x: Float[Array, " nx"]) -> Float[Array, " residuals"]:
+        """V as ½‖residual‖²."""
+        del x
+        return jnp.zeros(0)
+
+    def cost(self, x: Float[Array, " nx"]) -> Float[Array, ""]:
+        """V as a scalar."""
+        del x
+        return jnp.zeros(())
+
+    @property
+    @abc.abstractmethod
+    def squares(self) -> bool:
+        """Whether V is written as `residual`."""
+
+    def __call__(self, x: Float[Array, " nx"]) -> Float[Array, ""]:
+        return 0.5 * jnp.sum(jnp.square(self.residual(x))) + self.cost(x)
 
 
 @final
-class TerminalValue(WrappedProblem):
-    """`base` with V_N instead of its terminal cost, terminal residual included; at first the base's own to second
-    order around the origin, which is all of it where that is quadratic.
+class QuadraticValue(TerminalValue):
+    """V(x) = ½‖root (x - reference)‖².
 
-    >>> import jax.numpy as jnp, planahead as pa
-    >>> base = pa.make_task("mass-spring-damper").problem
-    >>> problem, x = TerminalValue(base), jnp.array([0.5, -1.0])
-    >>> print(f"{problem.value(x):.3f} {0.5 * (base.terminal_residual(x) ** 2).sum():.3f}")
-    3.250 3.250
+    >>> value = QuadraticValue(jnp.array([[2.0]]), jnp.array([1.0]))
+    >>> float(value(jnp.array([4.0])))
+    18.0
     """
 
-    value_root: Float[Array, "nx nx"]
-    """L"""
-    value_shift: Float[Array, " nx"]
-    """d"""
-    value_slope: Float[Array, " nx"]
-    """g"""
-    value_offset: Float[Array, ""]
-    """o"""
-
-    def __init__(self, base: Problem):
-        self.base = base
-        last, origin = at_stage(base, -1), jnp.zeros(base.state_size)
-
-        def cost(x: Float[Array, " nx"]) -> Float[Array, ""]:
-            return last.terminal_cost(x) + 0.5 * jnp.sum(last.terminal_residual(x) ** 2)
-
-        own = Quadratic(jax.hessian(cost)(origin), jax.grad(cost)(origin), cost(origin))
-        self.value_root, self.value_shift, self.value_slope, self.value_offset = _squares(own)
-
-    def terminal_residual(self, x: Float[Array, " nx"]) -> Float[Array, " nx"]:
-        return self.value_root @ x + self.value_shift
-
-    def terminal_cost(self, x: Float[Array, " nx"]) -> Float[Array, ""]:
-        return self.value_offset + self.value_slope @ x
-
-    def value(self, x: Float[Array, " nx"]) -> Float[Array, ""]:
-        """V_N(x), a cost."""
-        return self.terminal_cost(x) + 0.5 * jnp.sum(self.terminal_residual(x) ** 2)
+    root: Float[Array, "residuals nx"]
+    reference: Float[Array, " nx"]
 
     @property
-    def quadratic(self) -> Quadratic:
-        """V_N by its coefficients."""
-        slope = self.value_slope + self.value_root.T @ self.value_shift
-        return Quadratic(
-            self.value_root.T @ self.value_root, slope, self.value_offset + 0.5 * jnp.sum(self.value_shift**2)
-        )
+    def squares(self) -> bool:
+        return True
+
+    def residual(self, x: Float[Array, " nx"]) -> Float[Array, " residuals"]:
+        return self.root @ (x - self.reference)
 
 
-def with_value(problem: Problem, value: Quadratic) -> Problem:
-    """A `TerminalValue`, or what wraps one, with the convex part of `value` for V_N: of a curvature that is not
-    positive somewhere, the slope is left."""
-    return eqx.tree_at(lambda p: (p.value_root, p.value_shift, p.value_slope, p.value_offset), problem, _squares(value))
+@final
+class EndingInValue(WrappedProblem):
+    """`base` with V in the place of its terminal cost, and with another horizon where one is given.
+
+    **Raises:** `ValueError` for another horizon than its own of a problem with parameters per stage.
+
+    >>> import planahead as pa
+    >>> problem = pa.make_task("mass-spring-damper").problem
+    >>> ends = EndingInValue(problem, QuadraticValue(3.0 * jnp.eye(2), jnp.zeros(2)), horizon=5)
+    >>> plan = pa.solve(ends, jnp.array([0.1, 0.0]))
+    >>> pa.Status(int(plan.status)).name, plan.controls.shape
+    ('SOLVED', (5, 1))
+    """
+
+    terminal_value: TerminalValue
+    steps: int = static()
+
+    def __init__(self, base: Problem, value: TerminalValue, *, horizon: int | None = None):
+        if horizon is not None and horizon != base.horizon and _has_stages(base):
+            raise ValueError(
+                f"horizon={horizon}, and {type(base).__name__} has parameters for each of its {base.horizon + 1} "
+                "stages; leave its horizon, or give it parameters that are the same at all of them"
+            )
+        self.base, self.terminal_value = base, value
+        self.steps = base.horizon if horizon is None else horizon
+
+    horizon = property(lambda self: self.steps)
+
+    def writes(self, method: str) -> bool:
+        if method == "terminal_cost":
+            return not self.terminal_value.squares
+        if method == "terminal_residual":
+            return self.terminal_value.squares
+        return super().writes(method)
+
+    def terminal_cost(self, x: Float[Array, " nx"]) -> Float[Array, ""]:
+        return self.terminal_value.cost(x)
+
+    def terminal_residual(self, x: Float[Array, " nx"]) -> Float[Array, " residuals"]:
+        return self.terminal_value.residual(x)
 
 
-def _squares(value: Quadratic) -> tuple[Array, Array, Array, Array]:
-    """L, d, g and o."""
-    sizes, directions = jnp.linalg.eigh(0.5 * (value.curvature + value.curvature.T))
-    curved = sizes > FLAT * jnp.max(jnp.abs(sizes))
-    roots = jnp.sqrt(jnp.where(curved, sizes, 1.0))
-    along = directions.T @ value.slope
-    shift = jnp.where(curved, along / roots, 0.0)
-    root = jnp.where(curved, roots, 0.0)[:, None] * directions.T
-    return root, shift, directions @ jnp.where(curved, 0.0, along), value.value - 0.5 * jnp.sum(shift**2)
+def _has_stages(problem: Problem) -> bool:
+    return any(is_per_stage(leaf) for leaf in jax.tree.leaves(problem, is_leaf=is_per_stage))

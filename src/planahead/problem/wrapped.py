@@ -19,7 +19,7 @@ def _delegated(name: str) -> Any:
         return getattr(self.base, name)(*arguments)
 
     method.__name__ = name
-    method.delegates = True  # pyright: ignore[reportFunctionMemberAccess]  # which `overrides` looks behind
+    method.delegates = True  # pyright: ignore[reportFunctionMemberAccess]  # which `writes` looks behind
     return method
 
 
@@ -62,6 +62,11 @@ class WrappedProblem(Problem):
     terminal_constraints = _delegated("terminal_constraints")
     terminal_constraint_slack = _delegated("terminal_constraint_slack")
 
+    def writes(self, method: str) -> bool:
+        if getattr(getattr(type(self), method), "delegates", False):
+            return self.base.writes(method)
+        return super().writes(method)
+
     def __check_init__(self):
         own = {*dir(type(self)), *vars(self)}
         taken = [
@@ -84,8 +89,8 @@ def wraps(problem: Problem, kind: type[WrappedProblem]) -> bool:
     """Whether `problem` is a `kind`, or wraps one.
 
     >>> import jax, planahead as pa
-    >>> value = pa.TerminalValue(pa.make_task("linear").problem)
-    >>> wraps(value, pa.TerminalValue), wraps(value, pa.ResidualDynamics)
+    >>> value = pa.QuadraticTerminalCost(pa.make_task("linear").problem)
+    >>> wraps(value, pa.QuadraticTerminalCost), wraps(value, pa.ResidualDynamics)
     (True, False)
     """
     return isinstance(problem, kind) or (isinstance(problem, WrappedProblem) and wraps(problem.base, kind))

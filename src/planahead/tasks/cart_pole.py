@@ -123,7 +123,7 @@ class CartPole(Environment[CartPoleState]):
     def reset(self, key: PRNGKeyArray) -> CartPoleState:
         hanging = jnp.array([0.0, math.pi, 0.0, 0.0])
         spread = self.start_spread * jax.random.uniform(key, (4,), minval=-1.0, maxval=1.0)
-        x = self._wrap(hanging + spread)
+        x = self.wrapped(hanging + spread)
         return CartPoleState(x=x, step=jnp.array(0), upright_steps=self._stands(x).astype(int))
 
     def observe(self, state: CartPoleState) -> Float[Array, " 4"]:
@@ -133,7 +133,7 @@ class CartPole(Environment[CartPoleState]):
         del key  # The world is deterministic.
         low, high = jnp.asarray(self.action_low), jnp.asarray(self.action_high)
         force = action if self.published else jnp.clip(action, low, high)
-        x = self._wrap(rk4(self.ode, state.x, force, self.time_step))
+        x = self.wrapped(rk4(self.ode, state.x, force, self.time_step))
         stands = self._stands(x)
         new = CartPoleState(x=x, step=state.step + 1, upright_steps=jnp.where(stands, state.upright_steps + 1, 0))
         on_track = jnp.abs(x[0]) <= self.position_limit  # False for NaN too
@@ -146,7 +146,7 @@ class CartPole(Environment[CartPoleState]):
             info=StepInfo(violation=~on_track, success=on_track & (new.upright_steps >= self.success_steps)),
         )
 
-    def _wrap(self, x: Float[Array, " 4"]) -> Float[Array, " 4"]:
+    def wrapped(self, x: Float[Array, " 4"]) -> Float[Array, " 4"]:
         """Drop whole turns of the angle towards zero: 6.5 becomes 0.217, and π stays π."""
         if self.published:  # 6.5 becomes 1.571
             return x.at[1].set(jnp.where(jnp.abs(x[1]) > 2 * math.pi, math.pi * jnp.mod(x[1], 2), x[1]))
@@ -178,12 +178,17 @@ class CartPoleProblem(Problem):
     The last stage has the same weights without the force. The force is bounded hard, the track softly. The angle is
     compared with its reference as it is, not modulo 2π: from hanging, a reference of 0 and one of 2π ask for swings to
     different sides, and a wrapped difference would jump between them.
+
+    With `either_side` it is compared by the chord, 2 sin(½ (θ - reference)): a swing to either side is then as good,
+    near upright the cost is the same, and hanging it is level, so that a planner has to find out by itself that there
+    is something to be gained.
     """
 
     horizon: int = static(5)
     state_size: int = static(4)
     control_size: int = static(1)
     time_step: float = static(TIME_STEP)  # s
+    either_side: bool = static(False)
 
     angle_reference: Array = parameter(0.0, low=-2 * math.pi, high=2 * math.pi)  # rad
     position_reference: Array = constant(0.0)  # m
@@ -213,7 +218,10 @@ class CartPoleProblem(Problem):
     def terminal_residual(self, x: Float[Array, " 4"]) -> Float[Array, " 4"]:
         weight = jnp.stack([self.position_weight, self.angle_weight, self.velocity_weight, self.rate_weight])
         reference = jnp.stack([self.position_reference, self.angle_reference, *jnp.zeros(2)])
-        return jnp.sqrt(weight) * (x - reference)
+        difference = x - reference
+        if self.either_side:
+            difference = difference.at[1].set(2.0 * jnp.sin(0.5 * difference[1]))
+        return jnp.sqrt(weight) * difference
 
     def control_bounds(self) -> Bounds:
         return Bounds(-FORCE_LIMIT, FORCE_LIMIT)
@@ -269,6 +277,11 @@ class CartPoleTask(Task[CartPole, CartPoleProblem]):
     def deviation(self, x: Float[Array, " 4"], z: Float[Array, " 4"]) -> Float[Array, " 4"]:
         """The angle's without whole turns."""
         return (x - z).at[1].set(angle_difference(x[1], z[1]))
+
+    def observed(self, observation: Float[Array, " 4"], state: Float[Array, " 4"]) -> Float[Array, " 4"]:
+        """Whole turns dropped, as the world does."""
+        del observation
+        return self.environment.wrapped(state)
 
     def expert(self, observation: Float[Array, " 4"]) -> CartPoleProblem:
         """Aims at upright, and looks far enough ahead to see how: 1 s."""

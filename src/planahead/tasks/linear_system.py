@@ -250,6 +250,10 @@ class LinearSystemTask(Task[LinearSystem, LinearSystemProblem]):
     def planner_state(self, observation: Float[Array, " 2"]) -> Float[Array, " 2"]:
         return observation
 
+    def observed(self, observation: Float[Array, " 2"], state: Float[Array, " 2"]) -> Float[Array, " 2"]:
+        del observation
+        return state
+
     def reward_per_cost(self) -> float:
         """One: back-offs aside, the planner pays what the world charges."""
         return 1.0

@@ -298,6 +298,10 @@ class MassSpringDamperTask(Task[MassSpringDamper, MassSpringDamperProblem]):
     def planner_state(self, observation: Float[Array, " 2"]) -> Float[Array, " 2"]:
         return observation
 
+    def observed(self, observation: Float[Array, " 2"], state: Float[Array, " 2"]) -> Float[Array, " 2"]:
+        del observation
+        return state
+
     def reward_per_cost(self) -> float | None:
         """Two for a matched planner, whose cost is half of what the world charges."""
         return 2.0 if self.matched else None

@@ -218,3 +218,7 @@ class ObstaclesTask(Task[Obstacles, ObstaclesProblem]):
 
     def planner_state(self, observation: Float[Array, " 4"]) -> Float[Array, " 4"]:
         return observation
+
+    def observed(self, observation: Float[Array, " 4"], state: Float[Array, " 4"]) -> Float[Array, " 4"]:
+        del observation
+        return state

@@ -59,6 +59,14 @@ class Task(eqx.Module, Generic[E, P]):
     def planner_state(self, observation: Float[Array, " observation"]) -> Float[Array, " nx"]:
         """The planner's initial state, computed from the observation alone."""
 
+    def observed(
+        self, observation: Float[Array, " observation"], state: Float[Array, " nx"]
+    ) -> Float[Array, " observation"] | None:
+        """What would be observed in the planner's `state`, foreseen at `observation`; `None` for a task that cannot
+        tell. `planner_state` leads back to the state."""
+        del observation, state
+        return None
+
     def expert(self, observation: Float[Array, " observation"]) -> Problem:
         """What a planner that shows a learner what to do solves at `observation`, from `planner_state`.
 

@@ -62,7 +62,9 @@ def _taxonomy() -> "Table":
     for place in TAXONOMY:
         shown = "" if place.role == role else place.role
         role = place.role
-        table.add_row(f"[bold cyan]{shown}[/]", place.architecture, place.methods, ", ".join(place.entries))
+        table.add_row(
+            f"[bold cyan]{shown}[/]", place.architecture, place.methods, ", ".join(place.entries) or place.after
+        )
     return table
 
 

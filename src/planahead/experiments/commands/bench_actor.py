@@ -1,0 +1,100 @@
+"""`planahead bench actor-in-loop`."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import tyro
+
+from planahead.experiments.commands.command import Command, Folder
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchActorInLoop(Command):
+    """Swing a pole up to either side with an actor, with a planner, and with the planner guided by the actor, ended in
+    its value, or both (AC4MPC), in full solves and in real time; and solve the planner's problem from cold, guided and
+    random guesses. Success, return, cost, iterations and times, into two CSV files and tables.
+    """
+
+    runs: Annotated[tuple[pathlib.Path, ...], tyro.conf.arg(metavar="RUN")] = ()
+    """Finished runs on the cart-pole whose best policies are the actors; SAC is trained unless given."""
+    seeds: Annotated[tuple[int, ...], tyro.conf.arg(metavar="SEED")] = (0, 1, 2)
+    """Of the actors that are trained."""
+    steps: int = 50_000
+    """Environment steps per actor that is trained."""
+    horizons: Annotated[tuple[int, ...], tyro.conf.arg(metavar="STEPS")] = (5, 10, 20)
+    """Of the planner, 0.05 s each."""
+    episodes: int = 50
+    """Per policy, and starts of the solves."""
+    repeats: int = 20
+    """How often a decision is timed at each of 20 observations, with the first actor."""
+    out: Folder = pathlib.Path("runs/bench-actor-in-loop")
+    """Where episodes.csv, solves.csv and tables.md go."""
+
+    name: ClassVar[str] = "bench actor-in-loop"
+    examples: ClassVar[tuple[str, ...]] = (
+        "",
+        "--seeds 0 --horizons 5 --episodes 25",
+        "--runs runs/sac-0 runs/sac-1 --out benchmarks/ac4mpc",
+    )
+
+    def run(self, console: "Console") -> Mapping[str, Any]:
+        from rich import box
+        from rich.table import Table
+
+        from planahead.experiments.benchmarks import actor_in_loop as bench
+        from planahead.experiments.errors import UserError, at_least
+        from planahead.experiments.files import make_folder, write_text
+        from planahead.experiments.versions import versions
+
+        for option in ("steps", "episodes"):
+            at_least(f"--{option}", getattr(self, option), 1)
+        at_least("--repeats", self.repeats, 0)
+        for horizon in self.horizons:
+            at_least("--horizons", horizon, 1)
+        make_folder(self.out)
+        written = [self.out / "episodes.csv", self.out / "solves.csv", self.out / "tables.md"]
+
+        def tables(found: bench.Found) -> list[tuple[tuple[str, ...], list[tuple[str, ...]]]]:
+            return [
+                (bench.LOOP_HEADINGS, bench.loop_cells(found.loops)),
+                (bench.START_HEADINGS, bench.start_cells(found.starts)),
+            ]
+
+        def keep(found: bench.Found) -> None:
+            texts = [
+                bench.csv_text(found.loops),
+                bench.csv_text(found.starts),
+                "\n".join(bench.markdown(*table) for table in tables(found)),
+            ]
+            for path, text in zip(written, texts, strict=True):
+                write_text(path, text)
+
+        def told(line: str) -> None:
+            console.print(line, highlight=False)
+
+        named = bench.actors(self.runs, self.seeds, self.steps)
+        found = bench.run(named, self.horizons, self.episodes, self.repeats, told, keep)
+        if not found.loops:
+            raise UserError("there is nothing to compare: give --runs or --seeds, and --horizons")
+        for headings, lines in tables(found):
+            shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+            for index, heading in enumerate(headings):
+                shown.add_column(heading, justify="left" if index < 2 else "right")
+            for line in lines:
+                shown.add_row(*line)
+            console.print(shown)
+        console.print(", ".join(map(str, written)), highlight=False, soft_wrap=True)
+        return {
+            "episodes": [dataclasses.asdict(row) for row in found.loops],
+            "solves": [dataclasses.asdict(row) for row in found.starts],
+            "versions": versions(),
+        }
+
+
+ACTOR_BENCHMARKS: tuple[type[Command], ...] = (BenchActorInLoop,)
+"""Benchmarks of actors in a planner's loop."""
