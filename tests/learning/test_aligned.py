@@ -39,7 +39,8 @@ ONE = jnp.ones(2)
 
 
 class Modelled(pa.Problem):
-    """The world's cost, with a model that is to be learned; nothing at the end."""
+    """The world's cost, with a model that is to be learned, and a wrong one at the end: without one, one step ahead, no
+    control would be worth its price, and the unstable world's discounted cost not finite."""
 
     horizon: int = pa.static(1)
     state_size: int = pa.static(2)
@@ -55,6 +56,9 @@ class Modelled(pa.Problem):
     def stage_residual(self, x, u):
         roots = jnp.asarray(np.sqrt(Q)), jnp.asarray(np.sqrt(R))
         return jnp.sqrt(self.price) * jnp.concatenate([roots[0] @ x, roots[1] @ u])
+
+    def terminal_residual(self, x):
+        return 2.0 * x
 
 
 def begun(learner: AlignedLearning, problem: pa.Problem | None = None) -> PlannerLearnerState:
@@ -165,7 +169,7 @@ def test_windows_end_with_their_episode_and_with_what_is_stored():
 
 @pytest.mark.parametrize("steps", [1, 3])
 def test_the_value_of_the_best_policy_is_riccatis(steps: int, x64):
-    """A right model, one step ahead and nothing at the end: fitting V and planning with it is policy iteration."""
+    """A right model, one step ahead and a wrong end: fitting V and planning with it is policy iteration."""
     learner = AlignedLearning(
         fits="nothing", terminal_value=True, prediction_steps=steps, exploration=0.0, value_rate=1.0, value_after=64,
         **SMALL,

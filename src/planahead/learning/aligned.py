@@ -244,7 +244,8 @@ class AlignedLearning(PlannerLearner):
         per_cost = state.task.reward_per_cost()
         assert per_cost is not None
         new = quadratic_value(windows, self.gamma(state.policy.problem()), state.memory.scale)
-        ready = state.memory.replay.size >= self.value_after
+        unknowns = sum(part.size for part in new)
+        ready = (state.memory.replay.size >= self.value_after) & (jnp.sum(windows.usable) > unknowns)
         for part in new:
             ready &= jnp.all(jnp.isfinite(part))
         rate = jnp.where(ready, self.value_rate, 0.0)

@@ -23,7 +23,8 @@ class Bench(Command):
     benchmark: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="BENCHMARK")]
     """`swing-up`: the cart-pole with a horizon of 0.25 s. `mpc-prior`: what a planner is worth to a learner, on
     cart-pole, wind maze and chain. `expert`: networks that imitate a planner. `mpc-rl`: planners that learn their own
-    parameters, on a linear system. `filter-awareness`: what it helps that learning knows of the safety filter behind
+    parameters, on a linear system. `aligned`: models and values
+    fitted, beside them. `filter-awareness`: what it helps that learning knows of the safety filter behind
     it. `racing`: quadrotors through the gates of Split-S, with a planner in their policy and without. `ablations`: what
     each choice of AC-MPC is worth there, in fewer steps. The benchmarks of solvers, `table1`, `nmpc`, `scaling`,
     `latency`, `inference` and `torch`, those of flight, `time-optimal` and `robustness`, `safety-filter` and
