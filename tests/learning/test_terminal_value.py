@@ -87,6 +87,7 @@ def test_states_of_all_sorts_are_visited():
 def test_a_critic_is_a_value_where_rewards_are_costs():
     task = pa.make_task("mass-spring-damper", matched=True)
     policy, _ = pa.make_algorithm("sac", task, jax.random.key(0))
+    assert isinstance(policy, pa.StochasticPolicy)
     critic = TwinCritic(task.environment.observation_scale, 1, hidden=(8,), key=jax.random.key(1))
     x = jnp.array([0.3, -0.1])
     point = task.action_box.to_unit(policy.decide(x).action)
