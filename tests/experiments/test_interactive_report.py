@@ -41,7 +41,7 @@ def test_every_plan_lies_under_the_slider():
     position = figure.frames[7].data[0]  # type: ignore
     np.testing.assert_allclose(position.y, episode.planned_states[7, :, 0], rtol=1e-3)
     np.testing.assert_allclose(position.x, 0.1 * (7 + np.arange(21)), rtol=1e-3)
-    happened, planned = figure.data[0], figure.data[3]  # type: ignore
+    happened, planned = list(figure.data)[:4:3]  # type: ignore
     np.testing.assert_allclose(happened.y[0], planned.y[0], rtol=1e-3)
 
 

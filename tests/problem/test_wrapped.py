@@ -49,7 +49,7 @@ def test_parameters_of_the_base_are_those_of_what_wraps_it(x64):
     assert (space.names, space.shapes, space.low_entries) == (known.names, known.shapes, known.low_entries)
     values = known.flatten(base) + 0.01
     moved = space.insert(problem, values)
-    np.testing.assert_array_equal(known.flatten(moved.base.base), values)
+    np.testing.assert_array_equal(known.flatten(moved.base.base), values)  # pyright: ignore[reportAttributeAccessIssue]
     np.testing.assert_array_equal(space.flatten(moved), values)
     staged = pa.per_stage(problem, "model_offset", range(0, 10))
     assert pa.ParameterSpace(staged, "model_offset").size == 20
@@ -61,9 +61,8 @@ def test_what_is_left_to_the_base_counts_as_written_where_the_base_writes_it():
     problem = corrected(pa.make_task("linear").problem)
     written = {name for name in ("stage_cost", "terminal_cost", "stage_residual", "action") if overrides(problem, name)}
     assert written == {"stage_residual"} and overrides(pa.QuadraticTerminalCost(problem), "terminal_cost")
-    assert wraps(pa.QuadraticTerminalCost(problem), pa.ResidualDynamics) and not wraps(
-        problem, pa.QuadraticTerminalCost
-    )
+    assert wraps(pa.QuadraticTerminalCost(problem), pa.ResidualDynamics)
+    assert not wraps(problem, pa.QuadraticTerminalCost)
 
 
 def test_a_terminal_value_starts_as_the_quadratic_cost_that_it_replaces(x64):
@@ -105,4 +104,4 @@ def test_a_wrapper_does_not_hide_a_parameter():
         "LinearSystemProblem has a parameter 'offset', and so has Windy, around it, something of that name; rename"
     )
     with pytest.raises(ValueError, match=message):
-        Windy(pa.make_task("linear").problem, jnp.zeros(()))
+        Windy(pa.make_task("linear").problem, jnp.zeros(()))  # pyright: ignore[reportCallIssue]

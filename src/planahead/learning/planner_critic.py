@@ -118,7 +118,7 @@ def weighed_advantages(
 ) -> Float[Array, "2 batch"]:
     """λ Σ_{k<H} (γλ)^k A_k. With λ = 1 nothing is left of the first value but its sign: the rest is the return.
 
-    >>> values, known = jnp.array([[[5.0, 7.0, 2.0]]]), jnp.ones((1, 2), bool)
+    >>> values, known = jnp.array([[[5.0, 7.0, 2.0]], [[5.0, 7.0, 2.0]]]), jnp.ones((1, 2), bool)
     >>> whole = 5.0 + weighed_advantages(values, jnp.array([[1.0, 1.0]]), known, jnp.array(1.0), 0.5)
     >>> float(whole[0, 0])                                                             # 1 + 0.5 + 0.25 · 2
     2.0
