@@ -36,13 +36,13 @@ def trajectory(task: Any) -> Trajectory:
 def test_every_plan_lies_under_the_slider():
     task = make_task("mass-spring-damper")
     episode = trajectory(task)
-    figure = interactive_figures.closed_loop(task, episode)
-    assert episode.planned_states is not None and len(figure.frames) == episode.steps == 50  # type: ignore
-    position = figure.frames[7].data[0]  # type: ignore
-    np.testing.assert_allclose(position.y, episode.planned_states[7, :, 0], rtol=1e-3)
-    np.testing.assert_allclose(position.x, 0.1 * (7 + np.arange(21)), rtol=1e-3)
-    happened, planned = list(figure.data)[:4:3]  # type: ignore
-    np.testing.assert_allclose(happened.y[0], planned.y[0], rtol=1e-3)
+    page = interactive_figures.closed_loop(task, episode).to_dict()
+    data, frames = page["data"], page["frames"]
+    assert episode.planned_states is not None and len(frames) == episode.steps == 50
+    position = frames[7]["data"][0]
+    np.testing.assert_allclose(position["y"], episode.planned_states[7, :, 0], rtol=1e-3)
+    np.testing.assert_allclose(position["x"], 0.1 * (7 + np.arange(21)), rtol=1e-3)
+    np.testing.assert_allclose(data[0]["y"][0], data[3]["y"][0], rtol=1e-3)  # what happened, and what was planned
 
 
 @pytest.mark.usefixtures("stub_names")

@@ -80,7 +80,7 @@ class Replay(eqx.Module, Generic[Item]):
         >>> replay = Replay(example=jnp.zeros(()), capacity=6, batch=2)
         >>> for value in (1.0, 2.0, 3.0, 4.0):
         ...     replay = replay.insert(jnp.array([value, -value]))
-        >>> rows, stored = replay.windows(jax.random.key(1), 1, length=3, stride=2)
+        >>> rows, stored = replay.windows(jax.random.key(0), 1, length=3, stride=2)
         >>> rows.tolist(), stored.tolist()
         ([[-2.0, -3.0, -4.0]], [[True, True, True]])
         """

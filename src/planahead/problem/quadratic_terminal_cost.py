@@ -46,7 +46,7 @@ class QuadraticTerminalCost(WrappedProblem):
     >>> base = pa.make_task("mass-spring-damper").problem
     >>> problem, x = QuadraticTerminalCost(base), jnp.array([0.5, -1.0])
     >>> print(f"{problem.value(x):.3f} {0.5 * (base.terminal_residual(x) ** 2).sum():.3f}")
-    3.250 3.250
+    0.875 0.875
     """
 
     value_root: Float[Array, "nx nx"]
