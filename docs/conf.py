@@ -15,7 +15,6 @@ release = version = planahead.__version__
 
 extensions = [
     "sphinx.ext.autodoc",
-    "sphinx.ext.intersphinx",
     "sphinx.ext.mathjax",
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
@@ -33,9 +32,6 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # shapes are in the text
 autodoc_default_options = {"members": True}
 autodoc_inherit_docstrings = False
-intersphinx_mapping = {"python": ("https://docs.python.org/3", None), "jax": ("https://docs.jax.dev/en/latest", None)}
-if os.environ.get("PLANAHEAD_DOCS_OFFLINE"):
-    intersphinx_mapping = {}
 
 sphinx_gallery_conf = {
     "examples_dirs": "../examples/course",

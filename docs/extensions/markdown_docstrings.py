@@ -1,9 +1,10 @@
-"""Docstrings are Markdown; autodoc reads reStructuredText. The few differences between the two as they are used here:
+r"""Docstrings are Markdown; autodoc reads reStructuredText. The few differences between the two as they are used here:
 
     Markdown                                    reStructuredText
     an indented block after a line of prose     `::`, and the block
     ```lang … ```                               `.. code-block:: lang`, and the block
     a list right after a line of prose          a blank line between
+    |V| in prose                                \|V\|, which else names a substitution
 
 A single backtick is code in both (`default_role` in conf.py).
 """
@@ -37,8 +38,14 @@ def restructured(lines: list[str]) -> list[str]:
                 listed = bool(_ITEM.match(line))
             if line.startswith("    ") and not listed and _starts_a_block(made):
                 made += ["::", ""]
-            made.append(line)
+            made.append(line if line.startswith("    ") else _without_substitutions(line))
     return made
+
+
+def _without_substitutions(line: str) -> str:
+    """With the bars of prose, and not those of code, escaped."""
+    parts = line.split("`")
+    return "`".join(part.replace("|", r"\|") if number % 2 == 0 else part for number, part in enumerate(parts))
 
 
 def _starts_a_block(before: list[str]) -> bool:
