@@ -41,6 +41,7 @@ def learning(runs: Mapping[str, tuple[Rows, Rows]]) -> "Figure":
     from plotly.subplots import make_subplots
 
     figure = make_subplots(rows=1, cols=2, subplot_titles=("Success [%]", "Return"), horizontal_spacing=0.09)
+    over_steps: list[list[float]] = []
     over_time: list[list[float]] = []
     for number, (name, (validations, timing)) in enumerate(runs.items()):
         steps = _column(validations, "step")
@@ -58,12 +59,11 @@ def learning(runs: Mapping[str, tuple[Rows, Rows]]) -> "Figure":
                 row=1,
                 col=column,
             )
+            over_steps.append(_short(steps))
             over_time.append(_short(hours))
-    figure.add_hline(y=100 * GOAL, line={"color": GREY, "dash": "dash", "width": 1}, row=1, col=1)  # type: ignore
-    axes = {
-        "environment steps": [trace.x for trace in figure.data if trace.type == "scatter"],  # type: ignore
-        "hours of training": over_time,
-    }
+    goal = {"color": GREY, "dash": "dash", "width": 1}
+    figure.add_hline(y=100 * GOAL, line=goal, row=1, col=1)  # pyright: ignore[reportArgumentType]  # declared as words
+    axes = {"environment steps": over_steps, "hours of training": over_time}
     buttons = [
         {
             "label": label,
@@ -118,10 +118,9 @@ def html_of(figure: "Figure", *, script: bool) -> str:
 def _with_slider(
     figure: "Figure", trajectory: Trajectory, plans: Mapping[int, Sequence[dict[str, Any]]], states: int
 ) -> None:
-    """One trace a panel for the plan, and one for the moment; a frame moves them all."""
+    """One trace a panel for the plan, behind those of what happened; a frame moves them all."""
     from plotly.graph_objects import Frame, Scatter
 
-    first = len(figure.data)  # type: ignore
     start = next(iter(plans.values()))
     for row, line in enumerate(start, start=1):
         figure.add_scatter(
@@ -135,7 +134,7 @@ def _with_slider(
             row=row,
             col=1,
         )
-    moved = list(range(first, first + len(start)))
+    moved = list(range(len(start), 2 * len(start)))
     figure.frames = [
         Frame(data=[Scatter(**line) for line in lines], traces=moved, name=str(moment))
         for moment, lines in plans.items()
