@@ -22,10 +22,10 @@ const Kernels& best_kernels() {
     __builtin_cpu_init();
     const bool has_avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
     const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    if (allowed(avx512::kernel) && has_avx512) return {avx512::kernel, avx512_single::solve_single};
-    if (allowed(avx2::kernel) && has_avx2) return {avx2::kernel, avx2_single::solve_single};
+    if (allowed(avx512::kernel) && has_avx512) return {avx512::kernel, avx512_single::solve_single, avx512::evaluators};
+    if (allowed(avx2::kernel) && has_avx2) return {avx2::kernel, avx2_single::solve_single, avx2::evaluators};
 #endif
-    return {generic::kernel, generic_single::solve_single};
+    return {generic::kernel, generic_single::solve_single, generic::evaluators};
   }();
   return chosen;
 }
@@ -171,9 +171,10 @@ ffi::Error solve(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRe
   fill(rets, 7, int32_t(0));
   for (size_t i = 8; i < 11; i++) fill(rets, i, T(0));
   const Settings settings{tolerance, tau, relative_tau, int(iterations), square_root};
-  const auto& [kernel, solve_single] = best_kernels();
+  const Kernel& kernel = best_kernels().kernel;
+  const SolveSingle& solve_single = best_kernels().solve_single;
   const int together = (sizeof(T) == 4 && single ? 2 : 1) * kernel.lanes;
-  return call.run(pool, together, [&kernel = kernel, &solve_single = solve_single, &call, &settings, &solution, single]() {
+  return call.run(pool, together, [&kernel, &solve_single, &call, &settings, &solution, single]() {
     if constexpr (sizeof(T) == 4)
       (single ? solve_single : kernel.solve32)(call.shape, call.pattern, call.problem, settings, solution, call.queue);
     else

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "problem.h"
+#include "tape_call.h"
 
 namespace planahead {
 
@@ -22,10 +23,17 @@ struct Kernel {
                     Queue&);
 };
 
-// Those that are compiled in: per instruction set a kernel, and what solves float32 problems in float32.
+// Runs straight-line programs in float64.
+struct Evaluators {
+  void (*evaluate32)(const TapeCall<float>&, Blocks&);
+  void (*evaluate64)(const TapeCall<double>&, Blocks&);
+};
+
+// Those that are compiled in: per instruction set a kernel, what solves float32 problems in float32, and what evaluates functions.
 #define PLANAHEAD_DECLARE(isa)           \
   namespace isa {                        \
   extern const Kernel kernel;            \
+  extern const Evaluators evaluators;    \
   }                                      \
   namespace isa##_single {               \
   extern const SolveSingle solve_single; \
@@ -39,6 +47,7 @@ PLANAHEAD_DECLARE(avx512)
 struct Kernels {
   const Kernel& kernel;
   const SolveSingle& solve_single;
+  const Evaluators& evaluators;
 };
 
 // The best ones for this processor; PLANAHEAD_ISA in the environment overrides them by name.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds native/tests/stress.cpp with sanitizers and runs it: addresses and undefined behaviour, then threads.
+# Builds native/tests/{stress,tape}.cpp with sanitizers and runs them: addresses and undefined behaviour, then threads.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 compiler=${CXX:-g++}
@@ -26,9 +26,16 @@ for sanitizer in address,undefined thread; do
       compilations+=($!)
       objects+=("$folder/$isa.o")
     done
+    # shellcheck disable=SC2086
+    "$compiler" "${flags[@]}" $options -fsanitize=$sanitizer -fno-sanitize-recover=all \
+      -DPLANAHEAD_ISA="$name" -DPLANAHEAD_BYTES="$bytes" -c ../src/tape.cpp -o "$folder/${name}_tape.o" &
+    compilations+=($!)
+    objects+=("$folder/${name}_tape.o")
   done
   for compilation in "${compilations[@]}"; do wait "$compilation"; done
-  "$compiler" "${flags[@]}" -fsanitize=$sanitizer -fno-sanitize-recover=all stress.cpp "${objects[@]}" -o "$folder/stress"
   echo "== $sanitizer"
-  "$folder/stress"
+  for test in stress tape; do
+    "$compiler" "${flags[@]}" -fsanitize=$sanitizer -fno-sanitize-recover=all $test.cpp "${objects[@]}" -o "$folder/$test"
+    "$folder/$test"
+  done
 done

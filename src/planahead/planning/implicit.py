@@ -23,21 +23,15 @@ from planahead.planning import sqp, transcription
 from planahead.planning.cold_start import cold_start
 from planahead.planning.linearisation import Exact
 from planahead.planning.plan import Guess
-from planahead.planning.problem_batch import ProblemBatch
-from planahead.planning.single_shooting import Shot
+from planahead.planning.problem_batch import ProblemBatch, lanes_in_cache
 from planahead.planning.sqp import SQP
 from planahead.problem import Problem
 from planahead.qp import Status, backend, interior_point, newton
 from planahead.qp.batching import in_blocks, over_lanes, spread
 from planahead.qp.derivatives import first_order, numbers, refuse, zero_unless
+from planahead.qp.interior_point import Backend
 from planahead.qp.newton import Residuals, net
 from planahead.qp.types import LaneQP, Point, finite_prices
-
-_CACHE = 2e6
-"""Bytes of matrices that a block of lanes may have."""
-_PASSES = 8
-"""Intermediate results of a second derivative that are alive at a time: for the two-step quadrotor, blocks of 140 lanes
-take 11 µs a lane, blocks of 2,800 take 17."""
 
 
 class Inputs(eqx.Module):
@@ -67,7 +61,7 @@ def solution(planner: SQP, rebuild: Callable[[Any], Problem], inputs: Inputs, gu
     problem."""
 
     def run(lanes: int, in_lanes: Any, inputs: Inputs, guess: Guess | None) -> Answer:
-        problems, state, control = lanes_of(rebuild, in_lanes[0], inputs, lanes)
+        problems, state, control = lanes_of(rebuild, in_lanes[0], inputs, lanes, planner.backend)
         end = sqp.solve(planner, problems, state, control, start_of(problems, state, in_lanes[1], guess))
         near = (end.residual <= planner.resolved_gradient_tolerance(state.dtype)) & (end.status != Status.INVALID_INPUT)
         valid = (end.status == Status.SOLVED) | (near & (end.status == Status.ITERATION_LIMIT))
@@ -75,7 +69,7 @@ def solution(planner: SQP, rebuild: Callable[[Any], Problem], inputs: Inputs, gu
         return Answer(point, end.status, valid, end.iterations, end.residual, end.violation)
 
     def differentiate(lanes: int, in_lanes: Any, inputs: Inputs, point: Point, valid: Array) -> tuple[LaneQP, Array]:
-        problems, state, control = lanes_of(rebuild, in_lanes[0], inputs, lanes)
+        problems, state, control = lanes_of(rebuild, in_lanes[0], inputs, lanes, planner.backend)
         point, valid = spread(lanes, in_lanes[1:], (point, valid))
         pinned = control is not None
         data = problems.row_data(state.dtype, pinned)
@@ -96,7 +90,7 @@ def solution(planner: SQP, rebuild: Callable[[Any], Problem], inputs: Inputs, gu
         )
         inputs, guess = first_order(given)
         answer = over_lanes(in_blocks(run, block))(inputs, guess)
-        qp, valid = over_lanes(in_blocks(differentiate, block))(inputs, answer.point, answer.gradient_valid)
+        qp, valid = over_lanes(differentiate)(inputs, answer.point, answer.gradient_valid)
         answer = eqx.tree_at(lambda answer: answer.gradient_valid, answer, valid)
         return answer, (inputs, answer.point, qp, valid)
 
@@ -111,10 +105,10 @@ def solution(planner: SQP, rebuild: Callable[[Any], Problem], inputs: Inputs, gu
 
 
 def lanes_of(
-    rebuild: Callable[[Any], Problem], in_lanes: Any, inputs: Inputs, lanes: int
+    rebuild: Callable[[Any], Problem], in_lanes: Any, inputs: Inputs, lanes: int, backend: Backend
 ) -> tuple[ProblemBatch, Array, Array | None]:
     """The problems, states and pinned controls of all lanes."""
-    problems = ProblemBatch(rebuild, inputs.leaves, in_lanes.leaves, lanes)
+    problems = ProblemBatch(rebuild, inputs.leaves, in_lanes.leaves, lanes, backend)
     return problems, *spread(lanes, (in_lanes.state, in_lanes.control), (inputs.state, inputs.control))
 
 
@@ -148,17 +142,6 @@ def pulled_back(
         direct = cotangent.z[0, : inputs.control.shape[0]]
         result = eqx.tree_at(lambda inputs: inputs.control, result, result.control + direct)
     return zero_unless(valid, result)
-
-
-def lanes_in_cache(problem: Problem, dtype: Any) -> int:
-    """Lanes whose linearisations fit into the cache together: for 128 quadrotors, blocks of 24 lanes take a third less
-    time than all at once."""
-    nodes, nz = problem.horizon + 1, problem.state_size + problem.control_size
-    rows = problem.state_size + transcription.general_size(problem)
-    numbers = nodes * nz * (nz + rows)
-    if isinstance(problem, Shot):  # every control's derivative carries a whole trajectory
-        numbers += _PASSES * nz * problem.trajectory_size
-    return int(_CACHE / (jnp.dtype(dtype).itemsize * numbers))
 
 
 def _conditions(rebuild, inputs: Inputs, point: Point, weights: Residuals) -> Float[Array, ""]:

@@ -10,7 +10,7 @@ pass its eigenvalues are mirrored or cut (`convexify`). Derivatives of a solutio
 a Gauss-Newton or regularised Hessian finds the right solution but has the wrong sensitivities.
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -45,6 +45,19 @@ class Exact(eqx.Module):
 Hessian = GaussNewton | Exact
 
 
+class Model(NamedTuple):
+    """The quadratic model of one stage. Where the Hessian has to be made convex first, `curved` is what has to be, and
+    H the rest."""
+
+    H: Float[Array, "nz nz"]
+    g: Float[Array, " nz"]
+    h: Float[Array, " ng"]
+    G: Float[Array, "ng nz"]
+    curved: Float[Array, "nz nz"] | None
+    c: Float[Array, " nx"] | None = None
+    F: Float[Array, "nx nz"] | None = None
+
+
 def linearise(
     problem: Problem,
     state: Float[Array, " nx"],
@@ -57,68 +70,118 @@ def linearise(
     pinned: bool,
 ) -> LaneQP:
     """The QP in the step from `z`, for one lane."""
-    nu = problem.control_size
-    size = data.linear.shape[1] - z.shape[1]
     weights = transcription.stage_weights(problem, z.dtype)
-    last = at_stage(problem, -1)
-
-    def stage(stage_problem, z_k, costate, multiplier, weight):
-        def functions(z_k):
-            u, x = z_k[:nu], z_k[nu:]
-            rows = pad(jnp.atleast_1d(stage_problem.constraints(x, u)), size) if size else jnp.zeros(0, z_k.dtype)
-            return stage_problem.dynamics(x, u), jnp.ravel(stage_problem.stage_residual(x, u)), rows
-
-        def scalar(z_k):
-            return jnp.reshape(stage_problem.stage_cost(z_k[nu:], z_k[:nu]), ())
-
-        (f, r, h), (F, J, G) = _with_jacobian(functions, z_k)
-        gradient = weight * (r @ J)
-        if overrides(problem, "stage_cost"):
-            gradient += weight * jax.grad(scalar)(z_k)
-
-        def contribution(z_k):
-            u, x = z_k[:nu], z_k[nu:]
-            value = weight * stage_cost(stage_problem, x, u) + costate @ stage_problem.dynamics(x, u)
-            if size:
-                value -= multiplier @ pad(jnp.atleast_1d(stage_problem.constraints(x, u)), size)
-            return value
-
-        H = _hessian(hessian, contribution, scalar if overrides(problem, "stage_cost") else None, J, weight, z_k)
-        return f, h, F, G, gradient, H
-
     multipliers = net_multipliers[:, z.shape[1] :]
-    f, h, F, G, gradient, H = map_stages(stage, problem, z[:-1], costates[1:], multipliers[:-1], weights[:-1])
-    x_N, weight = z[-1, nu:], weights[-1]
 
-    def terminal(x):
-        rows = pad(jnp.atleast_1d(last.terminal_constraints(x)), size) if size else jnp.zeros(0, x.dtype)
-        return jnp.ravel(last.terminal_residual(x)), rows
+    def stage(stage_problem, *arguments):
+        return stage_model(stage_problem, hessian, *arguments)
 
-    def terminal_contribution(x):
-        value = weight * terminal_cost(last, x)
-        return value - multipliers[-1] @ terminal(x)[1] if size else value
+    inner = map_stages(stage, problem, z[:-1], z[1:], costates[1:], multipliers[:-1], weights[:-1])
+    last = terminal_model(at_stage(problem, -1), hessian, z[-1], multipliers[-1], weights[-1])
 
-    def terminal_scalar(x):
-        return jnp.reshape(last.terminal_cost(x), ())
+    def joined(stages: Array, terminal: Array) -> Array:
+        return jnp.concatenate([stages, terminal[None]])
 
-    (r_N, h_N), (J_N, G_N) = _with_jacobian(terminal, x_N)
-    scalar = terminal_scalar if overrides(problem, "terminal_cost") else None
-    gradient_N = weight * (r_N @ J_N)
-    if scalar is not None:
-        gradient_N += weight * jax.grad(scalar)(x_N)
-    H_N = _hessian(hessian, terminal_contribution, scalar, J_N, weight, x_N)
+    whole = jax.tree.map(joined, inner._replace(c=None, F=None), last)
+    if whole.curved is not None:
+        whole = whole._replace(H=jax.vmap(lambda H, curved: H + convex(hessian, curved))(whole.H, whole.curved))
+    return assembled(problem.control_size, whole._replace(c=inner.c, F=inner.F), state, z, data, pinned)
 
-    H = jnp.concatenate([H, jax.scipy.linalg.block_diag(jnp.eye(nu, dtype=z.dtype), H_N)[None]])
-    g = jnp.concatenate([gradient, jnp.concatenate([jnp.zeros(nu, z.dtype), gradient_N])[None]])
-    G = jnp.concatenate([G, jnp.concatenate([jnp.zeros((size, nu), z.dtype), G_N], 1)[None]])
-    values = jnp.concatenate([z, jnp.concatenate([h, h_N[None]])], 1)
+
+def stage_model(
+    problem: Problem,
+    hessian: Hessian,
+    z: Float[Array, " nz"],
+    z_next: Float[Array, " nz"],
+    costate: Float[Array, " nx"],
+    multiplier: Float[Array, " ng"],
+    weight: Float[Array, ""],
+) -> Model:
+    """Of a stage k < N; `problem` is the problem at that stage."""
+    nu, size = problem.control_size, multiplier.shape[0]
+
+    def rows(z):
+        if not size:
+            return jnp.zeros(0, z.dtype)
+        return pad(jnp.atleast_1d(problem.constraints(z[nu:], z[:nu])), size)
+
+    def functions(z):
+        u, x = z[:nu], z[nu:]
+        return problem.dynamics(x, u), jnp.ravel(problem.stage_residual(x, u)), rows(z)
+
+    def scalar(z):
+        return jnp.reshape(problem.stage_cost(z[nu:], z[:nu]), ())
+
+    def contribution(z):
+        u, x = z[:nu], z[nu:]
+        value = weight * stage_cost(problem, x, u) + costate @ problem.dynamics(x, u)
+        return value - multiplier @ rows(z) if size else value
+
+    (f, r, h), (F, J, G) = _with_jacobian(functions, z)
+    cost = scalar if overrides(problem, "stage_cost") else None
+    g = _gradient(r, J, cost, weight, z)
+    H, curved = _hessian(hessian, problem, contribution, cost, J, weight, z)
+    return Model(H, g, h, G, curved, c=f - z_next[nu:], F=F)
+
+
+def terminal_model(
+    problem: Problem,
+    hessian: Hessian,
+    z: Float[Array, " nz"],
+    multiplier: Float[Array, " ng"],
+    weight: Float[Array, ""],
+) -> Model:
+    """Of stage N; `problem` is the problem there. Its control is a dummy, which stays where it is."""
+    nu, size = problem.control_size, multiplier.shape[0]
+
+    def rows(x):
+        return pad(jnp.atleast_1d(problem.terminal_constraints(x)), size) if size else jnp.zeros(0, x.dtype)
+
+    def scalar(x):
+        return jnp.reshape(problem.terminal_cost(x), ())
+
+    def contribution(x):
+        value = weight * terminal_cost(problem, x)
+        return value - multiplier @ rows(x) if size else value
+
+    x = z[nu:]
+    (r, h), (J, G) = _with_jacobian(lambda x: (jnp.ravel(problem.terminal_residual(x)), rows(x)), x)
+    cost = scalar if overrides(problem, "terminal_cost") else None
+    g = _gradient(r, J, cost, weight, x)
+    H, curved = _hessian(hessian, problem, contribution, cost, J, weight, x)
+
+    def beside(block: Array, corner: Array) -> Array:
+        return jax.scipy.linalg.block_diag(corner, block)
+
+    eye, zeros = jnp.eye(nu, dtype=z.dtype), jnp.zeros((nu, nu), z.dtype)
+    return Model(
+        H=beside(H, eye),
+        g=jnp.concatenate([jnp.zeros(nu, z.dtype), g]),
+        h=h,
+        G=jnp.concatenate([jnp.zeros((size, nu), z.dtype), G], 1),
+        curved=None if curved is None else beside(curved, zeros),
+    )
+
+
+def assembled(
+    nu: int,
+    model: Model,
+    state: Float[Array, "nx *B"],
+    z: Float[Array, "nodes nz *B"],
+    data: RowData,
+    pinned: bool,
+) -> LaneQP:
+    """The QP of the models of all stages, for one lane or for all."""
+    H, g, F, G = model.H, model.g, model.F, model.G
+    assert F is not None and model.c is not None, "the model of stages before the last"
     if pinned:
         H, g, F, G = _without_first_control(nu, H, g, F, G)
+    values = jnp.concatenate([z, model.h], 1)
     return LaneQP(
         H=H,
         g=g,
         F=F,
-        c=f - z[1:, nu:],
+        c=model.c,
         G=G,
         bound=data.bound - jnp.stack([values, -values], 1),
         linear=data.linear,
@@ -127,11 +190,36 @@ def linearise(
     )
 
 
-def _hessian(hessian: Hessian, contribution, scalar, J, weight, at: Float[Array, " n"]) -> Float[Array, "n n"]:
+def needs_convex(problem: Problem, hessian: Hessian) -> bool:
+    """Whether some Hessian has to be made convex: that of a scalar cost in Gauss-Newton, or any that is exact."""
+    if isinstance(hessian, Exact):
+        return hessian.convexify != "none"
+    return overrides(problem, "stage_cost") or overrides(problem, "terminal_cost")
+
+
+def convex(hessian: Hessian, H: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """H with the eigenvalues that `hessian` says."""
     if isinstance(hessian, GaussNewton):
-        H = weight * (J.T @ J)
-        return H if scalar is None else H + weight * _convex(jax.hessian(scalar)(at), "project", 0.0)
-    return _convex(jax.hessian(contribution)(at), hessian.convexify, hessian.smallest)
+        return _convex(H, "project", 0.0)
+    return _convex(H, hessian.convexify, hessian.smallest)
+
+
+def _gradient(r: Array, J: Array, scalar, weight: Array, at: Array) -> Array:
+    gradient = weight * (r @ J)
+    return gradient if scalar is None else gradient + weight * jax.grad(scalar)(at)
+
+
+def _hessian(
+    hessian: Hessian, problem: Problem, contribution, scalar, J: Array, weight: Array, at: Float[Array, " n"]
+) -> tuple[Array, Array | None]:
+    """What of the Hessian is settled, and what has to be made convex first: at all stages or at none."""
+    if isinstance(hessian, GaussNewton):
+        settled = weight * (J.T @ J)
+        if not needs_convex(problem, hessian):
+            return settled, None
+        return settled, jnp.zeros_like(settled) if scalar is None else weight * jax.hessian(scalar)(at)
+    H = jax.hessian(contribution)(at)
+    return (jnp.zeros_like(H), H) if needs_convex(problem, hessian) else (H, None)
 
 
 def _convex(H: Float[Array, "n n"], how: str, smallest: float) -> Float[Array, "n n"]:
@@ -144,7 +232,8 @@ def _convex(H: Float[Array, "n n"], how: str, smallest: float) -> Float[Array, "
 
 def _without_first_control(nu: int, H, g, F, G):
     """Decouple u_0: a pinned control does not move."""
-    H_0 = H[0].at[:nu].set(0.0).at[:, :nu].set(0.0).at[:nu, :nu].set(jnp.eye(nu, dtype=H.dtype))
+    corner = jnp.eye(nu, dtype=H.dtype).reshape(nu, nu, *(1,) * (H.ndim - 3))
+    H_0 = H[0].at[:nu].set(0.0).at[:, :nu].set(0.0).at[:nu, :nu].set(corner)
     g_0, F_0, G_0 = g[0].at[:nu].set(0.0), F[0].at[:, :nu].set(0.0), G[0].at[:, :nu].set(0.0)
     return tuple(jnp.concatenate([first[None], rest[1:]]) for first, rest in ((H_0, H), (g_0, g), (F_0, F), (G_0, G)))
 

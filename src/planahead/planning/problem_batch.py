@@ -1,5 +1,6 @@
 """A batch of problems behind functions of all lanes."""
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,11 +10,26 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from planahead.planning import transcription
-from planahead.planning.linearisation import Hessian, linearise
+from planahead.planning.linearisation import Hessian, assembled, linearise
+from planahead.planning.single_shooting import Shot
+from planahead.planning.taped import Source, taped
 from planahead.planning.transcription import RowData
 from planahead.problem import Problem, scan_stages
+from planahead.qp.backend import is_native
+from planahead.qp.batching import in_blocks
+from planahead.qp.interior_point import Backend
 from planahead.qp.lanes import lanes_last
 from planahead.qp.types import LaneQP
+from planahead.tape.graph import TooLargeError
+from planahead.tape.scalarise import UnsupportedError
+
+_log = logging.getLogger(__name__)
+
+_CACHE = 2e6
+"""Bytes of matrices that a block of lanes may have."""
+_PASSES = 8
+"""Intermediate results of a second derivative that are alive at a time: for the two-step quadrotor, blocks of 140 lanes
+take 11 µs a lane, blocks of 2,800 take 17."""
 
 
 class Evaluation(eqx.Module):
@@ -28,7 +44,8 @@ class ProblemBatch:
     """Problems that share their program. Leaves that differ between lanes have them in their last axis; the others are
     not copied.
 
-    **Arguments:** `rebuild` makes a problem of its array leaves; `in_lanes` says which of the `leaves` carry lanes.
+    **Arguments:** `rebuild` makes a problem of its array leaves; `in_lanes` says which of the `leaves` carry lanes;
+    `backend` who linearises, see `InteriorPoint`.
     """
 
     def __init__(
@@ -37,14 +54,17 @@ class ProblemBatch:
         leaves: Sequence[Array],
         in_lanes: Sequence[bool],
         lanes: int,
+        backend: Backend = "auto",
     ):
         self._rebuild = rebuild
         self._leaves = list(leaves)
         self._axes = [-1 if is_in else None for is_in in in_lanes]
         self._lanes = lanes
-        single = rebuild([leaf[..., 0] if is_in else leaf for leaf, is_in in zip(leaves, in_lanes, strict=True)])
-        self.control_size = single.control_size
-        self._size = transcription.general_size(single)
+        self._backend: Backend = backend
+        self._one = [leaf[..., 0] if is_in else leaf for leaf, is_in in zip(leaves, in_lanes, strict=True)]
+        self._single = rebuild(self._one)
+        self.control_size = self._single.control_size
+        self._size = transcription.general_size(self._single)
 
     def map(self, function, *arguments: Any) -> Any:
         """`function(problem, *arguments)` in every lane; arguments and results have lanes last."""
@@ -62,11 +82,28 @@ class ProblemBatch:
 
     def linearise(self, state, z, costates, multipliers, data: RowData, hessian: Hessian, pinned: bool) -> LaneQP:
         """The QPs in the step from `z`."""
+        if is_native(self._backend):
+            try:
+                weights = self.map(lambda problem: transcription.stage_weights(problem, z.dtype))
+                model = taped(self._single, self._sources(), hessian, z, costates, multipliers, weights)
+                return assembled(self.control_size, model, state, z, data, pinned)
+            except (UnsupportedError, TooLargeError) as reason:
+                _log.debug("XLA linearises %s: %s", type(self._single).__name__, reason)
 
         def one(problem, state, z, costates, multipliers, data):
             return linearise(problem, state, z, costates, multipliers, data, hessian=hessian, pinned=pinned)
 
-        return self.map(one, state, z, costates, multipliers, data)
+        def block(lanes, in_lanes, leaves, *arguments):
+            return ProblemBatch(self._rebuild, leaves, in_lanes[0], lanes).map(one, *arguments)
+
+        arguments = (state, z, costates, multipliers, data)
+        in_lanes = ([axis is not None for axis in self._axes], *jax.tree.map(lambda _: True, arguments))
+        return in_blocks(block, lanes_in_cache(self._single, z.dtype))(self._lanes, in_lanes, self._leaves, *arguments)
+
+    def _sources(self) -> dict[int, Source]:
+        """Where the leaves of `_single` come from, by identity."""
+        pairs = zip(self._one, self._leaves, self._axes, strict=True)
+        return {id(one): Source(leaf, axis is not None) for one, leaf, axis in pairs}
 
     def evaluate(self, z: Float[Array, "nodes nz B"]) -> Evaluation:
         """Costs, defects and row values along `z`."""
@@ -105,3 +142,14 @@ class ProblemBatch:
             return transcription.join(controls, states)
 
         return self.map(one, z, step, gain, gaps, alpha, bound)
+
+
+def lanes_in_cache(problem: Problem, dtype: Any) -> int:
+    """Lanes whose linearisations fit into the cache together: for 128 quadrotors, blocks of 24 lanes take a third less
+    time than all at once."""
+    nodes, nz = problem.horizon + 1, problem.state_size + problem.control_size
+    rows = problem.state_size + transcription.general_size(problem)
+    numbers = nodes * nz * (nz + rows)
+    if isinstance(problem, Shot):  # every control's derivative carries a whole trajectory
+        numbers += _PASSES * nz * problem.trajectory_size
+    return int(_CACHE / (jnp.dtype(dtype).itemsize * numbers))

@@ -179,7 +179,8 @@ def solve(
         """Look at where the lanes are, then move those that are not done."""
         qp = problems.linearise(state, loop.z, loop.point.pi, net(loop.point.lam), data, settings.hessian, pinned)
         first = loop.iteration == 0
-        usable = interior_point.valid(qp)
+        # Looking at every number takes as long as linearising, and later ones are watched by the steps they lead to.
+        usable = jax.lax.cond(first, interior_point.valid, lambda _: jnp.ones(lanes, bool), qp)
         price = jnp.where(first, elastic.first_price(qp, usable), loop.price)
         first_price = jnp.where(first, price, loop.first_price)
         limit = PRICE_RANGE * first_price

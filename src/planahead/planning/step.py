@@ -19,8 +19,9 @@ from jax.custom_derivatives import CustomVJPPrimal
 from jaxtyping import Array, Bool, Float
 
 from planahead.planning.elastic import Elastic
-from planahead.planning.implicit import Answer, Inputs, lanes_in_cache, lanes_of, pulled_back, start_of
+from planahead.planning.implicit import Answer, Inputs, lanes_of, pulled_back, start_of
 from planahead.planning.plan import Guess
+from planahead.planning.problem_batch import lanes_in_cache
 from planahead.planning.sqp import SQP, begun, optimality
 from planahead.planning.taylor import Taylor, check_squares
 from planahead.problem import Problem
@@ -51,7 +52,7 @@ def step(planner: SQP, rebuild: Callable[[Any], Problem], inputs: Inputs, guess:
     check_squares(rebuild(inputs.leaves))
 
     def run(lanes: int, in_lanes: Any, inputs: Inputs, guess: Guess | None) -> tuple[Reached, LaneQP, Array]:
-        problems, state, control = lanes_of(rebuild, in_lanes[0], inputs, lanes)
+        problems, state, control = lanes_of(rebuild, in_lanes[0], inputs, lanes, planner.backend)
         around = begun(start_of(problems, state, in_lanes[1], guess), state, control, problems.control_size)
         qp, data = _program(planner, problems, state, around, control is not None)
         healthy = interior_point.valid(qp)
@@ -72,7 +73,7 @@ def step(planner: SQP, rebuild: Callable[[Any], Problem], inputs: Inputs, guess:
         return backend.definite(planner.backend, qp, in_lanes[0], reached.point, reached.gradient_valid)
 
     def look(lanes: int, in_lanes: Any, inputs: Inputs, reached: Reached) -> tuple[Array, Array, Array]:
-        problems, state, control = lanes_of(rebuild, in_lanes[0], inputs, lanes)
+        problems, state, control = lanes_of(rebuild, in_lanes[0], inputs, lanes, planner.backend)
         reached = spread(lanes, in_lanes[1], reached)
         qp, data = _program(planner, problems, state, reached.point.z, control is not None, reached.point)
         elastic = Elastic(data, problems.control_size)

@@ -47,7 +47,7 @@ class _Library:
             return
         try:
             library = ctypes.CDLL(str(found[0]))
-            for entry in ("solve_f32", "solve_f64", "adjoint_f32", "adjoint_f64"):
+            for entry in ("solve_f32", "solve_f64", "adjoint_f32", "adjoint_f64", "evaluate_f32", "evaluate_f64"):
                 handler = getattr(library, f"planahead_{entry}")
                 jax.ffi.register_ffi_target(f"planahead_{entry}", jax.ffi.pycapsule(handler), platform="cpu")
             library.planahead_kernel.restype = ctypes.c_char_p
@@ -115,7 +115,7 @@ def solve(
         output(),
         output(N, nu, nx, wanted=gain),
     )
-    z, pi, t, lam, s, lam_s, status, iterations, residual, tau, K = _call("solve", dtype, outputs)(
+    z, pi, t, lam, s, lam_s, status, iterations, residual, tau, K = call("solve", dtype, outputs)(
         *arrays,
         active,
         **sizes,
@@ -171,9 +171,9 @@ def _adjoint(
         else (cotangent.z, cotangent.pi, cotangent.lam, cotangent.s)
     )
     outputs = (*outputs, jax.ShapeDtypeStruct((lanes,), np.uint8))
-    call = _call("adjoint", qp.g.dtype, outputs)
+    adjoint_call = call("adjoint", qp.g.dtype, outputs)
     form = {"shared": np.int64(shared), "square_root": riccati == "square-root"}
-    return call(*arrays, valid, *points, *seeds, **sizes, **form)
+    return adjoint_call(*arrays, valid, *points, *seeds, **sizes, **form)
 
 
 def _problem(
@@ -202,6 +202,7 @@ def _problem(
     return arrays, shared, sizes
 
 
-def _call(entry: str, dtype: Any, outputs: Any) -> Any:
+def call(entry: str, dtype: Any, outputs: Any) -> Any:
+    """The entry point `entry` for a number format, as a function of its arrays."""
     _library()
     return jax.ffi.ffi_call(f"planahead_{entry}_{'f64' if dtype == jnp.float64 else 'f32'}", outputs)

@@ -1,0 +1,153 @@
+"""The quadratic models that the native evaluator makes are those of XLA, of every task and kind of Hessian."""
+
+import logging
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import planahead as pa
+from planahead.planning import problem_batch
+from planahead.planning.linearisation import Hessian
+from planahead.planning.problem_batch import ProblemBatch
+from planahead.problem import per_stage
+from planahead.qp import native
+from planahead.qp.types import LaneQP
+
+pytestmark = [
+    pytest.mark.skipif(not native.available(), reason="without the native kernel XLA makes them all"),
+    pytest.mark.usefixtures("x64"),
+]
+LANES = 5
+HESSIANS = {
+    "gauss-newton": pa.GaussNewton(),
+    "exact": pa.Exact(convexify="none"),
+    "projected": pa.Exact(),
+}
+
+
+def models(problem: pa.Problem, hessian: Hessian, pinned: bool = False, own: tuple[int, ...] = ()) -> list[LaneQP]:
+    """By the evaluator and by XLA, around random trajectories; the leaves with numbers `own` differ between lanes."""
+    random = np.random.default_rng(0)
+    leaves, structure = jax.tree.flatten(jax.tree.map(lambda leaf: jnp.asarray(leaf, float), problem))
+    factors = jnp.asarray(1 + 0.1 * random.random(LANES))
+    leaves = [jnp.multiply.outer(leaf, factors) if index in own else leaf for index, leaf in enumerate(leaves)]
+    nodes, nx, nz = problem.horizon + 1, problem.state_size, problem.state_size + problem.control_size
+
+    def normal(*shape: int) -> jax.Array:
+        return jnp.asarray(0.3 * random.normal(size=(*shape, LANES)))
+
+    state, z, costates = normal(nx), normal(nodes, nz), normal(nodes, nx)
+    in_lanes = [index in own for index in range(len(leaves))]
+
+    def linearised(backend):
+        problems = ProblemBatch(structure.unflatten, leaves, in_lanes, LANES, backend)
+        data = problems.row_data(z.dtype, pinned)
+        multipliers = jnp.broadcast_to(normal(data.linear.shape[1])[None], data.linear.shape)
+        return problems.linearise(state, z, costates, multipliers, data, hessian, pinned)
+
+    found = []
+    for backend in ("native", "portable"):
+        random = np.random.default_rng(1)
+        found.append(jax.jit(lambda backend=backend: linearised(backend))())
+    return found
+
+
+def check(problem: pa.Problem, hessian: Hessian, **how) -> None:
+    ours, theirs = models(problem, hessian, **how)
+    for name in ("H", "g", "F", "c", "G", "bound"):
+        np.testing.assert_allclose(getattr(ours, name), getattr(theirs, name), rtol=1e-9, atol=1e-9, err_msg=name)
+
+
+@pytest.fixture(autouse=True)
+def tapes_only(request, caplog):
+    """XLA in place of the evaluator would make every comparison one with itself."""
+    with caplog.at_level(logging.DEBUG, problem_batch.__name__):
+        yield
+    refused = [record for record in caplog.get_records("call") if "XLA linearises" in record.message]
+    assert bool(refused) == ("without_a_tape" in request.node.name)
+
+
+@pytest.mark.parametrize("hessian", HESSIANS)
+@pytest.mark.parametrize("name", ["cartpole", "windmaze-walls", "obstacles", "race-split-s"])
+def test_tasks(name, hessian):
+    check(pa.make_task(name).problem, HESSIANS[hessian])
+
+
+def test_chain():
+    check(pa.make_task("chain", masses=3).problem, pa.GaussNewton())
+
+
+def test_a_pinned_control_does_not_move():
+    problem = pa.make_task("obstacles").problem
+    check(problem, pa.GaussNewton(), pinned=True)
+    check(problem, pa.Exact(), pinned=True)
+
+
+def test_parameters_of_every_stage_and_lane():
+    problem = per_stage(pa.make_task("cartpole").problem, "angle_reference")
+    problem = eqx.tree_at(lambda p: p.angle_reference.values, problem, jnp.linspace(0.0, 1.0, problem.horizon + 1))
+    count = len(jax.tree.leaves(problem))
+    check(problem, pa.GaussNewton(), own=tuple(range(count)))
+    check(problem, pa.Exact(convexify="none"), own=tuple(range(0, count, 2)))
+
+
+class Scalar(pa.Problem):
+    """Scalar costs that are not convex, of the stages alone or of both, general rows of different numbers, a
+    discount."""
+
+    horizon: int = pa.static(3)
+    state_size: int = pa.static(2)
+    control_size: int = pa.static(1)
+    discount: float = 0.9
+
+    def dynamics(self, x, u):
+        return jnp.stack([x[0] + 0.1 * x[1], x[1] + 0.1 * jnp.sin(x[0]) * u[0]])
+
+    def stage_cost(self, x, u):
+        return jnp.cos(x[0]) * u[0] + u[0] ** 2
+
+    def constraints(self, x, u):
+        return jnp.stack([x[0] * u[0] - 1, x[1] ** 2 - 4])
+
+    def terminal_constraints(self, x):
+        return jnp.sin(x[:1])
+
+
+class ScalarEnd(Scalar):
+    """The same with a terminal cost."""
+
+    def terminal_cost(self, x):
+        return x[0] ** 4 - x[1] ** 2
+
+
+@pytest.mark.parametrize("hessian", HESSIANS)
+@pytest.mark.parametrize("kind", [Scalar, ScalarEnd])
+def test_scalar_costs(kind, hessian):
+    check(kind(), HESSIANS[hessian])
+
+
+class Decomposing(Scalar):
+    """The smallest eigenvalue of a matrix has no scalar form."""
+
+    def dynamics(self, x, u):
+        return x + 0.1 * jnp.linalg.eigvalsh(jnp.diag(x) + jnp.full((2, 2), 2.0))[0] + u[0]
+
+
+def test_problems_without_a_tape_are_linearised_by_xla():
+    check(Decomposing(), pa.GaussNewton())
+
+
+def test_what_is_not_a_number_shows():
+    """A zero of the tape times an infinity is a zero; the value beside it is not."""
+    problem = eqx.tree_at(lambda p: p.discount, Scalar(), jnp.nan, is_leaf=lambda leaf: leaf is None)
+    plan = pa.solve(problem, jnp.zeros(2))
+    assert plan.status == pa.Status.INVALID_INPUT
+    cart_pole = pa.make_task("cartpole").problem
+    solve = eqx.filter_jit(pa.solve)
+    for leaf in range(len(jax.tree.leaves(cart_pole))):
+        leaves, structure = jax.tree.flatten(jax.tree.map(jnp.asarray, cart_pole))
+        leaves[leaf] = jnp.full(jnp.shape(leaves[leaf]), jnp.nan, leaves[leaf].dtype)
+        assert solve(structure.unflatten(leaves), jnp.ones(4)).status == pa.Status.INVALID_INPUT
