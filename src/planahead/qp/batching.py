@@ -17,8 +17,6 @@ from jaxtyping import Array
 
 _VECTOR = 8
 """Lanes that share a vector in the native kernel, where it is widest."""
-_LANES_PER_CORE = 2 * _VECTOR
-"""With one vector a core, all wait for the slowest."""
 
 
 def over_lanes(kernel: Callable) -> Callable:
@@ -86,11 +84,11 @@ def in_blocks(kernel: Callable, lanes_in_cache: int) -> Callable:
     """
 
     def run(lanes: int, in_lanes: Any, *arguments: Any) -> Any:
-        largest = max(lanes_in_cache, _LANES_PER_CORE * _cores())
+        largest = max(lanes_in_cache, _enough_lanes())
         if lanes <= largest or jax.default_backend() != "cpu":
             return kernel(lanes, in_lanes, *arguments)
-        blocks = -(-lanes // largest)
-        size = -(-lanes // (blocks * _VECTOR)) * _VECTOR
+        size = -(-lanes // (-(-lanes // largest) * _VECTOR)) * _VECTOR
+        blocks = -(-lanes // size)
         flags, structure = jax.tree.flatten(in_lanes)
         leaves = structure.flatten_up_to(arguments)
 
@@ -104,6 +102,12 @@ def in_blocks(kernel: Callable, lanes_in_cache: int) -> Callable:
         return jax.tree.map(lambda leaf: _joined(leaf)[..., :lanes], result)
 
     return run
+
+
+def _enough_lanes() -> int:
+    """Of a block: a vector, and where several cores share it two for each, as all wait for the slowest."""
+    cores = _cores()
+    return _VECTOR if cores == 1 else 2 * _VECTOR * cores
 
 
 def _cores() -> int:
