@@ -63,6 +63,24 @@ def test_a_step_is_the_worlds_step_under_the_planned_action():
         assert reward == pytest.approx(bare_reward) and not (terminated or truncated)
 
 
+@pytest.mark.parametrize("names", [("stiffness",), ()], ids=["steered too", "planned as it comes"])
+def test_a_corrected_planner_takes_its_correction_behind_the_parameters(names: tuple[str, ...]):
+    task = pa.make_task("mass-spring-damper")
+    steering = pa.Steering(task.problem, task.planner_state, task.action_box, names=names, correction=0.5)
+    env = ParameterMDP("mass-spring-damper", steering)
+    together = VectorParameterMDP(GymnasiumVectorTask("mass-spring-damper", 2), steering)
+    assert env.action_space.shape == (len(names) + 1,) == together.single_action_space.shape
+    found = []
+    for correction in (0.0, 0.4):
+        env.reset(seed=0)
+        together.reset(seed=0)
+        unit = np.array([*np.zeros(len(names)), correction], np.float32)
+        found.append(env.step(unit)[-1]["planned_action"])
+        np.testing.assert_allclose(together.step(np.stack([unit, unit]))[-1]["planned_action"][0], found[-1], atol=1e-5)
+    assert found[1] < 0.4  # so that nothing is cut off at 0.5
+    np.testing.assert_allclose(found[1] - found[0], 0.5 * 0.4 * 0.5, atol=1e-5)  # κ c (high - low)/2
+
+
 def test_worlds_that_step_together_match_worlds_that_step_alone():
     """Warm-started, across the end of an episode: the plan of a new episode starts cold."""
     steering = task_steering("mass-spring-damper", warm_start=True)

@@ -25,6 +25,7 @@ from planahead.interop.stable_baselines import PlannerActorCriticPolicy
 
 EXAMPLES = pathlib.Path(__file__).parents[2] / "examples" / "interop"
 TASK = "mass-spring-damper"
+QUICK = pa.SQP.real_time(derivative="step", gradient_tolerance=np.inf)
 
 
 def example(name: str) -> Any:
@@ -36,7 +37,7 @@ def unit_world() -> gymnasium.Env[Any, Any]:
 
 
 def learner(**options: Any) -> PPO:
-    steering = task_steering(TASK, planner=pa.SQP.real_time(derivative="step", gradient_tolerance=np.inf))
+    steering = task_steering(TASK, planner=QUICK)
     return PPO(
         PlannerActorCriticPolicy,
         unit_world(),
@@ -77,12 +78,31 @@ def test_the_example_of_a_planner_in_the_actor_runs(capsys):
 def test_an_untrained_actor_plans_with_the_problems_own_parameters():
     task = pa.make_task(TASK)
     observation = np.array([0.3, -0.2], np.float32)
-    steering = task_steering(task, planner=pa.SQP.real_time(derivative="step", gradient_tolerance=np.inf))
+    steering = task_steering(task, planner=QUICK)
     policy: Any = learner().policy
     policy.action_net.write.weight.data.zero_()
     action, _ = policy.predict(observation, deterministic=True)
     expected = steering.decide(steering.default_unit(), jnp.asarray(observation)).action
     np.testing.assert_allclose(action * task.environment.action_high[0], expected, rtol=2e-2)
+
+
+@pytest.mark.parametrize("names", [("stiffness",), ()], ids=["steered too", "planned as it comes"])
+def test_an_actor_corrects_what_was_planned(names: tuple[str, ...]):
+    task = pa.make_task(TASK)
+    steering = pa.Steering(
+        task.problem, task.planner_state, task.action_box, names=names, planner=QUICK, correction=0.5
+    )
+    settings: dict[str, Any] = {"n_steps": 16, "batch_size": 16, "device": "cpu"}
+    policy: Any = PPO(PlannerActorCriticPolicy, unit_world(), policy_kwargs={"steering": steering}, **settings).policy
+    policy.action_net.write.weight.data.zero_()
+    policy.action_net.write.bias.data[-1] = np.arctanh(0.4)
+    observation = np.array([0.05, 0.0], np.float32)
+    action, _ = policy.predict(observation, deterministic=True)
+    written = steering.default_unit().at[-1].set(0.4)
+    expected = steering.decide(written, jnp.asarray(observation)).action
+    np.testing.assert_allclose(action * task.environment.action_high[0], expected, atol=5e-3)
+    plain = steering.decide(steering.default_unit(), jnp.asarray(observation)).action
+    assert abs(float(expected[0] - plain[0])) == pytest.approx(0.1, abs=1e-4)
 
 
 def test_the_policy_gradient_goes_through_the_plan(trained: PPO):

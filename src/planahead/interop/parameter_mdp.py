@@ -7,6 +7,9 @@ Any algorithm for continuous actions then trains MPC without knowing of it, sinc
 presumes that the planned action is a function of (o, φ): so plans start cold unless `Steering` was told to start them
 warm, which saves iterations, and makes the action depend on the previous plan too where there are several local minima.
 
+Of a `Steering` with a correction κ the action is (z, c): behind the parameters it has the correction of the planned
+action, a = u₀* + κ c (high - low)/2 (`steering.py`).
+
 Failed plans end no episode: the planned control is inside its bounds whatever the status, and `info` says what it was.
 """
 
@@ -45,7 +48,7 @@ def task_steering(task: Task | str, *, planner: SQP | None = None, warm_start: b
 
 
 class ParameterMDP(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndarray]):
-    """`env`, acted on by a planner whose parameters are the action.
+    """`env`, acted on by a planner whose parameters are the action; behind them its correction, where it has one.
 
     `info` of a step has what `env` says, and `plan_status` (a `Status`), `plan_failed`, `planned_action` (physical, as
     `env` got it) and `parameters` (φ, physical).
@@ -53,8 +56,7 @@ class ParameterMDP(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndar
     **Arguments:**
 
     - `env`: with a finite box of actions; or a task, or the name of one.
-    - `steering`: the planner, what it sees of an observation, and which of its parameters are written; that of the task
-        unless given.
+    - `steering`: the planner, what it sees of an observation, and what of it is written; that of the task unless given.
 
     **Raises:** `ValueError` where the actions of `env` are not those that the planner plans.
 
@@ -87,7 +89,7 @@ class ParameterMDP(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndar
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         if self._observation is None:
             raise RuntimeError("step was called before the first reset; call reset first.")
-        unit = checked_action(action, (self.steering.space.size,))
+        unit = checked_action(action, (self.steering.size,))
         planned, self._memory = _plan(self.steering, unit, self._observation, self._memory)
         found = {name: np.asarray(value) for name, value in jax.device_get(planned).items()}
         self._observation, reward, terminated, truncated, info = self.env.step(found["planned_action"])
@@ -132,7 +134,7 @@ class VectorParameterMDP(VectorWrapper):
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         if self._observations is None:
             raise RuntimeError("step was called before the first reset; call reset first.")
-        units = checked_action(actions, (self.num_envs, self.steering.space.size))
+        units = checked_action(actions, (self.num_envs, self.steering.size))
         planned, memory = _plan_lanes(self.steering, units, self._observations, self._memory)
         found = {name: np.asarray(value) for name, value in jax.device_get(planned).items()}
         observations, rewards, terminated, truncated, info = self.env.step(found["planned_action"])
@@ -172,7 +174,7 @@ def action_box(actions: gymnasium.Space[Any]) -> ActionBox:
 
 
 def _unit_box(steering: Steering) -> Box:
-    return Box(-1.0, 1.0, (steering.space.size,), np.float32)
+    return Box(-1.0, 1.0, (steering.size,), np.float32)
 
 
 def _masks(found: dict[str, np.ndarray], stepped: np.ndarray) -> dict[str, np.ndarray]:

@@ -1,11 +1,12 @@
 r"""A planner in the actor of Stable-Baselines3's PPO (and of its other on-policy algorithms).
 
-    observation o -> MLP -> z -> unit φ = tanh(z) -> plan from x(o) -> unit a = μ(o),     action ~ N(μ(o), σ²)
+    observation o -> MLP -> z -> (unit φ, c) = tanh(z) -> plan from x(o) -> unit a = clip(unit u₀* + κ c) = μ(o)
+    action ~ N(μ(o), σ²)
 
 The mean of the Gaussian is the planned action, so the policy gradient goes through ∂u₀*/∂φ (`PlanLayer`), as in AC-MPC
 (A. Romero et al., "Actor-Critic Model Predictive Control", 2024), but with any parameter of the problem in the place of
-its quadratic cost. The critic is a network on the observation. Lanes whose solve failed act, and push nothing: their
-derivative is zero.
+its quadratic cost. κ is the correction of `Steering`; without it there is no c. The critic is a network on the
+observation. Lanes whose solve failed act, and push nothing through the plan: its derivative is zero there.
 
 Actions are those of the unit box, so that one σ suits all: wrap the environment in `gymnasium.wrappers.RescaleAction`.
 Observations arrive as the environment gives them; statistics kept outside of the policy (`VecNormalize` of
@@ -32,9 +33,8 @@ class PlannerActorCriticPolicy(ActorCriticPolicy):
 
     **Arguments:**
 
-    - `steering`: the planner, what it sees of an observation, and which of its parameters the network writes;
-        untrained, it plans with the problem's own. Every solve starts cold, since a learner revisits observations in
-        any order.
+    - `steering`: the planner, what it sees of an observation, and what of it the network writes; untrained, it plans
+        with the problem's own parameters. Every solve starts cold, since a learner revisits observations in any order.
     - the others: Stable-Baselines3's own.
 
     **Raises:** `ValueError` for actions outside of the unit box, and for what stands between observation and planner.
@@ -106,7 +106,8 @@ class _PlannedMean(torch.nn.Module):
             planner=steering.planner,
             planner_state=steering.planner_state,
         )
-        self.write = torch.nn.Linear(features, steering.space.size)
+        self.parameters_written, self.correction = steering.space.size, steering.correction
+        self.write = torch.nn.Linear(features, steering.size)
         torch.nn.init.orthogonal_(self.write.weight, POLICY_GAIN)
         with torch.no_grad():
             self.write.bias.copy_(torch.tensor(np.array(unsquash(steering.default_unit(), ANCHOR_MARGIN))))
@@ -114,6 +115,8 @@ class _PlannedMean(torch.nn.Module):
         self.register_buffer("high", torch.tensor(steering.box.high))
 
     def forward(self, both: torch.Tensor) -> torch.Tensor:
-        unit = torch.tanh(self.write(both[:, : self.split]))
+        written = torch.tanh(self.write(both[:, : self.split]))
+        unit, correction = written[:, : self.parameters_written], written[:, self.parameters_written :]
         action = self.layer(both[:, self.split :].detach(), unit=unit).action
-        return (2.0 * (action - self.low) / (self.high - self.low) - 1.0).clamp(-1.0, 1.0)
+        planned = (2.0 * (action - self.low) / (self.high - self.low) - 1.0).clamp(-1.0, 1.0)
+        return (planned + self.correction * correction).clamp(-1.0, 1.0) if self.correction else planned
