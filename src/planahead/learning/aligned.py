@@ -36,8 +36,9 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from planahead.learning.fitting import fit
 from planahead.learning.learner import Metrics
 from planahead.learning.mpc_q_learning import q_direction, q_value, regularised, temporal_difference
-from planahead.learning.planner_learner import Direction, PlannerLearner, PlannerLearnerState, Tried, with_noise
+from planahead.learning.planner_learner import Direction, PlannerLearnerState, Tried
 from planahead.learning.replay import Replay
+from planahead.learning.replaying_planner import ReplayingPlannerLearner
 from planahead.learning.windows import (
     Window,
     dynamics_parameters,
@@ -65,7 +66,7 @@ class AlignedMemory(eqx.Module):
 
 
 @final
-class AlignedLearning(PlannerLearner):
+class AlignedLearning(ReplayingPlannerLearner):
     """Fits a planner's model and its terminal value to what happens. Rewards are maximised.
 
     **Raises:** `ValueError` for numbers that do not fit together, with the nearest ones that do, and where there is
@@ -110,13 +111,12 @@ class AlignedLearning(PlannerLearner):
 
     def __check_init__(self):
         self._check_word("fits", get_args(Fits))
-        for name in ("prediction_steps", "batch_size", "network_units", "network_steps", "replay_size"):
+        for name in ("prediction_steps", "network_units", "network_steps"):
             self._check_range(name, getattr(self, name) >= 1, "at least 1 was expected")
         for name in ("regularisation", "network_rate"):
             self._check_range(name, getattr(self, name) > 0, "a positive number was expected")
         self._check_range("value_rate", 0 < self.value_rate <= 1, "expected 0 < value_rate <= 1")
         self._check_range("closed_loop_weight", self.closed_loop_weight >= 0, "expected 0 (none) or more")
-        self._check_multiple("replay_size", "steps_per_update")
         something = self.terminal_value or self.closed_loop_weight > 0
         self._check_range(
             "fits", self.fits != "nothing" or something, "with neither a value nor a closed loop to learn"
@@ -175,12 +175,6 @@ class AlignedLearning(PlannerLearner):
     def _adam(self) -> optax.GradientTransformation:
         """Gradients of predictions that diverged are left out."""
         return optax.apply_if_finite(optax.adam(self.network_rate), max_consecutive_errors=2**30)
-
-    def remember(self, example: Tried) -> Replay[Tried]:
-        return Replay(example, self.replay_size, self.steps_per_update)
-
-    def explore(self, planned: Float[Array, "n action"], key: PRNGKeyArray) -> Float[Array, "n action"]:
-        return with_noise(planned, self.exploration, key)
 
     def improve(
         self, state: PlannerLearnerState, tried: Tried, key: PRNGKeyArray

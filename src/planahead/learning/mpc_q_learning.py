@@ -26,8 +26,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from planahead.learning.planner_learner import Direction, PlannerLearner, PlannerLearnerState, Tried, with_noise
+from planahead.learning.planner_learner import Direction, PlannerLearnerState, Tried
 from planahead.learning.replay import Replay
+from planahead.learning.replaying_planner import ReplayingPlannerLearner
 from planahead.planning import action_value, value
 from planahead.policies.tuned import TunedPlanner
 
@@ -72,7 +73,7 @@ def q_value(policy: TunedPlanner, unit: Float[Array, " n"], row: Tried) -> Float
 
 
 @final
-class MPCQLearning(PlannerLearner):
+class MPCQLearning(ReplayingPlannerLearner):
     """Q-learning on a planner's own parameters. Rewards are maximised.
 
     **Raises:** `ValueError` for numbers that do not fit together, with the nearest ones that do; `init` raises it for a
@@ -102,16 +103,7 @@ class MPCQLearning(PlannerLearner):
 
     def __check_init__(self):
         self._check_word("hessian", get_args(Hessian))
-        self._check_range("batch_size", self.batch_size >= 1, "at least 1 was expected")
         self._check_range("regularisation", self.regularisation > 0, "a positive number was expected")
-        self._check_range("replay_size", self.replay_size >= 1, "at least 1 was expected")
-        self._check_multiple("replay_size", "steps_per_update")
-
-    def remember(self, example: Tried) -> Replay[Tried]:
-        return Replay(example, self.replay_size, self.steps_per_update)
-
-    def explore(self, planned: Float[Array, "n action"], key: PRNGKeyArray) -> Float[Array, "n action"]:
-        return with_noise(planned, self.exploration, key)
 
     def improve(
         self, state: PlannerLearnerState, tried: Tried, key: PRNGKeyArray

@@ -216,11 +216,6 @@ class PlannerLearner(Learner[PlannerLearnerState]):
         return state, tried, jax.tree.map(jnp.sum, tallies)
 
 
-def with_noise(planned: Float[Array, "n action"], deviation: float, key: PRNGKeyArray) -> Float[Array, "n action"]:
-    """A normal exploration around what was planned, clipped to the box, in unit coordinates."""
-    return jnp.clip(planned + deviation * jax.random.normal(key, planned.shape, planned.dtype), -1.0, 1.0)
-
-
 def admissible_step(
     unit: Float[Array, " n"],
     gradient: Float[Array, " n"],
