@@ -1,5 +1,6 @@
 """The closed loop behind a page: what a slider, a poke, a reset and the end of an episode do."""
 
+import dataclasses
 import itertools
 
 import equinox as eqx
@@ -16,6 +17,7 @@ from planahead.tasks import MassSpringDamper
 from planahead.tasks.mass_spring_damper import MassSpringDamperTask
 from planahead.viewer import Frame, Poke, Session
 from planahead.viewer.pilot import pilot_of
+from planahead.viewer.sliders import at
 
 
 @pytest.fixture
@@ -67,6 +69,20 @@ def test_a_slider_of_the_world_acts_from_the_next_step_and_compiles_nothing(capl
     heavier = MassSpringDamper(stiffness=jnp.asarray(5.0))
     expected = heavier.step(jax.tree.map(jnp.asarray, before.state), jnp.asarray(before.action), jax.random.key(0))
     np.testing.assert_allclose(after.state.x, expected.state.x, rtol=1e-5)
+
+
+def test_what_is_believed_of_a_constant_is_not_the_constant():
+    """Both sliders have the same label, number and ends here."""
+    session = Session(pa.make_task("cartpole"))
+    (of_world,), (believed,) = (
+        [slider for slider in group if slider.path == ("cart_mass",)]
+        for group in (session.sliders.world, session.sliders.beliefs)
+    )
+    assert dataclasses.astuple(of_world) == dataclasses.astuple(believed)
+    session.turn(believed, 2.5)
+    assert float(at(session.world, ("cart_mass",))) == pytest.approx(of_world.start)
+    session.turn(of_world, 0.5)
+    assert float(at(session.world, ("cart_mass",))) == 0.5
 
 
 def test_a_slider_of_the_planner_acts_on_the_same_moment(session: Session):

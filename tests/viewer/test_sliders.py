@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import planahead as pa
+from planahead.problem import TerminalValue
 from planahead.viewer.choices import Span, sliders_of
 from planahead.viewer.panel import scale_of
 from planahead.viewer.sliders import Slider, at, changes_of, turned
@@ -63,6 +64,28 @@ def test_beliefs_are_apart_from_aims():
         ("pole_length",),
     }
     assert ("angle_weight",) in {slider.path for slider in sliders.aims}
+
+
+def test_a_wrapped_problem_has_the_sliders_of_the_one_inside():
+    task = pa.make_task("mass-spring-damper")
+    plain = sliders_of(task.environment, task.problem)
+
+    class Elsewhere(TerminalValue):
+        """Holds a task, whose constants are nobody's to turn."""
+
+        task: pa.Task
+
+        @property
+        def squares(self) -> bool:
+            return True
+
+    for problem in (pa.QuadraticTerminalCost(task.problem), pa.EndingInValue(task.problem, Elsewhere(task))):
+        found = sliders_of(task.environment, problem)
+        for ours, theirs in zip(found, plain, strict=True):
+            assert [slider.path for slider in ours] == [slider.path for slider in theirs]
+        (weight,) = [slider for slider in found.aims if slider.path == ("limit_weight",)]
+        changed = turned(problem, changes_of([weight], [7.0], problem))
+        assert float(at(changed, ("base", "limit_weight"))) == 7.0
 
 
 def test_spans_choose_the_constants_of_a_world_those_inside_of_its_parts_too():

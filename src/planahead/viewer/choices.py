@@ -3,8 +3,8 @@
 A scene may say which constants of its world are worth turning and how far (`Span`). Where it does not, every constant
 has a slider around its value: a tenth to three times a positive one, zero to twice another, ±1 around zero. In a
 planning problem the parameters have the boxes that they were declared with; what shares its name with a constant of the
-world, or belongs to a module inside, is what the planner believes of it; the rest is what it wants. Tables have no
-slider.
+world, or belongs to a module inside, is what the planner believes of it; the rest is what it wants. A problem that
+wraps another one has the sliders of that. Tables have no slider, and neither has a terminal value.
 """
 
 import dataclasses
@@ -15,8 +15,8 @@ import equinox as eqx
 import numpy as np
 
 from planahead.policies import Policy
-from planahead.problem import PerStage, Problem
-from planahead.problem.fields import ParameterBox, parameter_boxes
+from planahead.problem import PerStage, Problem, TerminalValue
+from planahead.problem.fields import WRAPS, ParameterBox, parameter_boxes
 from planahead.tasks import Environment
 from planahead.viewer.sliders import ENTRIES, Slider, at
 
@@ -104,7 +104,9 @@ def _constants(module: eqx.Module, path: tuple[str, ...] = ()) -> Iterator[tuple
         value = getattr(module, field.name)
         if "positive" in field.metadata:
             yield (*path, field.name), value, field.metadata["positive"]
-        elif isinstance(value, eqx.Module) and not isinstance(value, PerStage):
+        elif WRAPS in field.metadata:  # whose attributes are the wrapper's too
+            yield from _constants(value, path)
+        elif isinstance(value, eqx.Module) and not isinstance(value, PerStage | TerminalValue):
             yield from _constants(value, (*path, field.name))
 
 

@@ -26,9 +26,10 @@ ENTRIES = 4
 """Vectors up to this long have a slider for every entry; longer ones have one for all."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Slider:
-    """One number that can be turned."""
+    """One number that can be turned. Two sliders are never equal: a world and a planner that believes the right thing
+    of it have constants of the same name, value and ends."""
 
     label: str
     path: tuple[str, ...]
