@@ -55,6 +55,38 @@ def test_roll_outs_cost_what_the_lyapunov_equation_says():
     np.testing.assert_allclose(found.costs, expected, rtol=1e-4)
 
 
+@final
+class Offset(pa.WrappedProblem):
+    def initial_cost(self, x: Float[Array, " 2"]) -> Float[Array, ""]:
+        return 7.0 + jnp.sum(jnp.abs(x))
+
+
+@final
+class Otherwise(pa.WrappedProblem):
+    def action(self, x: Float[Array, " 2"], u: Float[Array, " 1"]) -> Float[Array, " 1"]:
+        return 2.0 * u
+
+
+def test_what_is_paid_for_a_start_is_not_paid_at_the_end():
+    """λ(x_0) of the problem is no cost to go: V^π of a problem with an offset is that of the one without."""
+    states, actor = jnp.array([[0.1, 0.0], [-0.05, 0.2]]), Linear(jnp.asarray(GAIN, float))
+    plain, offset = (evaluate_actor(TASK, p, actor, states, 50).costs for p in (TASK.problem, Offset(TASK.problem)))
+    np.testing.assert_allclose(offset, plain, rtol=1e-4)
+
+
+def test_what_no_value_can_be_fitted_to_is_refused_in_words():
+    actor = Linear(jnp.asarray(GAIN, float))
+    with pytest.raises(ValueError, match="the controls of Otherwise here, and it plans in other terms than its plant"):
+        evaluate_actor(TASK, Otherwise(TASK.problem), actor, jnp.zeros((1, 2)), 3)
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"states": 1}, "states=1; at least 2 was expected"),
+        ({"stray": 1.5}, "stray=1.5, ceiling=10.0, learning_rate=0.002; a probability and two positive numbers"),
+    ]
+    for settings, message in wrong:
+        with pytest.raises(ValueError, match=message):
+            fit_terminal_value(TASK, TASK.problem, actor, jax.random.key(0), **settings)
+
+
 def test_a_fitted_value_is_the_actors_and_improves_it():
     """The actor lets the spring do the work; a planner of five steps that ends in what this costs does better."""
     task, actor = pa.make_task("mass-spring-damper"), Linear(jnp.zeros((1, 2)))

@@ -42,7 +42,7 @@ from planahead.planning import judged
 from planahead.planning.plan import Guess
 from planahead.planning.transcription import control_box
 from planahead.policies import Network, Policy, StochasticPolicy, check_observed
-from planahead.problem import EndingInValue, Problem, QuadraticValue, TerminalValue
+from planahead.problem import Problem, TerminalValue, stages_only
 from planahead.tasks import Task
 
 HELD = 5  # steps that a stray action is held: long enough to lead somewhere else
@@ -157,9 +157,19 @@ def fit_terminal_value(
     - `hidden`, `residuals`: sizes of ρ_ψ.
 
     **Raises:** `ValueError` for a task that cannot tell what is observed in a planner's state, an actor that remembers,
-    and costs to go that are none (negative, or nowhere a number).
+    a problem whose controls are not the actions, numbers out of range, and costs to go that are none (negative, or
+    nowhere a number).
     """
     check_observed(task)
+    counts = {"states": states, "steps_ahead": steps_ahead, "fit_steps": fit_steps, "batch_size": batch_size}
+    for name, number in (counts | {"residuals": residuals}).items():
+        if number < (least := 2 if name == "states" else 1):
+            raise ValueError(f"{name}={number}; at least {least} was expected")
+    if not 0.0 <= stray <= 1.0 or not ceiling > 0.0 or not learning_rate > 0.0:
+        raise ValueError(
+            f"stray={stray}, ceiling={ceiling}, learning_rate={learning_rate}; a probability and two positive numbers "
+            "were expected"
+        )
     if actor.initial_memory() is not None:
         raise ValueError(f"{type(actor).__name__} remembers from step to step; a value is of what is observed alone")
     visiting, fitting, start = jax.random.split(key, 3)
@@ -205,9 +215,18 @@ def visit(task: Task, actor: Policy, key: PRNGKeyArray, states: int, stray: floa
 def evaluate_actor(
     task: Task, problem: Problem, actor: Policy, states: Float[Array, "rows nx"], steps_ahead: int
 ) -> Evaluated:
-    """V^π from each of the states."""
-    nothing = QuadraticValue(jnp.zeros((1, problem.state_size)), jnp.zeros(problem.state_size))
-    ahead = EndingInValue(problem, nothing, horizon=steps_ahead)
+    """V^π from each of the states.
+
+    **Raises:** `ValueError` for a problem that plans in other terms than its plant is commanded in, and for one with
+    parameters per stage.
+    """
+    if not problem.plans_actions:
+        raise ValueError(
+            f"an actor's actions are the controls of {type(problem).__name__} here, and it plans in other terms than "
+            "its plant is commanded in (`action`), so that its model cannot follow the actor; plan in the plant's "
+            "actions"
+        )
+    ahead = stages_only(problem, steps_ahead)
     box, reach = task.action_box, control_box(problem)
 
     def one(state: Array) -> Array:
@@ -216,7 +235,8 @@ def evaluate_actor(
             return problem.dynamics(x, u), (x, u)
 
         last, (before, controls) = jax.lax.scan(follow, state, None, length=steps_ahead)
-        return judged(ahead, Guess(jnp.concatenate([before, last[None]]), controls)).cost
+        paid = judged(ahead, Guess(jnp.concatenate([before, last[None]]), controls)).cost
+        return paid - problem.initial_cost(state)  # of the state in which a plan starts, not of that in which it ends
 
     costs = jax.lax.map(one, states, batch_size=1024)
     usable = jnp.isfinite(costs) & (costs >= 0)

@@ -38,6 +38,7 @@ from planahead.problem.terminal_value import (
     EndingInValue as EndingInValue,
     QuadraticValue as QuadraticValue,
     TerminalValue as TerminalValue,
+    stages_only as stages_only,
 )
 from planahead.problem.tube import Tube as Tube, linear_tube as linear_tube, no_tube as no_tube
 from planahead.problem.wrapped import WrappedProblem as WrappedProblem, wraps as wraps

@@ -11,6 +11,9 @@ r"""A learned quadratic value at the end of the horizon, in place of a problem's
 The horizon ends and the task does not: with the right V_N a plan of one step is as good as an endless one. A quadratic
 value is exact for linear dynamics and quadratic costs without active bounds, and a local model of any other.
 
+Its numbers are leaves of the problem, start as its base, and are set by the coefficients of V_N (`with_value`). A
+value that is a function of its own, a network for instance, is what `EndingInValue` ends in (`terminal_value.py`).
+
 Reference: J. B. Rawlings, D. Q. Mayne, M. Diehl, "Model predictive control", 2nd ed. 2017, sect. 2.4 and 2.5.
 """
 

@@ -80,6 +80,15 @@ class QuadraticValue(TerminalValue):
 
 
 @final
+class _Nothing(TerminalValue):
+    """V = 0."""
+
+    @property
+    def squares(self) -> bool:
+        return True
+
+
+@final
 class EndingInValue(WrappedProblem):
     """`base` with V in the place of its terminal cost, and with another horizon where one is given.
 
@@ -119,6 +128,18 @@ class EndingInValue(WrappedProblem):
 
     def terminal_residual(self, x: Float[Array, " nx"]) -> Float[Array, " residuals"]:
         return self.terminal_value.residual(x)
+
+
+def stages_only(base: Problem, horizon: int) -> EndingInValue:
+    """`base` over another horizon, at whose end nothing is paid: what a trajectory of that length costs by its stages,
+    the prices of limits included. **Raises** what `EndingInValue` does.
+
+    >>> import planahead as pa
+    >>> problem = stages_only(pa.make_task("mass-spring-damper").problem, horizon=7)
+    >>> problem.horizon, float(problem.terminal_cost(jnp.ones(2))), problem.terminal_residual(jnp.ones(2)).shape
+    (7, 0.0, (0,))
+    """
+    return EndingInValue(base, _Nothing(), horizon=horizon)
 
 
 def _has_stages(problem: Problem) -> bool:
