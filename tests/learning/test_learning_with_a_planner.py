@@ -87,7 +87,9 @@ class BlindTask(Task[Plant, Believer]):
 
 @pytest.mark.parametrize("believes", ["value", "steps"])
 def test_where_a_plan_fails_the_learned_critic_judges_alone(believes):
-    planner = check_planner_critic(BlindTask(imagines=True), DISCOUNT, believes, 1.0, 0.0)
+    planner = check_planner_critic(
+        BlindTask(imagines=True), DISCOUNT, believes, 1.0 if believes == "value" else None, 0.0
+    )
     learned = TwinCritic((1.0, 1.0), 1, hidden=(8,), key=KEY)
     observation, point = rows()
     failing = observation[:, 0] > 0
@@ -128,6 +130,12 @@ REFUSALS = [
     ),
     ("linear", {}, {"blend": 0.5}, "discount=0.99 of the learner and 0.9 of LinearSystemProblem.*use discount=0.9"),
     ("cartpole", {}, {"blend": 0.5, "believes": "steps"}, "'cartpole' cannot tell what the steps of a plan would earn"),
+    (
+        "linear",
+        {},
+        {"blend": 0.5, "believes": "steps", "plan_scale": 2.0},
+        "plan_scale=2.0 and plan_offset=0.0 turn the cost of a plan into rewards, and believes='steps' goes by the",
+    ),
     ("race-circle", {"model": "rotors"}, {"blend": 0.5, "plan_scale": 1.0}, "plans in other terms than its plant"),
     ("linear", {}, {"blend": 1.5}, "blend=1.5; expected 0 .no planner in the critic. to 1"),
     ("linear", {}, {"blend_steps": -1}, "blend_steps=-1; expected 0"),

@@ -222,6 +222,11 @@ def check_planner_critic(
             "(`action`); use blend=0"
         )
     if believes == "steps":
+        if scale is not None or offset != 0.0:
+            raise ValueError(
+                f"plan_scale={scale} and plan_offset={offset} turn the cost of a plan into rewards, and "
+                "believes='steps' goes by the task's own rewards; leave them out, or use believes='value'"
+            )
         if problem.horizon < 2 or not _tells(task):
             raise ValueError(
                 f"task '{task.name}' cannot tell what the steps of a plan would earn (`Task.imagined`), so "
