@@ -57,3 +57,22 @@ def test_names_that_are_none(name: str, tmp_path: pathlib.Path, capsys: pytest.C
     assert main(["new", name, "--out", str(tmp_path)]) == 2
     assert "e.g. tank_level" in " ".join(capsys.readouterr().err.split())
     assert not list(tmp_path.iterdir())
+
+
+def test_a_module_that_is_there_is_not_hidden(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["new", "queue", "--out", str(tmp_path)]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "there is a module «queue» already, which queue.py would hide" in told and "e.g. queue_task." in told
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_is_no_folder_to_write_to(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "notes").write_text("mine")
+    assert main(["new", "reservoir_level", "--out", str(tmp_path / "notes")]) == 2
+    assert "cannot create the folder" in " ".join(capsys.readouterr().err.split())
+
+
+def test_half_a_name_is_none():
+    for name in (":TankLevelTask", "tank_level:"):
+        with pytest.raises(ValueError, match=f"there is no task '{name}'; the known ones are: .* 'module:Kind'"):
+            make_task(name)

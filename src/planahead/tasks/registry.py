@@ -78,8 +78,8 @@ def default_interface(name: str) -> Interface:
 
 
 def _kind(name: str) -> type[Task]:
-    module, colon, kind = TASKS.get(name, name).partition(":")
-    if not colon:
+    module, _, kind = TASKS.get(name, name).partition(":")
+    if not (module and kind):
         raise ValueError(
             f"there is no task '{name}'; the known ones are: {', '.join(task_names())}. One of your own is "
             "'module:Kind'."

@@ -1,6 +1,7 @@
 """`planahead new`."""
 
 import dataclasses
+import importlib.util
 import keyword
 import pathlib
 from collections.abc import Mapping
@@ -30,6 +31,7 @@ class New(Command):
 
     def run(self, console: "Console") -> Mapping[str, Any]:
         from planahead.experiments.errors import UserError
+        from planahead.experiments.files import make_folder, write_text
 
         module = self.task.replace("-", "_")
         if not module.isidentifier() or keyword.iskeyword(module) or module != module.lower():
@@ -41,10 +43,15 @@ class New(Command):
         taken = [str(path) for path in paths.values() if path.exists()]
         if taken:
             raise UserError(f"{' and '.join(taken)} exist already; take another name or another folder.")
-        self.out.mkdir(parents=True, exist_ok=True)
+        if importlib.util.find_spec(module) is not None:
+            raise UserError(
+                f"there is a module «{module}» already, which {module}.py would hide, or be hidden by; take another "
+                f"name, e.g. {module}_task."
+            )
+        make_folder(self.out)
         for name, path in paths.items():
-            text = (TEMPLATE / name).read_text()
-            path.write_text(text.replace("Example", kind).replace("example", module))
+            text = (TEMPLATE / name).read_text(encoding="utf-8")
+            write_text(path, text.replace("Example", kind).replace("example", module))
         there = "" if self.out == pathlib.Path() else f"cd {self.out} && "
         for path in paths.values():
             console.print(f"{path}", highlight=False, markup=False, soft_wrap=True)
