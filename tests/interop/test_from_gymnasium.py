@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from gymnasium.wrappers import TransformAction
 
 import planahead as pa
 from planahead.experiments.episodes import run_episodes
@@ -135,6 +136,14 @@ def test_what_cannot_be_used_is_refused_in_words():
         FromGymnasium("CartPole-v1")
     with pytest.raises(ValueError, match="has no time limit; make it with"):
         FromGymnasium(lambda: gymnasium.make("Pendulum-v1", max_episode_steps=-1))
+    with pytest.raises(ValueError, match="observation_scale has 2 entries and an observation 3; give the typical"):
+        FromGymnasium("Pendulum-v1", observation_scale=(1.0, 1.0))
+    unbounded = gymnasium.spaces.Box(-np.inf, np.inf, (1,), np.float32)
+    with pytest.raises(ValueError, match=r"have no bounds; give them finite ones: gymnasium.wrappers.TransformAction"):
+        FromGymnasium(lambda: TransformAction(gymnasium.make("Pendulum-v1"), lambda action: action, unbounded))
+    bounded = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)  # as the message says
+    world = FromGymnasium(lambda: TransformAction(gymnasium.make("Pendulum-v1"), lambda action: action, bounded))
+    assert world.action_high == (1.0,)
     few = FromGymnasium("Pendulum-v1", copies=1)
     state = few.reset(jax.random.key(0))
     stranger = eqx.tree_at(lambda s: s.step, state, jnp.array(7))

@@ -14,14 +14,10 @@ Python: a learner is as slow as its environment. Nothing here can be differentia
 Observations become float32 (JAX's precision, where it is 64 bits), as networks take them.
 """
 
-import dataclasses
 import functools
 import math
-import threading
-import zlib
-from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, TypeVar, final
+from typing import Any, final
 
 import equinox as eqx
 import gymnasium
@@ -31,12 +27,10 @@ import numpy as np
 from gymnasium.spaces import Box
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt32
 
+from planahead.interop.gymnasium_copies import Copies
 from planahead.problem import static
 from planahead.tasks import Environment, StepInfo, Transition
 from planahead.tasks.environment import constant
-
-Key = tuple[int, int, int]
-"""Seed, steps since, hash of the actions."""
 
 
 class GymnasiumState(eqx.Module):
@@ -71,8 +65,8 @@ class FromGymnasium(Environment[GymnasiumState]):
     - `observation_scale`: typical magnitudes; 1 for unbounded entries, the larger bound for others unless given.
     - `copies`: the most that are kept; one for every lane of a learner, and one for every lane of an evaluation.
 
-    **Raises:** `ValueError` for spaces that are no one-dimensional boxes, actions without bounds, and an environment
-    without a time limit.
+    **Raises:** `ValueError` for spaces that are no one-dimensional boxes, actions without bounds, scales of another
+    number than the observations, and an environment without a time limit.
     """
 
     observation_names: tuple[str, ...] = static()
@@ -86,7 +80,7 @@ class FromGymnasium(Environment[GymnasiumState]):
     episode_steps: int = static()
     start_spread: Array = constant(0.0)
     """Not used: starts are the environment's own."""
-    _copies: "_Copies" = static()
+    _copies: Copies = static()
 
     def __init__(
         self,
@@ -101,11 +95,17 @@ class FromGymnasium(Environment[GymnasiumState]):
         self.observation_names = tuple(f"observation {entry}" for entry in range(len(low)))
         sizes = tuple(max(abs(a), abs(b)) for a, b in zip(low, high, strict=True))
         guessed = tuple(size if math.isfinite(size) and size > 0 else 1.0 for size in sizes)
-        self.observation_scale = guessed if observation_scale is None else observation_scale
+        self.observation_scale = guessed if observation_scale is None else tuple(map(float, observation_scale))
+        if len(self.observation_scale) != len(low):
+            raise ValueError(
+                f"observation_scale has {len(self.observation_scale)} entries and an observation {len(low)}; give the "
+                "typical magnitude of each."
+            )
         self.action_low, self.action_high = _box("actions", first.action_space)
         if not np.isfinite([*self.action_low, *self.action_high]).all():
             raise ValueError(
-                f"the actions {first.action_space} have no bounds; wrap it in RescaleAction or ClipAction."
+                f"the actions {first.action_space} have no bounds; give them finite ones: "
+                "gymnasium.wrappers.TransformAction(env, lambda action: action, Box(low, high))."
             )
         self.action_names = tuple(f"action {entry}" for entry in range(len(self.action_low)))
         limit = None if first.spec is None else first.spec.max_episode_steps
@@ -117,7 +117,7 @@ class FromGymnasium(Environment[GymnasiumState]):
         self.episode_steps = limit
         self.time_step = float(getattr(first.unwrapped, "dt", 1.0))
         self.start_spread = jnp.zeros(())
-        self._copies = _Copies(build, first, copies, limit)
+        self._copies = Copies(build, first, copies, limit)
 
     def reset(self, key: PRNGKeyArray) -> GymnasiumState:
         seed = jax.random.bits(key, dtype=jnp.uint32)
@@ -156,131 +156,6 @@ class FromGymnasium(Environment[GymnasiumState]):
             truncated=truncated & ~terminated,
             info=StepInfo(violation=no, success=no),
         )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Answer:
-    """What a step led to."""
-
-    history: int
-    observation: np.ndarray
-    reward: float
-    terminated: bool
-    truncated: bool
-
-
-class _Copies:
-    """The copies of one environment, found by where they stand. Of everything the oldest makes room."""
-
-    def __init__(
-        self, build: Callable[[], gymnasium.Env[Any, Any]], first: gymnasium.Env[Any, Any], most: int, steps: int
-    ):
-        self._build, self._most, self._made = build, most, 1
-        self._idle = [first]
-        self._standing: OrderedDict[Key, gymnasium.Env[Any, Any]] = OrderedDict()
-        self._starts = _Recent[int, np.ndarray](4 * most)
-        self._answers = _Recent[tuple[Key, bytes], _Answer](4 * most)
-        self._came_from = _Recent[Key, tuple[Key, np.ndarray]](most * steps)
-        self._lock = threading.Lock()
-
-    def starts(self, seeds: Any) -> np.ndarray:
-        """First observations, for seeds of any shape."""
-        seeds = np.asarray(seeds)
-        with self._lock:
-            rows = [self._start(seed) for seed in seeds.ravel().tolist()]
-        return np.stack(rows).reshape(*seeds.shape, -1).astype(_float())
-
-    def steps(
-        self, seeds: Any, steps: Any, histories: Any, ended: Any, seen: Any, actions: Any
-    ) -> tuple[np.ndarray, ...]:
-        """One step of every lane, for leading axes of any shape."""
-        shape = np.shape(seeds)
-        flat = [np.asarray(column).ravel().tolist() for column in (seeds, steps, histories, ended)]
-        rows = (np.asarray(block).reshape(len(flat[0]), -1) for block in (seen, actions))
-        with self._lock:
-            answers = [
-                _Answer(history, observation, 0.0, False, False) if over else self._step((seed, step, history), action)
-                for seed, step, history, over, observation, action in zip(*flat, *rows, strict=True)
-            ]
-        return (
-            np.array([answer.history for answer in answers], np.uint32).reshape(shape),
-            np.stack([answer.observation for answer in answers]).reshape(*shape, -1).astype(_float()),
-            np.array([answer.reward for answer in answers], _float()).reshape(shape),
-            np.array([answer.terminated for answer in answers]).reshape(shape),
-            np.array([answer.truncated for answer in answers]).reshape(shape),
-        )
-
-    def _start(self, seed: int) -> np.ndarray:
-        if seed not in self._starts:
-            env = self._free()
-            self._starts.keep(seed, np.asarray(env.reset(seed=seed)[0]).ravel())
-            self._idle.append(env)
-        return self._starts[seed]
-
-    def _step(self, key: Key, action: np.ndarray) -> _Answer:
-        asked = (key, action.tobytes())
-        if asked not in self._answers:
-            env = self._standing.pop(key, None) or self._walk(key)
-            self._answers.keep(asked, self._go(env, key, action))
-        return self._answers[asked]
-
-    def _go(self, env: gymnasium.Env[Any, Any], key: Key, action: np.ndarray) -> _Answer:
-        """Step the copy that stands at `key`."""
-        observation, reward, terminated, truncated, _ = env.step(action.astype(env.action_space.dtype))
-        seed, step, history = key
-        after = (seed, step + 1, zlib.crc32(action.tobytes(), history))
-        self._came_from.keep(after, (key, action))
-        if terminated or truncated:
-            self._idle.append(env)
-        else:
-            self._standing[after] = env
-        return _Answer(after[2], np.asarray(observation).ravel(), float(reward), bool(terminated), bool(truncated))
-
-    def _walk(self, key: Key) -> gymnasium.Env[Any, Any]:
-        """A copy that stands at `key`, brought there from the start."""
-        way: list[np.ndarray] = []
-        while key[1] > 0:
-            if key not in self._came_from:
-                raise RuntimeError(
-                    f"the episode with seed {key[0]} is not known after {key[1]} steps: it is that of another process "
-                    "(a run in a Gymnasium environment cannot be resumed), or too old; more copies= remember longer."
-                )
-            key, action = self._came_from[key]
-            way.append(action)
-        env = self._free()
-        env.reset(seed=key[0])
-        for action in reversed(way):
-            env.step(action.astype(env.action_space.dtype))
-        return env
-
-    def _free(self) -> gymnasium.Env[Any, Any]:
-        if self._idle:
-            return self._idle.pop()
-        if self._made < self._most:
-            self._made += 1
-            return self._build()
-        return self._standing.popitem(last=False)[1]
-
-
-K = TypeVar("K")
-V = TypeVar("V")
-
-
-class _Recent(OrderedDict[K, V]):
-    """A dictionary of at most `most` entries, the last ones kept."""
-
-    def __init__(self, most: int):
-        super().__init__()
-        self._most = most
-
-    def keep(self, key: K, value: V) -> None:
-        self[key] = value
-        if len(self) > self._most:
-            self.popitem(last=False)
-
-
-def _float() -> Any:
-    return jnp.result_type(float)
 
 
 def _box(what: str, space: gymnasium.Space[Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
