@@ -250,8 +250,7 @@ class _Solve(_Program):
         def lane(state: Array, control: Any, parameters: Any, states: Any, controls: Any, known: Any) -> Outputs:
             problem, state, guess = self.written(parameters), self.start(state), None
             if states is not None:
-                cold = cold_start(problem, state)
-                guess = jax.tree.map(lambda warm, cold: jnp.where(known, warm, cold), Guess(states, controls), cold)
+                guess = Guess(states, controls).where(known, cold_start(problem, state))
             plan = solve(problem, state, control, guess=guess, planner=self.planner)
             return Outputs(
                 moving=(plan.states, plan.controls, first_action(problem, plan), plan.cost),

@@ -17,6 +17,10 @@ class Guess(eqx.Module):
     states: Float[Array, "nodes nx"]
     controls: Float[Array, "N nu"]
 
+    def where(self, holds: Bool[Array, ""], other: "Guess") -> "Guess":
+        """Itself where `holds`, the `other` one where not."""
+        return jax.tree.map(lambda mine, others: jnp.where(holds, mine, others), self, other)
+
 
 class Multipliers(eqx.Module):
     """Sensitivities of the optimal cost. The sides are (lower, upper); entries are not negative, and zero where there

@@ -212,7 +212,7 @@ class AC4MPC(Policy):
         if start == "actor":
             rolled, cold = self.rolled_out(observation, state), cold_start(self.problem, state)
             finite = jnp.all(jnp.isfinite(rolled.states)) & jnp.all(jnp.isfinite(rolled.controls))
-            return _where(finite, rolled, cold)
+            return rolled.where(finite, cold)
         assert memory is not None
         shifted, cold = memory.guess, cold_start(self.problem, state)
         if "actor" in self.starts:
@@ -220,8 +220,8 @@ class AC4MPC(Policy):
             closing = self._act(observation, shifted.states[-2])
             end = last.dynamics(shifted.states[-2], closing)
             closed = Guess(shifted.states.at[-1].set(end), shifted.controls.at[-1].set(closing))
-            shifted = _where(jnp.all(jnp.isfinite(end)), closed, shifted)
-        return _where(memory.known, shifted, cold)
+            shifted = closed.where(jnp.all(jnp.isfinite(end)), shifted)
+        return shifted.where(memory.known, cold)
 
 
 def winner(
@@ -249,7 +249,3 @@ def check_observed(task: Any) -> None:
 
 def _stacked(guesses: list[Guess]) -> Guess:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *guesses)
-
-
-def _where(condition: Bool[Array, ""], yes: Guess, no: Guess) -> Guess:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)

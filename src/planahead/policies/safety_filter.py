@@ -163,7 +163,7 @@ class SafetyFilter(eqx.Module):
             jnp.concatenate([controls[1:], end[None]]),
         )
         fresh = self._obey(state, self.problem.terminal.control(state))
-        return jax.tree.map(lambda old, new: jnp.where(memory.known, old, new), shifted, fresh)
+        return shifted.where(memory.known, fresh)
 
     def _undisturbed(
         self, expected: Float[Array, " nx"], planned: Float[Array, " nx"], state: Float[Array, " nx"]

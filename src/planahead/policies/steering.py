@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
@@ -35,6 +34,16 @@ class Remembered(eqx.Module):
     guess: Guess
     known: Bool[Array, ""]
     """False before the first plan of an episode and after a failed one; the solve then starts cold."""
+
+    @classmethod
+    def nothing(cls, problem: Problem) -> "Remembered":
+        """Before the first plan."""
+        N, nx, nu = problem.horizon, problem.state_size, problem.control_size
+        return cls(Guess(jnp.zeros((N + 1, nx)), jnp.zeros((N, nu))), jnp.array(False))
+
+    def start(self, problem: Problem, state: Float[Array, " nx"]) -> Guess:
+        """Where a solve from `state` starts."""
+        return self.guess.where(self.known, cold_start(problem, state))
 
 
 class Steering(eqx.Module):
@@ -122,10 +131,7 @@ class Steering(eqx.Module):
         return names | flat_settings("planner", self.planner)
 
     def initial_memory(self) -> Remembered | None:
-        if not self.warm_start:
-            return None
-        N, nx, nu = self.problem.horizon, self.problem.state_size, self.problem.control_size
-        return Remembered(Guess(jnp.zeros((N + 1, nx)), jnp.zeros((N, nu))), jnp.array(False))
+        return Remembered.nothing(self.problem) if self.warm_start else None
 
     def decide(
         self, unit: Float[Array, " written"], observation: Float[Array, " observation"], memory: Any = None
@@ -134,7 +140,9 @@ class Steering(eqx.Module):
         parameters = self.space.from_unit(unit[: self.space.size])
         problem = self.space.insert(self.problem, parameters)
         state = self.planner_state(observation)
-        plan = solve(problem, state, guess=self._guess(problem, state, memory), planner=self.planner)
+        warm: Remembered | None = memory if self.warm_start else None
+        guess = None if warm is None else warm.start(problem, state)
+        plan = solve(problem, state, guess=guess, planner=self.planner)
         failed = plan_failed(plan, self.planner)
         return Decision(
             action=self._corrected(first_action(problem, plan), unit[self.space.size :]),
@@ -153,9 +161,3 @@ class Steering(eqx.Module):
             return self.box.clip(planned)
         reach = self.box.from_unit(unit) - self.box.from_unit(jnp.zeros_like(unit))
         return self.box.clip(self.box.clip(planned) + self.correction * reach)
-
-    def _guess(self, problem: Problem, state: Float[Array, " nx"], memory: Remembered | None) -> Guess | None:
-        if not self.warm_start or memory is None:
-            return None
-        cold = cold_start(problem, state)
-        return jax.tree.map(lambda warm, cold: jnp.where(memory.known, warm, cold), memory.guess, cold)

@@ -8,11 +8,10 @@ The expert is the default: with the problem as it comes most tasks fail, since w
 from typing import Any, final
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from planahead.planning import SQP, Guess, cold_start, solve
+from planahead.planning import SQP, solve
 from planahead.policies import Decision, Policy, Setting, flat_settings, plan_failed
 from planahead.policies.acting import first_action
 from planahead.policies.failure import CONTENT
@@ -47,9 +46,7 @@ class LivePlanner(Policy):
 
     def initial_memory(self) -> Remembered:
         observation = jnp.zeros(self.task.environment.observation_size)
-        problem = eqx.filter_eval_shape(self.problem, observation)
-        N, nx, nu = problem.horizon, problem.state_size, problem.control_size
-        return Remembered(Guess(jnp.zeros((N + 1, nx)), jnp.zeros((N, nu))), jnp.array(False))
+        return Remembered.nothing(eqx.filter_eval_shape(self.problem, observation))
 
     def settings(self) -> dict[str, Setting]:
         return {"knows_the_way": self.knows_the_way, **flat_settings("planner", self.planner)}
@@ -60,9 +57,7 @@ class LivePlanner(Policy):
         del key
         known: Remembered = self.initial_memory() if memory is None else memory
         problem, state = self.problem(observation), self.task.planner_state(observation)
-        cold = cold_start(problem, state)
-        guess = jax.tree.map(lambda warm, cold: jnp.where(known.known, warm, cold), known.guess, cold)
-        plan = solve(problem, state, guess=guess, planner=self.planner)
+        plan = solve(problem, state, guess=known.start(problem, state), planner=self.planner)
         failed = plan_failed(plan, self.planner)
         return Decision(
             action=self.task.action_box.clip(first_action(problem, plan)),

@@ -124,7 +124,7 @@ class LapPolicy(Policy):
         state = problem.vehicle.fly(before, known.command) if lags else before
         last = jax.tree.map(lambda leaf: jnp.where(known.known, leaf, 0.0), known.guess)
         aim = problem.aimed(self.lap, self.lap.nearest(state[:3], here.gate), state, last)
-        guess = jax.tree.map(lambda warm, cold: jnp.where(known.known, warm, cold), last, aim.cold)
+        guess = last.where(known.known, aim.cold)
         state = same_sign(aim.state, guess.states[0, 3:7])
         plan = solve(aim.problem, state, guess=guess, planner=self.planner)
         failed = plan_failed(plan, self.planner)
