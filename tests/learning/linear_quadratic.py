@@ -163,7 +163,7 @@ class PlantTask(Task[Plant, Any]):
         self, observation: Float[Array, " 2"], states: Float[Array, "nodes 2"], controls: Float[Array, "N 1"]
     ) -> Imagined:
         del observation
-        return Imagined(states, jax.vmap(reward)(states[:-1], controls), jnp.ones(len(controls), bool))
+        return Imagined.of_observed(states, controls, reward)
 
 
 def policy_of(problem: pa.Problem, names: tuple[str, ...] | None = None) -> TunedPlanner:

@@ -263,5 +263,4 @@ class LinearSystemTask(Task[LinearSystem, LinearSystemProblem]):
     ) -> Imagined:
         """All of it: the world charges for what is observed and applied, and never ends by itself."""
         del observation
-        rewards = jax.vmap(reward_of)(states[:-1], controls)
-        return Imagined(states, rewards, jnp.ones(rewards.shape, bool))
+        return Imagined.of_observed(states, controls, reward_of)

@@ -22,7 +22,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from planahead.problem import (
     Bounds,
@@ -122,7 +122,7 @@ class MassSpringDamper(Environment[MassSpringDamperState]):
         force = jnp.clip(action, jnp.asarray(self.action_low), jnp.asarray(self.action_high))
         x = euler(self.ode, state.x, force, self.time_step)
         new = MassSpringDamperState(x=x, step=state.step + 1)
-        inside = jnp.all(jnp.abs(x) <= self.state_limit)  # False for NaN too
+        inside = self.inside(x)
         return Transition(
             state=new,
             observation=self.observe(new),
@@ -138,6 +138,10 @@ class MassSpringDamper(Environment[MassSpringDamperState]):
         return -(
             self.position_price * position**2 + self.velocity_price * velocity**2 + self.force_price * force[0] ** 2
         )
+
+    def inside(self, x: Float[Array, " 2"]) -> Bool[Array, ""]:
+        """Whether a state keeps the limits; a NaN does not."""
+        return jnp.all(jnp.abs(x) <= self.state_limit)
 
     def draw(self, axes: "Axes", state: MassSpringDamperState, *, alpha: float = 1.0) -> None:
         from matplotlib.patches import Rectangle
@@ -191,7 +195,12 @@ class MassSpringDamperProblem(Problem):
         Its cost is half of minus the return: `value(problem, s)` = ½ sᵀ P s, and without a discount all weights lie
         inside their boxes.
         """
-        A, B = (discount**0.5 * np.asarray(matrix, float) for matrix in _linearise(environment))
+
+        def after(x: Float[Array, " 2"], u: Float[Array, " 1"]) -> Float[Array, " 2"]:
+            return euler(environment.ode, x, u, environment.time_step)
+
+        slopes = jax.jacobian(after, (0, 1))(jnp.zeros(2), jnp.zeros(1))
+        A, B = (discount**0.5 * np.asarray(slope, float) for slope in slopes)
         Q = np.diag([float(environment.position_price), float(environment.velocity_price)])
         R = np.array([[float(environment.force_price)]])
         L = np.linalg.cholesky(riccati_solution(A, B, Q, R)).T
@@ -311,13 +320,5 @@ class MassSpringDamperTask(Task[MassSpringDamper, MassSpringDamperProblem]):
     ) -> Imagined:
         """Up to the state limits, where the world ends."""
         del observation
-        rewards = jax.vmap(self.environment.reward)(states[:-1], controls)
-        inside = jnp.all(jnp.abs(states[1:]) <= self.environment.state_limit, axis=1)
-        return Imagined(states, rewards, jnp.cumprod(inside).astype(bool))
-
-
-def _linearise(environment: MassSpringDamper) -> tuple[Float[Array, "2 2"], Float[Array, "2 1"]]:
-    def flow(x: Float[Array, " 2"], u: Float[Array, " 1"]) -> Float[Array, " 2"]:
-        return euler(environment.ode, x, u, environment.time_step)
-
-    return jax.jacobian(flow, (0, 1))(jnp.zeros(2), jnp.zeros(1))
+        world = self.environment
+        return Imagined.of_observed(states, controls, world.reward, world.inside)

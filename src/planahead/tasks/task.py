@@ -7,10 +7,12 @@ given), what belongs to a control or a transition at 0…N-1.
 """
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, Literal, TypeVar, get_args
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from planahead.policies import ActionBox
@@ -33,6 +35,26 @@ class Imagined(eqx.Module):
     """Of its steps, to be maximised."""
     known: Bool[Array, " N"]
     """Whether the task can tell what a step leads to; false for all steps after the first that is not."""
+
+    @classmethod
+    def of_observed(
+        cls,
+        states: Float[Array, "nodes nx"],
+        controls: Float[Array, "N nu"],
+        reward: Callable[[Float[Array, " nx"], Float[Array, " nu"]], Float[Array, ""]],
+        goes_on: Callable[[Float[Array, " nx"]], Bool[Array, ""]] = lambda x: jnp.array(True),
+    ) -> "Imagined":
+        """Of a plan whose states are what is observed and whose controls are the actions.
+
+        `reward` is that of a step from x with u; the episode goes on from a state where `goes_on`.
+
+        >>> states, controls = jnp.array([[0.0], [2.0], [0.0]]), jnp.array([[1.0], [3.0]])
+        >>> plan = Imagined.of_observed(states, controls, lambda x, u: x[0] - u[0], lambda x: x[0] < 1.0)
+        >>> plan.rewards.tolist(), plan.known.tolist()
+        ([-1.0, -1.0], [False, False])
+        """
+        lasts = jax.vmap(goes_on)(states[1:])
+        return cls(states, jax.vmap(reward)(states[:-1], controls), jnp.cumprod(lasts).astype(bool))
 
 
 class Task(eqx.Module, Generic[E, P]):
