@@ -24,7 +24,7 @@ from planahead.learning.learner import Learner, Metrics
 from planahead.learning.replay import Replay
 from planahead.learning.rollout import Lanes, Tally, start_lanes, step_lanes
 from planahead.learning.soft_losses import CriticPlace, Experience
-from planahead.learning.warm_start import Imitated, check_demonstrator, demonstrate, imitate
+from planahead.learning.warm_start import check_demonstrator, half_demonstrated, imitate_once
 from planahead.policies import HIDDEN, Policy, Proposal, StochasticPolicy
 from planahead.policies.sensitivity import sensitivities
 from planahead.tasks import Task
@@ -212,7 +212,17 @@ class OffPolicy(Learner[State]):
         run_key, diagnosis_key = jax.random.split(key)
         before: Metrics = {}
         if self.imitation_steps > 0:
-            state, before["imitation_loss"] = self._imitate(state, jax.random.fold_in(key, IMITATION))
+            found = imitate_once(
+                state.steps == self.warm_up_steps,
+                state.policy,
+                state.task,
+                state.replay,
+                self.adam(),
+                self.imitation_steps,
+                self.batch_size,
+                jax.random.fold_in(key, IMITATION),
+            )
+            state, before["imitation_loss"] = state.with_policy(found.policy), found.loss
         arrays, rest = eqx.partition(state, eqx.is_array)
 
         def iterate(arrays: PyTree, key: PRNGKeyArray) -> tuple[PyTree, tuple[Tally, UpdateSums]]:
@@ -244,7 +254,10 @@ class OffPolicy(Learner[State]):
         warming_up = state.steps < self.warm_up_steps
         if self.imitation_steps > 0:
             uniform = jax.lax.cond(
-                warming_up, lambda uniform: self._half_demonstrated(state, uniform), lambda uniform: uniform, uniform
+                warming_up,
+                lambda uniform: half_demonstrated(policy, state.task, lanes.observation, uniform),
+                lambda uniform: uniform,
+                uniform,
             )
         unit = jnp.where(warming_up, uniform, proposal.unit)
         proposal = eqx.tree_at(lambda p: p.unit, proposal, unit)
@@ -274,27 +287,6 @@ class OffPolicy(Learner[State]):
         )
         replay, steps = state.replay.insert(experience), state.steps + self.environments
         return eqx.tree_at(lambda s: (s.lanes, s.replay, s.steps), state, (after, replay, steps)), tally
-
-    def _half_demonstrated(self, state: State, uniform: Float[Array, "n proposal"]) -> Float[Array, "n proposal"]:
-        """The default planner's proposals in the first half of the environments, the uniform ones in the others."""
-        half = self.environments // 2
-        observations = state.lanes.observation[:half]
-        shown = jax.vmap(lambda observation: demonstrate(state.policy, state.task, observation).unit)(observations)
-        return uniform.at[:half].set(shown)
-
-    def _imitate(self, state: State, key: PRNGKeyArray) -> tuple[State, Float[Array, ""]]:
-        """Imitation in the one chunk that begins where warming up ended; NaN is its loss in all others."""
-        policy = state.policy
-        trained, fixed = eqx.partition(policy, policy.trainable())
-
-        def imitated() -> Imitated:
-            return imitate(policy, state.task, state.replay, self.adam(), self.imitation_steps, self.batch_size, key)
-
-        def untouched() -> Imitated:
-            return Imitated(trained, jnp.full((), jnp.nan, state.lanes.observation.dtype))
-
-        found = jax.lax.cond(state.steps == self.warm_up_steps, imitated, untouched)
-        return state.with_policy(eqx.combine(found.trained, fixed)), found.loss
 
     def _learn(self, state: State, key: PRNGKeyArray) -> tuple[State, UpdateSums]:
         """The gradient steps that are due after one step of every environment: none while warming up."""

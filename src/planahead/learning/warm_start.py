@@ -39,10 +39,10 @@ class Demonstration(eqx.Module):
 class Imitated(eqx.Module):
     """A policy after imitation."""
 
-    trained: PyTree
-    """What was trained of it."""
+    policy: StochasticPolicy
     loss: Float[Array, ""]
-    """Mean squared distance to the demonstrations over the last tenth of the steps, in unit coordinates."""
+    """Mean squared distance to the demonstrations over the last tenth of the steps, in unit coordinates; NaN where
+    there was no imitation."""
 
 
 def check_demonstrator(policy: StochasticPolicy, task: Task) -> None:
@@ -71,6 +71,18 @@ def demonstrate(policy: StochasticPolicy, task: Task, observation: Float[Array, 
     return Demonstration(policy.box.to_unit(action), ~plan_failed(plan, planner))
 
 
+def half_demonstrated(
+    policy: StochasticPolicy,
+    task: Task,
+    observation: Float[Array, "n observation"],
+    uniform: Float[Array, "n proposal"],
+) -> Float[Array, "n proposal"]:
+    """The default planner's proposals in the first half of the environments, the uniform ones in the others."""
+    half = len(observation) // 2
+    shown = jax.vmap(lambda seen: demonstrate(policy, task, seen).unit)(observation[:half])
+    return uniform.at[:half].set(shown)
+
+
 def imitate(
     policy: StochasticPolicy,
     task: Task,
@@ -90,4 +102,28 @@ def imitate(
         return mean_of_usable(distance(found, shown.unit), shown.usable), None
 
     fitted = fit(trained, optimiser.init(trained), optimiser, loss_of, steps, key)
-    return Imitated(fitted.trained, jnp.mean(fitted.losses[-max(1, steps // 10) :]))
+    return Imitated(eqx.combine(fitted.trained, fixed), jnp.mean(fitted.losses[-max(1, steps // 10) :]))
+
+
+def imitate_once(
+    due: Bool[Array, ""],
+    policy: StochasticPolicy,
+    task: Task,
+    replay: Replay[Experience],
+    optimiser: optax.GradientTransformation,
+    steps: int,
+    batch_size: int,
+    key: PRNGKeyArray,
+) -> Imitated:
+    """`imitate` where it is `due`, the policy as it is where not."""
+    arrays, rest = eqx.partition(policy, eqx.is_array)
+
+    def imitated() -> tuple[PyTree, Float[Array, ""]]:
+        found = imitate(policy, task, replay, optimiser, steps, batch_size, key)
+        return eqx.filter(found.policy, eqx.is_array), found.loss
+
+    def untouched() -> tuple[PyTree, Float[Array, ""]]:
+        return arrays, jnp.full((), jnp.nan, replay.rows.dtype)
+
+    found, loss = jax.lax.cond(due, imitated, untouched)
+    return Imitated(eqx.combine(found, rest), loss)
