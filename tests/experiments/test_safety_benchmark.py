@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from planahead.experiments.benchmarks import safety_filter as bench
+from planahead.experiments.benchmarks.rows import csv_text, markdown
 from planahead.policies import ActionBox, Decision, DirectPolicy, Policy
 from planahead.tasks import make_task
 
@@ -54,10 +55,12 @@ def test_steps_without_a_filter_end_by_their_violations():
         assert 0 < rows[-1].violations == rows[-1].violated_episodes <= rows[-1].episodes
         assert rows[-1].corrected is None and rows[-1].milliseconds > 0
     assert rows[0].violations != rows[1].violations
-    read = list(csv.DictReader(io.StringIO(bench.csv_text(rows))))
+    read = list(csv.DictReader(io.StringIO(csv_text(rows))))
     assert [int(line["violations"]) for line in read] == [row.violations for row in rows]
     assert read[0]["corrected"] == ""
-    assert f"| obstacles | uniform | none | {rows[0].violations} of 8000 |" in bench.markdown(rows)
+    assert f"| obstacles | uniform | none | {rows[0].violations} of 8000 |" in markdown(
+        bench.HEADINGS, [bench.cells_of(row) for row in rows]
+    )
 
 
 def test_what_a_filter_did_is_counted():

@@ -12,9 +12,7 @@ The planner minimises its own cost, the actor was trained on the world's rewards
 whole episode, discounted, of the episodes that ran to their end.
 """
 
-import csv
 import dataclasses
-import io
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -27,6 +25,7 @@ from jaxtyping import Array, Float
 
 from planahead.experiments.benchmarks.timing import measure
 from planahead.experiments.episodes import PERTURBATION, Episodes, run_episodes, with_spread
+from planahead.experiments.errors import UserError
 from planahead.experiments.evaluation import Evaluation
 from planahead.experiments.experiment import Experiment, Stream, stream_key
 from planahead.experiments.run_directory import RunDirectory
@@ -34,17 +33,17 @@ from planahead.learning import make_algorithm
 from planahead.learning.terminal_value import FittedValue, fit_terminal_value
 from planahead.planning import SQP, Guess, cold_start, judged, simulated, solve
 from planahead.policies import AC4MPC, Policy, plan_failed
-from planahead.problem import EndingInValue, Problem, QuadraticValue
+from planahead.problem import EndingInValue, Problem, stages_only
 from planahead.tasks import Task, make_task
 from planahead.tasks.cart_pole import CartPoleProblem
 
+TASK = "cartpole"
 HORIZONS = (5, 10, 20)
 TRAINING_STEPS = 50_000
 DISCOUNT = 0.99  # SAC's
 RANDOM = 10  # guesses of uniform controls
 NEAR = 0.01  # of the best cost, relative: the same optimum
 TIMED = 20  # observations at which a decision is timed
-NOTHING = "–"
 
 
 def problem_of(horizon: int) -> CartPoleProblem:
@@ -59,7 +58,7 @@ class LoopRow:
     """Episodes of one policy with one actor."""
 
     actor: str
-    """Whose: the seed or the run."""
+    """The seed or the run that it came from."""
     horizon: int
     policy: str
     episodes: int
@@ -105,12 +104,17 @@ class Found:
 
 
 def actors(runs: Sequence[pathlib.Path], seeds: Sequence[int], steps: int) -> Iterator[tuple[str, Policy]]:
-    """The best policy of every run; without runs SAC's after `steps` steps, seed by seed."""
+    """The best policy of every run; without runs SAC's after `steps` steps, seed by seed.
+
+    **Raises:** `UserError` for a run on another task.
+    """
     for path in runs:
         run = RunDirectory.open(path)
+        if (task := run.settings().task) != TASK:
+            raise UserError(f"«{path}» is a run on «{task}»; the actors of this benchmark swing up the «{TASK}».")
         yield path.name, Experiment.of_run(run).load_policy(run, "best")[0]
     for seed in () if runs else seeds:
-        task = make_task("cartpole")
+        task = make_task(TASK)
         policy, learner = make_algorithm("sac", task, stream_key(seed, Stream.NETWORKS))
         state = learner.init(task, policy, stream_key(seed, Stream.FIRST_STATE))
         for chunk in range(-(-steps // learner.steps_per_chunk)):
@@ -130,7 +134,7 @@ def run(
 
     `report` is called with a line for every policy, and `keep` with all rows so far after every horizon.
     """
-    task, found = make_task("cartpole"), Found([], [])
+    task, found = make_task(TASK), Found([], [])
     for index, (name, actor) in enumerate(named):
         fitted = fit_terminal_value(task, problem_of(HORIZONS[0]), actor, jax.random.key(index))
         report(f"{name}: its cost to go is known to {float(fitted.error):.3f} of its root mean square")
@@ -184,8 +188,7 @@ def episode_costs(flown: Episodes, problem: Problem) -> np.ndarray:
     task, steps = flown.task, flown.steps
     length = task.environment.episode_steps
     whole = np.asarray(steps.alive).sum(axis=0) == length
-    nothing = QuadraticValue(jnp.zeros((1, problem.state_size)), jnp.zeros(problem.state_size))
-    ahead = EndingInValue(problem, nothing, horizon=length)
+    ahead = stages_only(problem, length)
 
     def seen(state: Any) -> Float[Array, " nx"]:
         return task.planner_state(task.environment.observe(state))
@@ -256,72 +259,3 @@ def _solved(task: Task, problem: Problem, actor: Policy, observations: Array, ke
         return plans.cost, plans.iterations, plan_failed(plans, planner)
 
     return jax.vmap(one)(observations, keys)
-
-
-def csv_text(rows: Sequence[LoopRow] | Sequence[StartRow]) -> str:
-    """All rows; an empty cell is a number that there is none of."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in dataclasses.fields(rows[0])], lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        cells = dataclasses.asdict(row)
-        writer.writerow({name: f"{x:.5g}" if isinstance(x, float) else x for name, x in cells.items()})
-    return text.getvalue()
-
-
-LOOP_HEADINGS = ("horizon", "policy", "success", "return", "left the track", "cost", "failed", "iterations", "ms")
-START_HEADINGS = ("horizon", "ends in", "guess", "at the best", "median excess", "iterations", "failed")
-
-
-def loop_cells(rows: Sequence[LoopRow]) -> list[tuple[str, ...]]:
-    """Lines of the table, under `LOOP_HEADINGS`: means over the actors."""
-    lines = []
-    for key in dict.fromkeys((row.horizon, row.policy) for row in rows):
-        some = [row for row in rows if (row.horizon, row.policy) == key]
-        lines.append(
-            (
-                str(key[0]),
-                key[1],
-                _percent([row.success for row in some]),
-                _mean([row.mean_return for row in some], "{:.2f}"),
-                _percent([row.violated for row in some]),
-                _mean([row.cost for row in some], "{:.0f}"),
-                _percent([row.failed for row in some]),
-                _mean([row.iterations for row in some], "{:.1f}"),
-                _mean([row.milliseconds for row in some], "{:.2f}"),
-            )
-        )
-    return lines
-
-
-def start_cells(rows: Sequence[StartRow]) -> list[tuple[str, ...]]:
-    """Lines of the table, under `START_HEADINGS`: means over the actors."""
-    lines = []
-    for key in dict.fromkeys((row.horizon, row.ends, row.guess) for row in rows):
-        some = [row for row in rows if (row.horizon, row.ends, row.guess) == key]
-        lines.append(
-            (
-                str(key[0]),
-                {"own": "own terminal cost", "value": "actor's value"}[key[1]],
-                key[2],
-                _percent([row.best for row in some]),
-                _percent([row.excess for row in some]),
-                _mean([row.iterations for row in some], "{:.1f}"),
-                _percent([row.failed for row in some]),
-            )
-        )
-    return lines
-
-
-def markdown(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A table as a page has it."""
-    return "\n".join(f"| {' | '.join(line)} |" for line in [headings, ["---"] * len(headings), *lines]) + "\n"
-
-
-def _percent(shares: Sequence[float]) -> str:
-    return f"{100 * float(np.mean(shares)):.1f} %"
-
-
-def _mean(values: Sequence[float | None], form: str) -> str:
-    there = [value for value in values if value is not None and np.isfinite(value)]
-    return form.format(float(np.mean(there))) if there else NOTHING

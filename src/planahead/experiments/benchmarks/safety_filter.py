@@ -9,11 +9,9 @@
 `LANES` worlds run side by side, and start anew where an episode ends; a violation ends one.
 """
 
-import csv
 import dataclasses
-import io
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, final
 
 import equinox as eqx
@@ -186,17 +184,6 @@ def row(world: str, proposals: str, protection: str, tally: Tally, seconds: floa
     )
 
 
-def csv_text(rows: Sequence[FilterRow]) -> str:
-    """All rows; an empty cell is a number that there is none of without a filter."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in dataclasses.fields(FilterRow)], lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        cells = dataclasses.asdict(row)
-        writer.writerow({name: f"{x:.5g}" if isinstance(x, float) else x for name, x in cells.items()})
-    return text.getvalue()
-
-
 HEADINGS = ("world", "proposals", "protection", "violations", "episodes", "corrected", "fallback", "uncertified", "ms")
 
 
@@ -213,9 +200,3 @@ def cells_of(row: FilterRow) -> tuple[str, ...]:
         "–" if row.uncertified is None else str(row.uncertified),
         f"{row.milliseconds:.3f}",
     )
-
-
-def markdown(rows: Sequence[FilterRow]) -> str:
-    """The table as a page has it."""
-    lines = [HEADINGS, ["---"] * len(HEADINGS), *map(cells_of, rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"

@@ -46,7 +46,8 @@ class BenchActorInLoop(Command):
         from rich import box
         from rich.table import Table
 
-        from planahead.experiments.benchmarks import actor_in_loop as bench
+        from planahead.experiments.benchmarks import actor_in_loop as bench, actor_tables
+        from planahead.experiments.benchmarks.rows import csv_text, markdown
         from planahead.experiments.errors import UserError, at_least
         from planahead.experiments.files import make_folder, write_text
         from planahead.experiments.versions import versions
@@ -56,20 +57,22 @@ class BenchActorInLoop(Command):
         at_least("--repeats", self.repeats, 0)
         for horizon in self.horizons:
             at_least("--horizons", horizon, 1)
+        if not self.horizons or not (self.runs or self.seeds):
+            raise UserError("there is nothing to compare: give --runs or --seeds, and --horizons")
         make_folder(self.out)
         written = [self.out / "episodes.csv", self.out / "solves.csv", self.out / "tables.md"]
 
         def tables(found: bench.Found) -> list[tuple[tuple[str, ...], list[tuple[str, ...]]]]:
             return [
-                (bench.LOOP_HEADINGS, bench.loop_cells(found.loops)),
-                (bench.START_HEADINGS, bench.start_cells(found.starts)),
+                (actor_tables.LOOP_HEADINGS, actor_tables.loop_cells(found.loops)),
+                (actor_tables.START_HEADINGS, actor_tables.start_cells(found.starts)),
             ]
 
         def keep(found: bench.Found) -> None:
             texts = [
-                bench.csv_text(found.loops),
-                bench.csv_text(found.starts),
-                "\n".join(bench.markdown(*table) for table in tables(found)),
+                csv_text(found.loops),
+                csv_text(found.starts),
+                "\n".join(markdown(*table) for table in tables(found)),
             ]
             for path, text in zip(written, texts, strict=True):
                 write_text(path, text)
@@ -79,8 +82,6 @@ class BenchActorInLoop(Command):
 
         named = bench.actors(self.runs, self.seeds, self.steps)
         found = bench.run(named, self.horizons, self.episodes, self.repeats, told, keep)
-        if not found.loops:
-            raise UserError("there is nothing to compare: give --runs or --seeds, and --horizons")
         for headings, lines in tables(found):
             shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
             for index, heading in enumerate(headings):

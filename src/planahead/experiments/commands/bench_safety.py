@@ -33,6 +33,7 @@ class BenchSafetyFilter(Command):
         from rich.table import Table
 
         from planahead.experiments.benchmarks import safety_filter
+        from planahead.experiments.benchmarks.rows import csv_text, markdown
         from planahead.experiments.errors import at_least
         from planahead.experiments.files import make_folder, write_text
         from planahead.experiments.versions import versions
@@ -52,7 +53,8 @@ class BenchSafetyFilter(Command):
             shown.add_row(*safety_filter.cells_of(row))
         console.print(shown)
         written = [self.out / "steps.csv", self.out / "steps.md"]
-        for path, text in zip(written, (safety_filter.csv_text(rows), safety_filter.markdown(rows)), strict=True):
+        table = markdown(safety_filter.HEADINGS, [safety_filter.cells_of(row) for row in rows])
+        for path, text in zip(written, (csv_text(rows), table), strict=True):
             write_text(path, text)
         console.print(", ".join(map(str, written)), highlight=False, soft_wrap=True)
         return {"steps": self.steps, "rows": [dataclasses.asdict(row) for row in rows], "versions": versions()}
