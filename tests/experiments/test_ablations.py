@@ -20,7 +20,7 @@ from planahead.experiments.bench import (
 )
 from planahead.experiments.bench.definition import Ablation, Benchmark, Conditions, Entry, World
 from planahead.experiments.errors import UserError
-from tests.experiments.test_bench import EVALUATION, RESULT, curve
+from tests.experiments.bench_stubs import EVALUATION, RESULT, curve
 
 GAIN = Ablation("gain", {"low": ("cartpole", "sac"), "high": ("cartpole+pole_mass=0.2", "sac")})
 WIDTH = Ablation("width", {"wide": ("cartpole", "sac"), "narrow": ("cartpole", "sac+hidden_units=8")})

@@ -15,7 +15,7 @@ from planahead.experiments.bench.robustness_figure import robustness_figure
 from planahead.experiments.bench.robustness_pilots import Pilot, baselines, pilots_of_runs
 from planahead.experiments.errors import UserError
 from planahead.tasks import make_task
-from tests.experiments.test_bench import EVALUATION, RESULT, curve
+from tests.experiments.bench_stubs import EVALUATION, RESULT, curve
 
 CONSOLE = Console(quiet=True)
 
