@@ -1,4 +1,5 @@
-"""`planahead view`. The one place of this room that reaches for the one below it, `planahead.viewer`, when it runs."""
+"""`planahead view`. The command line opens every room: this one reaches for a later one, `planahead.viewer`, when it
+runs."""
 
 import dataclasses
 import pathlib
