@@ -187,5 +187,10 @@ def _column(rows: Rows, name: str) -> np.ndarray:
 
 
 def _short(values: np.ndarray) -> list[float]:
-    """Numbers with as many digits as a picture shows."""
-    return [float(f"{value:.{DIGITS}g}") if abs(value) < 1e4 else float(round(value)) for value in np.asarray(values)]
+    """Numbers with as many digits as a picture shows; what is none leaves a gap.
+
+    >>> _short(np.array([0.123456, 12345.6, np.nan, np.inf]))
+    [0.1235, 12346.0, nan, inf]
+    """
+    values = np.asarray(values, float)
+    return [float(f"{value:.{DIGITS}g}") if abs(value) < 1e4 else float(np.round(value)) for value in values]

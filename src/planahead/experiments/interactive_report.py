@@ -92,7 +92,7 @@ def _row(name: str, run: RunDirectory) -> list[str]:
         str(settings.seed),
         f"{found['steps']['last'] or found['steps']['best'] or 0:,}",
         percent(found["success_rate"]),
-        f"{found['mean_return']:.2f}",
+        "–" if found["mean_return"] is None else f"{found['mean_return']:.2f}",  # JSON has no NaN
         percent(found["violations_per_episode"]),
         percent(found["failed_solves"]),
         clock(timing[-1]["seconds"] if timing else 0.0),

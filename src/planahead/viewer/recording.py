@@ -4,6 +4,7 @@ The file holds viser's client and everything that was drawn, so it opens in any 
 page can be turned, zoomed and paused; there are no sliders in it, since nobody is there to plan.
 """
 
+import html
 import pathlib
 from typing import Any
 
@@ -44,7 +45,7 @@ def record(session: Session, scene: Scene[Any], path: pathlib.Path, title: str, 
         page = film.as_html()
     finally:
         close(server)
-    write_text(path, page.replace("<title>Viser</title>", f"<title>{title}</title>"))
+    write_text(path, page.replace("<title>Viser</title>", f"<title>{html.escape(title)}</title>"))
     return pictures
 
 

@@ -1,5 +1,7 @@
 """The cart on its track, in the plane y = 0; poles that are planned stand behind it, paler the later they are."""
 
+from typing import final
+
 import numpy as np
 
 from planahead.tasks.cart_pole import CartPole
@@ -18,6 +20,7 @@ def _tips(states: np.ndarray, length: float) -> np.ndarray:
     return np.column_stack([states[:, 0] - length * np.sin(states[:, 1]), length * np.cos(states[:, 1])])
 
 
+@final
 class CartPoleScene(Scene[CartPole]):
     camera = Camera((0.0, -5.5, 1.1), (0.0, 0.0, 0.0))
     caption = (-2.4, 0.0, 1.3)

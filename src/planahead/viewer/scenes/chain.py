@@ -1,5 +1,7 @@
 """The chain between its anchor and the free end, the chain at rest where it is to hang, and the way that is planned."""
 
+from typing import final
+
 import numpy as np
 
 from planahead.tasks.chain import Chain
@@ -14,6 +16,7 @@ def _points(world: Chain, x: np.ndarray) -> np.ndarray:
     return np.concatenate([np.zeros((1, 3)), np.asarray(x, float)[: 3 * world.masses - 3].reshape(-1, 3)])
 
 
+@final
 class ChainScene(Scene[Chain]):
     camera = Camera((0.45, -1.35, 0.12), (0.06, 0.0, -0.33))
     caption = (-0.45, 0.0, 0.2)

@@ -4,7 +4,7 @@ x    time from now, one second for every `_SECOND` m
 z    the rows, each scaled to what it has ranged over so far
 """
 
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 
@@ -19,6 +19,7 @@ _ROWS = 12
 _AHEAD = 2.0  # s, of the panel to the right of now
 
 
+@final
 class GenericScene(Scene[Environment[Any]]):
     """Traces of a task that has no scene of its own; of its first `_ROWS` states and actions."""
 

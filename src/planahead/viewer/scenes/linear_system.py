@@ -1,5 +1,7 @@
 """The plane of the two states, with the box in which they are to stay; the cost ½‖x‖² lies under it as rings."""
 
+from typing import final
+
 import numpy as np
 
 from planahead.tasks.linear_system import HIGH, LOW, LinearSystem
@@ -9,6 +11,7 @@ from planahead.viewer.session import Frame, Poke
 from planahead.viewer.shapes import Ball, Dots, Floor, Line, Shape, Text
 
 
+@final
 class LinearSystemScene(Scene[LinearSystem]):
     camera = Camera((0.45, -1.9, 2.3), (0.45, 0.0, 0.0))
     caption = (-0.9, 1.2, 0.1)

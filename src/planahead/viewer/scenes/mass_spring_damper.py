@@ -1,6 +1,8 @@
 """A block on a rail along x. The rail lies on a floor whose y is time: the plan runs away behind the block, what
 happened comes towards the viewer, one second for every `_METRE` of it."""
 
+from typing import final
+
 import numpy as np
 
 from planahead.tasks.mass_spring_damper import MassSpringDamper
@@ -13,6 +15,7 @@ _METRE = 1.0  # m of floor per second
 _COILS = 9
 
 
+@final
 class MassSpringDamperScene(Scene[MassSpringDamper]):
     camera = Camera((0.3, -5.2, 3.6), (-0.25, 0.2, 0.0))
     caption = (-2.8, 0.0, 1.4)

@@ -1,5 +1,7 @@
 """The table with its round obstacles, the puck, and where it is to go."""
 
+from typing import final
+
 import numpy as np
 
 from planahead.tasks.obstacles import CENTRES, GOAL, RADII, TABLE, Obstacles
@@ -13,6 +15,7 @@ _HEIGHT = 0.3  # m, of obstacles
 _PALE = "#F3F4F6"
 
 
+@final
 class ObstaclesScene(Scene[Obstacles]):
     camera = Camera((0.0, -2.9, 2.5), (0.0, -0.1, 0.0))
     caption = (-2.0, 1.35, 0.3)

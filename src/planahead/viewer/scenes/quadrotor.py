@@ -3,6 +3,8 @@
 A racing quadrotor of 30 cm would be a speck on a track of 20 m; it is drawn `_LARGER` times its size there.
 """
 
+from typing import final
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -62,6 +64,7 @@ def _wind_arrow(force: np.ndarray, position: np.ndarray, scale: float) -> Shape:
     return Line("wind", np.stack([position - scale * force, position]), SKY, 5.0)
 
 
+@final
 class HoverScene(Scene[Hover]):
     camera = Camera((1.9, -2.6, 1.2), (0.0, 0.0, -0.1))
     caption = (-1.2, 0.0, 1.2)
@@ -98,6 +101,7 @@ class HoverScene(Scene[Hover]):
         return np.asarray(frame.state.x[:3], float)
 
 
+@final
 class RaceScene(Scene[Race]):
     spans = _SPANS
 

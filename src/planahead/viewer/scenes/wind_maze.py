@@ -1,5 +1,7 @@
 """The course from above its front: zones of wind as air with arrows, walls, the goal, and the mass with its plan."""
 
+from typing import final
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +17,7 @@ _SIZE = 0.035  # m, of the mass
 _STEP = (0.16, 0.14)  # m, between arrows
 
 
+@final
 class WindMazeScene(Scene[WindMaze]):
     camera = Camera((2.0, -2.6, 2.9), (2.0, 0.35, 0.0))
     caption = (0.0, 1.15, 0.25)
