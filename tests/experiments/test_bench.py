@@ -15,7 +15,7 @@ from planahead.experiments.bench.results import Result
 from planahead.experiments.errors import UserError
 from planahead.experiments.run_directory import RunDirectory
 from planahead.learning.presets import PRESETS
-from tests.experiments.bench_stubs import EVALUATION, RESULT, curve
+from tests.experiments.bench_stubs import CONDITIONS, EVALUATION, RESULT, curve
 
 
 def finished(result: Result) -> running.Finished:
@@ -61,6 +61,16 @@ class TestCells:
         ):
             with pytest.raises(UserError, match=told):
                 World.parse(text)
+
+    def test_a_task_of_ones_own_goes_by_its_module_and_class(self):
+        own = "tests.experiments.stubs:PointTask"
+        cell = Cell(str(World.parse(own)), Entry("sac"), "global", 0, CONDITIONS)
+        assert cell.settings.task == own and cell.settings.task_arguments() == {}
+        assert cell.name == "tests.experiments.stubs-PointTask-sac-global-0", "a colon is no part of a file's name"
+        assert dataclasses.replace(RESULT, task=own).name == cell.name
+        assert report.picture_path(pathlib.Path(), own).name == "learning-tests.experiments.stubs-PointTask.png"
+        with pytest.raises(UserError, match=r"tests\.experiments\.stubs has no Task called 'Pint'"):
+            World.parse("tests.experiments.stubs:Pint")
 
     def test_conditions_of_a_task_with_options_are_those_of_the_task(self):
         benchmark = Benchmark("", {"chain": Conditions(steps=7)}, ("sac",), (0,))

@@ -3,6 +3,7 @@
 import importlib
 import pathlib
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -11,14 +12,14 @@ from planahead.tasks import make_task
 
 
 @pytest.fixture
-def written(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+def written(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[pathlib.Path]:
     """A new task's folder, where its modules can be imported, and are forgotten afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     assert main(["new", "tank_level"]) == 0
+    yield tmp_path
     for module in ("tank_level", "test_tank_level"):
-        monkeypatch.delitem(sys.modules, module, raising=False)
-    return tmp_path
+        sys.modules.pop(module, None)
 
 
 @pytest.mark.filterwarnings("ignore:.*A Box observation space m")

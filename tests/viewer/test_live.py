@@ -124,6 +124,7 @@ def test_without_viser_the_message_says_how_to_get_it(monkeypatch: pytest.Monkey
     ("arguments", "message"),
     [
         (("carpole",), "«carpole» is neither a task nor the folder of a run; the tasks are «cartpole», «chain»"),
+        (("no_such_module:Task",), "there is no module 'no_such_module' in this folder or among what is installed"),
         (("cartpole", "--record", "film.mp4"), "--record film.mp4: a page is written, so the name should end in .html"),
         (("cartpole", "--seconds", "0"), "--seconds is 0; a number above 0 was expected"),
         (("cartpole", "--task-options", "gust=1"), "has no option 'gust'"),
@@ -180,6 +181,13 @@ def test_a_recorded_page_is_whole(tmp_path: pathlib.Path, capsys: pytest.Capture
     page = path.read_text()
     assert "<title>planahead: mass-spring-damper</title>" in page and "__VISER_EMBED_DATA__" in page
     assert 'src="http' not in page and "31 pictures" in capsys.readouterr().out
+
+
+def test_a_task_of_ones_own_goes_by_its_module_and_class(tmp_path: pathlib.Path):
+    path = tmp_path / "film.html"
+    own = "planahead.tasks.mass_spring_damper:MassSpringDamperTask"
+    assert main(("view", own, "--task-options", "matched=true", "--record", str(path), "--seconds", "0.1")) == 0
+    assert "<title>planahead: mass-spring-damper</title>" in path.read_text()
 
 
 def test_a_page_closes_after_its_time_and_says_what_it_did(capsys: pytest.CaptureFixture[str]):

@@ -74,6 +74,15 @@ def require_writable(path: pathlib.Path, flag: str) -> None:
         ) from error
 
 
+def file_name(name: str) -> str:
+    """`name` as a part of a file's, on every system; a task of one's own has a colon.
+
+    >>> file_name("tank_level:TankLevelTask")
+    'tank_level-TankLevelTask'
+    """
+    return name.replace(":", "-")
+
+
 def unused(path: pathlib.Path) -> pathlib.Path:
     """`path`, or where it exists the first of its neighbours `NAME-2`, `NAME-3`, … that does not."""
     names = itertools.chain([path], (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2)))

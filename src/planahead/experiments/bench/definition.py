@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 from planahead.experiments import experiment
 from planahead.experiments.errors import UserError, known_names
+from planahead.experiments.files import file_name
 from planahead.experiments.settings import TrainSettings, read_options
 from planahead.tasks import task_names
 from planahead.tasks.registry import default_interface
@@ -79,12 +80,15 @@ class World:
         race-split-s+plant=realistic
         """
         task, *parts = text.split("+")
-        if task not in task_names():
-            raise UserError(f"--tasks got «{text}»; the known ones are {known_names(task_names())}.")
+        own = ":" in task and task not in task_names()
+        if not own and task not in task_names():
+            raise UserError(
+                f"--tasks got «{text}»; the known ones are {known_names(task_names())}; one of your own is module:Kind."
+            )
         options = read_options("--tasks", parts)
         if "interface" in options:
             raise UserError(f"--tasks got «{text}»; what a policy writes is chosen by --interfaces.")
-        if options:
+        if options or own:
             experiment.make_known_task(task, "--tasks", **options)
         return cls(task, _spelled(options))
 
@@ -158,7 +162,7 @@ class Cell:
         >>> Cell("cartpole", Entry("sac-zop"), "global", 3).name
         'cartpole-sac-zop-global-3'
         """
-        return "-".join(map(str, self.key))
+        return name_of(self.key)
 
     @property
     def settings(self) -> TrainSettings:
@@ -182,6 +186,15 @@ class Cell:
             task_options=(*world.options, *interface),
             training_options=c.training_options,
         )
+
+
+def name_of(key: tuple[str, str, str, int]) -> str:
+    """Of a cell and its files.
+
+    >>> name_of(("tank_level:TankLevelTask", "sac", "global", 0))
+    'tank_level-TankLevelTask-sac-global-0'
+    """
+    return file_name("-".join(map(str, key)))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,12 +14,12 @@ from planahead.experiments.bench.summary import Summary, order, summarise, summa
 from planahead.experiments.bench.wall_time import wall_time_markdown
 from planahead.experiments.errors import UserError, known_names
 from planahead.experiments.figures import save
-from planahead.experiments.files import write_text
+from planahead.experiments.files import file_name, write_text
 from planahead.experiments.run_directory import Rows
 
 
 def picture_path(out: pathlib.Path, task: str) -> pathlib.Path:
-    return out / f"learning-{task}.png"
+    return out / f"learning-{file_name(task)}.png"
 
 
 def curve_path(out: pathlib.Path, name: str) -> pathlib.Path:

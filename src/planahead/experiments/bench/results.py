@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from planahead.experiments.bench.definition import Cell
+from planahead.experiments.bench.definition import Cell, name_of
 from planahead.experiments.errors import UserError
 from planahead.experiments.evaluated_run import EvaluatedRun, Row
 from planahead.experiments.evaluation import GOAL, Evaluation
@@ -118,7 +118,7 @@ class Result:
     @property
     def name(self) -> str:
         """As `Cell.name`."""
-        return "-".join(map(str, self.key))
+        return name_of(self.key)
 
     @property
     def label(self) -> str:

@@ -44,12 +44,12 @@ class Plan(Command):
         from planahead.experiments.errors import UserError, at_least
         from planahead.experiments.evaluated_run import evaluate_policy
         from planahead.experiments.experiment import Stream, make_known_task, stream_key
-        from planahead.experiments.files import require_writable, unused
+        from planahead.experiments.files import file_name, require_writable, unused
         from planahead.experiments.fixed_planner import FixedPlanner
         from planahead.experiments.tables import evaluation_table
 
         at_least("--episodes", self.episodes, 1)
-        picture = self.picture or unused(pathlib.Path(f"plan-{self.task.replace(':', '-')}.png"))
+        picture = self.picture or unused(pathlib.Path(f"plan-{file_name(self.task)}.png"))
         figures.picture_format(picture)  # before the work, not after it
         require_writable(picture, "--picture")
         task = self.with_problem(make_known_task(self.task))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import tyro
 
 from planahead.experiments.commands.command import Command
+from planahead.experiments.files import file_name
 from planahead.experiments.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Train(Command):
     @property
     def folder(self) -> pathlib.Path:
         s = self.settings
-        return self.run_path or pathlib.Path("runs") / f"{s.task.replace(':', '-')}-{s.algorithm}-{s.seed}"
+        return self.run_path or pathlib.Path("runs") / f"{file_name(s.task)}-{s.algorithm}-{s.seed}"
 
     def with_stored_settings(self) -> "Train":
         """What to parse the arguments over when a run is resumed: its settings, so that only what was given differs."""

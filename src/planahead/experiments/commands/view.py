@@ -24,7 +24,8 @@ class View(Command):
     """
 
     what: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK|RUN")]
-    """A task (`planahead list` names them), planned by who knows the way; or the folder of a run, whose policy acts."""
+    """A task (`planahead list` names them, one of your own is module:Kind), planned by who knows the way; or the folder
+    of a run, whose policy acts."""
     checkpoint: Literal["best", "last"] = "best"
     """Which policy of a run."""
     planner: Literal["expert", "own"] = "expert"
@@ -91,14 +92,15 @@ class View(Command):
         from planahead.tasks import task_names
         from planahead.viewer.pilot import pilot_of
 
-        if self.what in task_names():
+        folder = pathlib.Path(self.what)
+        if self.what in task_names() or (":" in self.what and not folder.is_dir()):
             options: dict[str, Any] = read_options("--task-options", self.task_options)
             task = make_known_task(self.what, **options)
             return task, pilot_of(task, own_problem=self.planner == "own")
-        folder = pathlib.Path(self.what)
         if not folder.is_dir():
             raise UserError(
-                f"«{self.what}» is neither a task nor the folder of a run; the tasks are {known_names(task_names())}."
+                f"«{self.what}» is neither a task nor the folder of a run; the tasks are {known_names(task_names())}, "
+                "and one of your own is module:Kind."
             )
         if self.task_options:
             raise UserError("--task-options is for a task; a run has those it was trained with.")
