@@ -72,6 +72,14 @@ def test_the_target_policy_imitates_too():
     assert saved(network) == saved(target) != saved(state.policy)
 
 
+def test_the_target_policy_starts_from_imitation_once_and_lags_behind_afterwards():
+    learner = dataclasses.replace(QUICK_TD3, **SWITCH)
+    state, _ = after_chunks(learner, direct_policy(), 2)
+    later, loss = eqx.filter_jit(learner._imitate)(state, jax.random.key(5))
+    assert np.isnan(loss) and saved(later) == saved(state)
+    assert saved(later.target_policy.network) != saved(later.policy.network)
+
+
 def test_it_happens_once_and_a_break_changes_nothing():
     """Saved right before imitation, loaded into a fresh state: the run goes on to the same bytes."""
     learner = dataclasses.replace(QUICK, **SWITCH)

@@ -212,17 +212,7 @@ class OffPolicy(Learner[State]):
         run_key, diagnosis_key = jax.random.split(key)
         before: Metrics = {}
         if self.imitation_steps > 0:
-            found = imitate_once(
-                state.steps == self.warm_up_steps,
-                state.policy,
-                state.task,
-                state.replay,
-                self.adam(),
-                self.imitation_steps,
-                self.batch_size,
-                jax.random.fold_in(key, IMITATION),
-            )
-            state, before["imitation_loss"] = state.with_policy(found.policy), found.loss
+            state, before["imitation_loss"] = self._imitate(state, jax.random.fold_in(key, IMITATION))
         arrays, rest = eqx.partition(state, eqx.is_array)
 
         def iterate(arrays: PyTree, key: PRNGKeyArray) -> tuple[PyTree, tuple[Tally, UpdateSums]]:
@@ -287,6 +277,15 @@ class OffPolicy(Learner[State]):
         )
         replay, steps = state.replay.insert(experience), state.steps + self.environments
         return eqx.tree_at(lambda s: (s.lanes, s.replay, s.steps), state, (after, replay, steps)), tally
+
+    def _imitate(self, state: State, key: PRNGKeyArray) -> tuple[State, Float[Array, ""]]:
+        """Imitation in the one chunk that begins where warming up ended; NaN is its loss in all others."""
+        due, steps = state.steps == self.warm_up_steps, self.imitation_steps
+        found = imitate_once(due, state.policy, state.task, state.replay, self.adam(), steps, self.batch_size, key)
+        started = state.with_policy(found.policy)
+        # What else starts from a policy, as TD3's target does, is left alone in all other chunks.
+        kept = jax.tree.map(lambda new, old: old if new is old else jnp.where(due, new, old), started, state)
+        return kept, found.loss
 
     def _learn(self, state: State, key: PRNGKeyArray) -> tuple[State, UpdateSums]:
         """The gradient steps that are due after one step of every environment: none while warming up."""
