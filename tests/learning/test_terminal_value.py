@@ -67,17 +67,23 @@ class Otherwise(pa.WrappedProblem):
         return 2.0 * u
 
 
+def wrapped(kind: Any) -> pa.Problem:
+    return kind(TASK.problem)
+
+
 def test_what_is_paid_for_a_start_is_not_paid_at_the_end():
     """λ(x_0) of the problem is no cost to go: V^π of a problem with an offset is that of the one without."""
     states, actor = jnp.array([[0.1, 0.0], [-0.05, 0.2]]), Linear(jnp.asarray(GAIN, float))
-    plain, offset = (evaluate_actor(TASK, p, actor, states, 50).costs for p in (TASK.problem, Offset(TASK.problem)))
+    plain, offset = (
+        evaluate_actor(TASK, problem, actor, states, 50).costs for problem in (TASK.problem, wrapped(Offset))
+    )
     np.testing.assert_allclose(offset, plain, rtol=1e-4)
 
 
 def test_what_no_value_can_be_fitted_to_is_refused_in_words():
     actor = Linear(jnp.asarray(GAIN, float))
     with pytest.raises(ValueError, match="the controls of Otherwise here, and it plans in other terms than its plant"):
-        evaluate_actor(TASK, Otherwise(TASK.problem), actor, jnp.zeros((1, 2)), 3)
+        evaluate_actor(TASK, wrapped(Otherwise), actor, jnp.zeros((1, 2)), 3)
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"states": 1}, "states=1; at least 2 was expected"),
         ({"stray": 1.5}, "stray=1.5, ceiling=10.0, learning_rate=0.002; a probability and two positive numbers"),

@@ -77,6 +77,7 @@ def test_the_target_policy_starts_from_imitation_once_and_lags_behind_afterwards
     state, _ = after_chunks(learner, direct_policy(), 2)
     later, loss = eqx.filter_jit(learner._imitate)(state, jax.random.key(5))
     assert np.isnan(loss) and saved(later) == saved(state)
+    assert isinstance(later.policy, DirectPolicy)
     assert saved(later.target_policy.network) != saved(later.policy.network)
 
 

@@ -19,9 +19,9 @@ class ReplayingPlannerLearner(PlannerLearner):
     **Raises:** what `PlannerLearner` does.
     """
 
-    batch_size: eqx.AbstractVar[int]
+    batch_size: eqx.AbstractVar[int]  # pyright: ignore[reportGeneralTypeIssues]  # no field
     """What an update draws from the replay."""
-    replay_size: eqx.AbstractVar[int]
+    replay_size: eqx.AbstractVar[int]  # pyright: ignore[reportGeneralTypeIssues]  # no field
     """Transitions kept."""
 
     def __check_init__(self):
