@@ -101,7 +101,7 @@ class Scalar(pa.Problem):
     horizon: int = pa.static(3)
     state_size: int = pa.static(2)
     control_size: int = pa.static(1)
-    discount: float = 0.9
+    discount: jax.Array | float = 0.9
 
     def dynamics(self, x, u):
         return jnp.stack([x[0] + 0.1 * x[1], x[1] + 0.1 * jnp.sin(x[0]) * u[0]])
