@@ -6,7 +6,7 @@ import pathlib
 import planahead
 
 PACKAGE = pathlib.Path(planahead.__file__).parent
-ROOMS = ("problem", "qp", "planning", "policies", "tasks", "learning", "experiments", "interop", "viewer")
+ROOMS = ("problem", "qp", "tape", "planning", "policies", "tasks", "learning", "experiments", "interop", "viewer")
 DOORS = {
     ("experiments/commands/view.py", "viewer"),
     ("experiments/benchmarks/torch_layer.py", "interop"),

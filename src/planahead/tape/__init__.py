@@ -1,0 +1,1 @@
+"""Functions of problems as scalar programs over lanes: what the native evaluator runs."""
