@@ -98,7 +98,15 @@ def reduced(x):
 def shaped(x):
     padded = jnp.pad(x, (1, 2), constant_values=3.0)
     tiled = jnp.tile(x, 2)
-    parts = (padded, tiled, jnp.stack([x, -x], 1).T.ravel(), jnp.squeeze(x[None]), jnp.clip(x, -0.1, 0.3))
+    first, *_, last = x
+    parts = (
+        padded,
+        tiled,
+        jnp.atleast_1d(first * last),
+        jnp.stack([x, -x], 1).T.ravel(),
+        jnp.squeeze(x[None]),
+        jnp.clip(x, -0.1, 0.3),
+    )
     return jnp.concatenate([*parts, *jnp.split(x, 2), jnp.linspace(0.0, 1.0, 3)])
 
 

@@ -100,7 +100,7 @@ class _Interpreter:
         if name == "cond":
             return self.cond(parameters["branches"], inputs)
         if name == "unstack":
-            return list(np.moveaxis(inputs[0], parameters["axis"], 0))
+            return [np.asarray(part) for part in np.moveaxis(inputs[0], parameters["axis"], 0)]
         if name == "split":
             ends = np.cumsum(parameters["sizes"])[:-1]
             return list(np.split(inputs[0], ends, axis=parameters["axis"]))
@@ -116,7 +116,7 @@ class _Interpreter:
         method = getattr(self, "_" + name.replace("-", "_"), None)
         if method is None:
             raise UnsupportedError(name)
-        return [method(parameters, outputs[0], *inputs)]
+        return [np.asarray(method(parameters, outputs[0], *inputs))]
 
     def whole(self, nodes: Nodes) -> bool:
         """Whether all are known integers or truth values."""
