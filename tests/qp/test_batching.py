@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 
 import planahead as pa
-from planahead.planning import implicit
+from planahead.planning import problem_batch
 from planahead.qp import batching
 from planahead.qp.batching import in_blocks, over_lanes, spread
 
 
+@pytest.mark.parametrize("cores", [1, 2])
 @pytest.mark.parametrize("lanes", [1, 7, 8, 9, 40, 41])
-def test_blocks_give_what_the_whole_batch_gives(lanes, monkeypatch):
-    monkeypatch.setattr(batching, "_cores", lambda: 1)
+def test_blocks_give_what_the_whole_batch_gives(lanes, cores, monkeypatch):
+    monkeypatch.setattr(batching, "_cores", lambda: cores)
     sizes = []
 
     def kernel(lanes, in_lanes, shared, pair):
@@ -26,8 +27,8 @@ def test_blocks_give_what_the_whole_batch_gives(lanes, monkeypatch):
     result = in_blocks(kernel, 1)(lanes, (False, {"x": True, "n": True}), *arguments)
     np.testing.assert_allclose(result["sum"], shared @ x, rtol=1e-6)
     np.testing.assert_array_equal(result["n"], np.arange(lanes))
-    # At least two vectors a core, blocks of whole vectors, and as even as these allow.
-    assert sizes == [{1: 1, 7: 7, 8: 8, 9: 9, 40: 16, 41: 16}[lanes]]
+    # Blocks of whole vectors, as even as these allow: one, and two for each of several cores.
+    assert sizes == [min(lanes, 8) if cores == 1 else {40: 24, 41: 24}.get(lanes, lanes)]
 
 
 def test_blocks_inside_vmap_and_jit(monkeypatch):
@@ -57,7 +58,7 @@ def test_plans_and_their_derivatives_are_those_of_one_block(monkeypatch):
 
     monkeypatch.setattr(batching, "_cores", lambda: 1)
     (_, whole), slope = study()
-    monkeypatch.setattr(implicit, "_CACHE", 1.0)
+    monkeypatch.setattr(problem_batch, "_CACHE", 1.0)
     (_, blocks), slope_of_blocks = study()
     np.testing.assert_array_equal(blocks.status, whole.status)
     np.testing.assert_allclose(blocks.controls, whole.controls, atol=1e-5)
