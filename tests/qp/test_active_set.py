@@ -7,6 +7,7 @@ import pytest
 
 import planahead as pa
 from planahead.qp.active_set import ActiveSet
+from planahead.qp.interior_point import Backend
 from tests.qp.backends import every_backend
 from tests.qp.random_qps import lane, random_qp, stack
 
@@ -24,42 +25,49 @@ def flipped(proposed: ActiveSet, lanes: list[int]) -> ActiveSet:
     for index in lanes:
         rows = np.argwhere(held[index])
         held[index][tuple(rows[0]) if len(rows) else (0, 1, 0)] ^= True
-    return ActiveSet(jnp.asarray(held), proposed.violated & jnp.asarray(held))
+    return jax.vmap(ActiveSet)(jnp.asarray(held), proposed.violated & jnp.asarray(held))
+
+
+def solved(qps: pa.QP, proposed: ActiveSet | None, which: Backend = "auto") -> pa.QPSolution:
+    if proposed is None:
+        return jax.vmap(lambda qp: pa.solve_qp(qp, backend=which))(qps)
+    return jax.vmap(lambda qp, active: pa.solve_qp(qp, backend=which, active_set=active))(qps, proposed)
+
+
+def same(one: pa.QPSolution, other: pa.QPSolution) -> None:
+    for name in ("states", "controls", "cost", "costates", "multipliers"):
+        np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=1e-6, atol=1e-6)
 
 
 @every_backend
-@pytest.mark.parametrize("free", [False, True], ids=["given", "free"])
-def test_the_right_set_is_the_solution_without_an_iteration(which, free, x64):
-    qps = stack([random_qp(seed, free_initial_state=free) for seed in range(NUMBER)])
-    found = jax.vmap(lambda qp: pa.solve_qp(qp, backend=which))(qps)
+def test_a_right_set_is_the_solution_and_a_wrong_row_costs_its_own_lane_iterations(which, qps):
+    found = solved(qps, None, which)
     proposed = jax.vmap(ActiveSet.of)(qps, found)
     assert bool(proposed.violated.any()) and bool((proposed.held & ~proposed.violated).any())
-    again = jax.vmap(lambda qp, active: pa.solve_qp(qp, backend=which, active_set=active))(qps, proposed)
-    np.testing.assert_array_equal(again.iterations, 0)
-    np.testing.assert_array_equal(again.status, pa.Status.SOLVED)
-    for name in ("states", "controls", "cost", "costates", "multipliers"):
-        np.testing.assert_allclose(getattr(again, name), getattr(found, name), rtol=1e-6, atol=1e-6)
-
-
-@every_backend
-def test_a_wrong_row_costs_iterations_and_moves_no_other_lane(which, qps):
-    found = jax.vmap(lambda qp: pa.solve_qp(qp, backend=which))(qps)
-    proposed = jax.vmap(ActiveSet.of)(qps, found)
-    solve = jax.jit(jax.vmap(lambda qp, active: pa.solve_qp(qp, backend=which, active_set=active)))
-    right, wrong = solve(qps, proposed), solve(qps, flipped(proposed, [1, 3]))
+    right, wrong = (solved(qps, active, which) for active in (proposed, flipped(proposed, [1, 3])))
+    np.testing.assert_array_equal(right.iterations, 0)
     np.testing.assert_array_equal(wrong.iterations > 0, [False, True, False, True, False, False])
-    np.testing.assert_array_equal(wrong.status, pa.Status.SOLVED)
-    np.testing.assert_allclose(wrong.controls, found.controls, rtol=1e-6, atol=1e-6)
+    for again in (right, wrong):
+        np.testing.assert_array_equal(again.status, pa.Status.SOLVED)
+        same(again, found)
     for index in (0, 2, 4, 5):
         for name in ("states", "controls", "multipliers"):
             np.testing.assert_array_equal(getattr(wrong, name)[index], getattr(right, name)[index])
 
 
+def test_the_initial_state_may_be_free(x64):
+    qps = stack([random_qp(seed, free_initial_state=True) for seed in range(NUMBER)])
+    found = solved(qps, None)
+    again = solved(qps, jax.vmap(ActiveSet.of)(qps, found))
+    np.testing.assert_array_equal(again.iterations, 0)
+    same(again, found)
+
+
 def test_a_lane_that_is_no_number_is_called_so_whatever_was_proposed(qps):
-    found = jax.vmap(pa.solve_qp)(qps)
+    found = solved(qps, None)
     proposed = jax.vmap(ActiveSet.of)(qps, found)
     spoilt = jax.tree.map(lambda leaf: leaf.at[2].set(jnp.nan) if leaf is qps.q else leaf, qps)
-    again = jax.vmap(lambda qp, active: pa.solve_qp(qp, active_set=active))(spoilt, proposed)
+    again = solved(spoilt, proposed)
     assert int(again.status[2]) == pa.Status.INVALID_INPUT and bool(jnp.isfinite(again.controls).all())
     np.testing.assert_allclose(again.controls[3], found.controls[3], rtol=1e-6, atol=1e-6)
 

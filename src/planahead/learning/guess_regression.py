@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from planahead.learning.fitting import fit
 from planahead.learning.solved_plans import BestPlans, best_plans, cold_and_random
 from planahead.planning import SQP, Guess
-from planahead.policies.guess_guide import GuessGuide
+from planahead.policies import GuessGuide
 from planahead.policies.stochastic import mask_of
 from planahead.problem import Problem
 
@@ -104,7 +104,7 @@ def fit_guide_to(
     optimiser = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
 
     @eqx.filter_jit
-    def run(trained: PyTree) -> tuple[PyTree, Array]:
+    def run(trained: PyTree, states: Array, plans: Guess) -> tuple[PyTree, Array]:
         wanted = jax.vmap(guide.unit)(plans)
 
         def loss_of(trained: PyTree, key: PRNGKeyArray) -> tuple[Float[Array, ""], None]:
@@ -117,7 +117,7 @@ def fit_guide_to(
         errors = jnp.min(_errors(eqx.combine(ended, fixed), states, wanted), axis=1)
         return ended, jnp.sqrt(jnp.sum(jnp.where(judged, errors, 0.0)) / jnp.sum(judged))
 
-    ended, error = run(trained)
+    ended, error = run(trained, states, plans)
     return FittedGuide(eqx.combine(ended, fixed), error, solved)
 
 

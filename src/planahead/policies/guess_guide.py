@@ -160,9 +160,7 @@ class GuidedPlanner(Policy):
         check_sizes(guide, problem)
         known = get_args(Candidate)
         if not candidates or len(set(candidates)) != len(candidates) or not set(candidates) <= set(known):
-            raise ValueError(
-                f"candidates={candidates}; some of {', '.join(map(repr, known))} were expected, each once"
-            )
+            raise ValueError(f"candidates={candidates}; some of {', '.join(map(repr, known))} were expected, each once")
         self.problem, self.guide, self.planner_state, self.box = problem, guide, planner_state, box
         self.planner = SQP(iterations=30, gradient_tolerance=CONTENT) if planner is None else planner
         self.candidates = candidates
