@@ -23,7 +23,7 @@ def linear_plans(number: int, signs: np.ndarray) -> BestPlans:
     states = jax.random.uniform(jax.random.key(3), (number, 2), minval=-1.0, maxval=1.0)
     stages = jnp.linspace(1.0, 0.0, N + 1)
     controls = jnp.asarray(signs)[:, None, None] * jnp.full((1, N, 1), 0.3)
-    plans = Guess(stages[None, :, None] * states[:, None], controls + 0.1 * states[:, None, :1])
+    plans = jax.vmap(Guess)(stages[None, :, None] * states[:, None], controls + 0.1 * states[:, None, :1])
     return BestPlans(states, plans, jnp.ones(number, bool), jnp.zeros((number, 1)), jnp.ones((number, 1), int))
 
 

@@ -85,7 +85,13 @@ def measure(task: Task, policy: AdaptivePlanner, key: PRNGKeyArray, lanes: int, 
         choose, world = jax.random.split(key)
         decision, rows = jax.vmap(ask)(now.observation, now.memory, jax.random.split(choose, lanes))
         after, _, _ = step_lanes(
-            task.environment, now, decision.action, decision.failed, decision.memory, policy.initial_memory(), world
+            task.environment,
+            now,
+            decision.action,
+            jnp.asarray(decision.failed),
+            decision.memory,
+            policy.initial_memory(),
+            world,
         )
         return after, rows
 

@@ -69,8 +69,8 @@ def best_plans(problem: Problem, states: Float[Array, "rows nx"], guesses: Guess
     plans: Plan = jax.tree.map(lambda leaf: leaf.reshape(rows, number, *leaf.shape[1:]), found)
     costs = jnp.where(plan_failed(plans, planner), jnp.inf, plans.cost)
     best = jnp.argmin(costs, axis=1)
-    kept = jax.tree.map(lambda leaf: leaf[jnp.arange(rows), best], Guess(plans.states, plans.controls))
-    return BestPlans(states, kept, jnp.any(jnp.isfinite(costs), axis=1), costs, plans.iterations)
+    kept = [leaf[jnp.arange(rows), best] for leaf in (plans.states, plans.controls)]
+    return BestPlans(states, jax.vmap(Guess)(*kept), jnp.any(jnp.isfinite(costs), axis=1), costs, plans.iterations)
 
 
 @eqx.filter_jit

@@ -180,16 +180,16 @@ class AdaptivePlanner(Policy):
         self, observation: Float[Array, " observation"], memory: InUse | None = None, key: PRNGKeyArray | None = None
     ) -> Decision:
         """With a key, one of the possible options by chance."""
-        memory = self.initial_memory() if memory is None else memory
-        state, possible = self.planner_state(observation), self.possible(memory)
+        now = self.initial_memory() if memory is None else memory
+        state, possible = self.planner_state(observation), self.possible(now)
         if key is None:
-            costs = self.regrets(self.features(state, memory)) + self.price * self.computation
+            costs = self.regrets(self.features(state, now)) + self.price * self.computation
             option = jnp.argmin(jnp.where(possible, costs, jnp.inf))
         else:
             option = jax.random.categorical(key, jnp.where(possible, 0.0, -jnp.inf))
         options = range(len(self.problems) + 1)
-        branches = [lambda j=j: self.planned(j, state, memory) for j in options]
-        return self.followed(jax.lax.switch(option, branches), option, memory)
+        branches = [lambda j=j: self.planned(j, state, now) for j in options]
+        return self.followed(jax.lax.switch(option, branches), option, now)
 
     def followed(self, plan: Plan, option: Int[Array, ""], memory: InUse) -> Decision:
         """Act with the first control of what an option came to. The decision's `parameters` are the solver's: how many

@@ -37,6 +37,9 @@ EVERY = (2, 3, 5)
 class Apart(WrappedProblem):
     """Obstacles that are larger by `MARGIN`."""
 
+    def __init__(self, base: ObstaclesProblem):
+        self.base = base
+
     def constraints(self, x: Float[Array, " 4"], u: Float[Array, " 2"]) -> Float[Array, " 3"]:
         return self.base.constraints(x, u) + MARGIN
 

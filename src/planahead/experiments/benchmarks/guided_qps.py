@@ -93,6 +93,9 @@ STEPS = 8  # of every closed loop
 
 def active_sets(name: str, seed: int, loops: int, report: Callable[[str], None]) -> list[ActiveSetRow]:
     """In float64: learn from all closed loops but a tenth, and solve `PROBLEMS` QPs of those."""
+    kept = -(-PROBLEMS // (STEPS - 1))
+    if kept > loops // 10:
+        raise UserError(f"--rows {loops}: {10 * kept} or more are needed for active sets, a tenth of them to judge by")
     with jax.enable_x64(True):
         case = linear_case(name)
         begin, walk, learn = jax.random.split(jax.random.key(seed), 3)
@@ -113,9 +116,6 @@ def active_sets(name: str, seed: int, loops: int, report: Callable[[str], None])
         flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), (x, sets, found.status))
         fitted = fit_active_set_guide(flat[0], flat[1], flat[2] == pa.Status.SOLVED, learn)
         report(f"{name}: all rows right in {100 * float(fitted.right):.0f} % of the states")
-        kept = -(-PROBLEMS // (STEPS - 1))
-        if kept > loops // 10:
-            raise UserError(f"--loops {loops}: {10 * kept} or more are needed, a tenth of them to judge by")
 
         def tested(leaf: Array, first: int) -> Array:
             return leaf[-kept:, first : STEPS - 1 + first].reshape(-1, *leaf.shape[2:])[:PROBLEMS]

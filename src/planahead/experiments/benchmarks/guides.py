@@ -41,11 +41,12 @@ def run(
 ) -> Found:
     """Every part, task by task. What is in the CSV files of `out` already is not run again."""
     found = Found()
-    for part, kind, kept in (
+    kinds: tuple[tuple[str, type[Any], list[Any]], ...] = (
         ("guesses", GuessRow, found.guesses),
         ("active-sets", ActiveSetRow, found.active_sets),
         ("loops", LoopRow, found.loops),
-    ):
+    )
+    for part, kind, kept in kinds:
         path = out / f"{part}.csv"
         kept.extend(read(path, kind))
         done = {row.case if isinstance(row, ActiveSetRow) else row.task for row in kept}

@@ -77,11 +77,11 @@ def measure_in_turn(calls: Sequence[Callable[[], Any]], repeats: int) -> list[Ti
     return [Timing(times) for times in zip(*rounds, strict=True)]
 
 
-def milliseconds(call: Callable[[], Any], repeats: int = 5) -> float:
+def milliseconds(call: Callable[[], Any], repeats: int = 5, warm_up: int = WARM_UP) -> float:
     """Median wall time of `call`, whose answer is waited for."""
     import jax
 
-    return measure(lambda: jax.block_until_ready(call()), repeats).median
+    return measure(lambda: jax.block_until_ready(call()), repeats, warm_up).median
 
 
 def restrict_threads(threads: int | None) -> int:
