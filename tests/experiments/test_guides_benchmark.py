@@ -17,7 +17,7 @@ from planahead.policies import AdaptivePlanner
 from planahead.tasks.obstacles import ObstaclesProblem
 
 GUESSES = [GuessRow("obstacles", "cold", 8, 0.75, 0.1, 6.5, 0.0, None)]
-SETS = [ActiveSetRow("table1-u1", "interior point", 256, None, 11.5, 0.0, 2.5, 0.125)]
+SETS = [ActiveSetRow("table1-u1", "interior point", 256, 0.25, 11.5, 0.0, 2.5, 0.125)]
 LOOPS = [LoopRow("obstacles", "always 15 stages", None, 25, None, 0.0, 0.0, 15.0, 1.0, 1.0, 4.5, 0.0, 0.5)]
 
 
@@ -28,7 +28,7 @@ def test_rows_are_kept_and_not_made_again(tmp_path):
     assert (found.guesses, found.active_sets, found.loops) == (GUESSES, SETS, LOOPS)
     lines = [line for _, lines in bench.tables(found) for line in lines]
     assert lines[0] == ("obstacles", "cold", "75.0 %", "10.0 %", "6.5", "0.0 %", "–")
-    assert lines[1][2:4] == ("–", "11.5") and lines[2][3] == "–"
+    assert lines[1][2:4] == ("25.0 %", "11.5") and lines[2][3] == "–"
     assert all(len(headings) == len(lines[0]) for headings, lines in bench.tables(found))
 
 

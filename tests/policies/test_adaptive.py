@@ -119,19 +119,14 @@ def test_regression_learns_regrets():
     features = jax.random.uniform(jax.random.key(0), (600, 7), minval=-1.0, maxval=1.0)
     regrets = jnp.stack([10 * features[:, 2] ** 2, jnp.abs(features[:, 0]), jnp.zeros(600)], axis=1)
     measured = Measured(features, regrets, jnp.ones((600, 3), bool))
-    found = fit_regrets(policy(), measured, *jax.random.split(jax.random.key(1)), 2000, 64, 5e-3)
+    start, fitting = jax.random.split(jax.random.key(1))
+    found = fit_regrets(policy(), measured, start, fitting, 2000, 64, 5e-3)
     assert float(found.error) < 0.4 * float(found.spread)
     told = found.policy.regrets(jnp.array([0.9, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]))
     assert told[1] > 0.4 > told[2]
+    nothing = dataclasses.replace(measured, regrets=0 * regrets)
     with pytest.raises(ValueError, match="no option ever cost more than another"):
-        fit_regrets(
-            policy(),
-            dataclasses.replace(measured, regrets=0 * regrets),
-            *jax.random.split(jax.random.key(1)),
-            1,
-            8,
-            1e-3,
-        )
+        fit_regrets(policy(), nothing, start, fitting, 1, 8, 1e-3)
 
 
 def test_what_does_not_fit_is_refused():

@@ -16,12 +16,12 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from planahead.experiments.benchmarks.actor_in_loop import NOTHING, episode_costs
-from planahead.experiments.benchmarks.timing import milliseconds
+from planahead.experiments.benchmarks.timing import measure_in_turn
 from planahead.experiments.episodes import run_episodes
 from planahead.experiments.experiment import Stream, stream_key
 from planahead.learning.regret import fit_adaptive_planner
 from planahead.planning import SQP
-from planahead.policies.adaptive import ENDLESS, AdaptivePlanner
+from planahead.policies.adaptive import ENDLESS, AdaptivePlanner, InUse
 from planahead.problem import WrappedProblem
 from planahead.tasks import Task, make_task
 from planahead.tasks.obstacles import ObstaclesProblem
@@ -120,16 +120,22 @@ def policies(learned: AdaptivePlanner) -> list[tuple[str, float | None, Adaptive
 def option_times(task: Task, policy: AdaptivePlanner) -> np.ndarray:
     """Milliseconds of a decision that takes each option, where an episode begins: a step after a plan was made."""
     observation = task.environment.observe(task.environment.reset(jax.random.key(0)))
-    decide = eqx.filter_jit(lambda policy, observation, memory: policy.decide(observation, memory))
     blind = eqx.tree_at(lambda policy: (policy.unit, policy.price), policy, (jnp.zeros(()), jnp.ones(())))
-    memory = decide(blind, observation, policy.initial_memory()).memory
-    found = []
-    for option in range(len(HORIZONS) + 1):
-        cheap = jnp.where(jnp.arange(len(HORIZONS) + 1) == option, 0.0, NEVER)
-        forced = eqx.tree_at(lambda policy: policy.computation, blind, cheap)
-        assert int(decide(forced, observation, memory).memory.chosen) == option
-        found.append(milliseconds(lambda forced=forced: decide(forced, observation, memory).action, 50))
-    return np.asarray(found)
+
+    @jax.jit
+    def decide(computation: Array, memory: InUse) -> tuple[Array, InUse]:
+        forced = eqx.tree_at(lambda policy: policy.computation, blind, computation)
+        decision = forced.decide(observation, memory)
+        return decision.action, decision.memory
+
+    options = len(HORIZONS) + 1
+    memory = decide(blind.computation, policy.initial_memory())[1]
+    calls = []
+    for option in range(options):
+        cheap = jnp.where(jnp.arange(options) == option, 0.0, NEVER)
+        assert int(decide(cheap, memory)[1].chosen) == option
+        calls.append(lambda cheap=cheap: jax.block_until_ready(decide(cheap, memory)))
+    return np.asarray([timing.median for timing in measure_in_turn(calls, 50)])
 
 
 def _row(

@@ -48,7 +48,8 @@ def run(
     )
     for part, kind, kept in kinds:
         path = out / f"{part}.csv"
-        kept.extend(read(path, kind))
+        rows_there: list[Any] = read(path, kind)
+        kept.extend(rows_there)
         done = {row.case if isinstance(row, ActiveSetRow) else row.task for row in kept}
         work: dict[str, Callable[[], list[Any]]] = {}
         if part == "guesses":
