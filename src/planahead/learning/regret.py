@@ -28,9 +28,9 @@ from planahead.tasks import Task
 class Measured(eqx.Module):
     """What every option would have cost."""
 
-    features: Float[Array, "rows features"]
-    regrets: Float[Array, "rows options"]
-    usable: Bool[Array, "rows options"]
+    features: Float[Array, "*rows features"]
+    regrets: Float[Array, "*rows options"]
+    usable: Bool[Array, "*rows options"]
 
 
 class FittedAdaptive(eqx.Module):

@@ -19,7 +19,7 @@ is what the closed loop loses by it: costs of two policies differ by the sum of 
 way (S. Kakade, J. Langford, "Approximately optimal approximate reinforcement learning", ICML 2002), as far as Q is the
 longest planner's closed loop, which a long horizon makes it. The price is no part of what is learned: one network
 serves all prices. With one problem this is event-triggered MPC with a learned event, without option 0
-(`patience=0`) a learned horizon.
+(`patience=1`) a learned horizon.
 
 Only what is chosen is computed for one lane; under `vmap` all options are, and one is kept. After S. Bøhn, S. Gros, S.
 Moe, T. Johansen, "Optimization of the model predictive control meta-parameters through reinforcement learning", EAAI
@@ -44,7 +44,7 @@ from planahead.policies.stochastic import ActionBox
 from planahead.problem import Problem
 
 ENDLESS = 1_000_000
-"""Steps that a plan may be followed, unless told; it ends before."""
+"""Steps after which a new plan is due, unless told; every plan ends before."""
 
 
 class InUse(eqx.Module):
@@ -74,10 +74,10 @@ class AdaptivePlanner(Policy):
     - `price`: of a unit of computation, in cost. At 0 it plans as the longest planner does, or as cheap where that is
       no worse.
     - `computation`: of every option, that of going on first; the horizons by default.
-    - `patience`: for how many steps a plan may be followed; 0 for a new one in every step.
+    - `patience`: after how many steps a new plan is due, at the latest; 1 for a new one in every step.
     - `planner`: how problems are solved.
     - `hidden`, `key`: of the network, which predicts regrets of about nothing until it is fitted: the cheapest option
-      acts, so that a fixed `patience` of n is planning in every n + 1-th step.
+      acts, so that a fixed `patience` of n is planning in every n-th step.
 
     **Raises:** `ValueError` for problems that do not belong together, or are not in the order of their horizons.
 

@@ -156,5 +156,5 @@ def guess_cells(row: GuessRow) -> tuple[str, ...]:
         *shares,
         f"{row.iterations:.1f}",
         f"{100 * row.failed:.1f} %",
-        f"{row.milliseconds:.3f}",
+        "–" if row.milliseconds is None else f"{row.milliseconds:.2f}",
     )

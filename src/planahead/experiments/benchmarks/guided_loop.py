@@ -103,14 +103,14 @@ def policies(learned: AdaptivePlanner) -> list[tuple[str, float | None, Adaptive
 
     blind = eqx.tree_at(lambda policy: policy.unit, learned, jnp.zeros(()))  # all regrets are nothing to it
     found: list[tuple[str, float | None, AdaptivePlanner]] = [
-        (f"always {far} stages", None, put(blind, 1.0, 0, (0.0, NEVER, far))),
-        (f"always {short} stages", None, put(blind, 1.0, 0, (0.0, short, NEVER))),
+        (f"always {far} stages", None, put(blind, 1.0, 1, (0.0, NEVER, far))),
+        (f"always {short} stages", None, put(blind, 1.0, 1, (0.0, short, NEVER))),
     ]
     for number in EVERY:
         found.append((f"{far} stages, every {number} steps", None, put(blind, 1.0, number, (0.0, NEVER, far))))
     for price in PRICES:
         found += [
-            ("learned horizon", price, put(learned, price, 0, (0.0, short, far))),
+            ("learned horizon", price, put(learned, price, 1, (0.0, short, far))),
             ("learned event", price, put(learned, price, ENDLESS, (0.0, NEVER, far))),
             ("both learned", price, put(learned, price, ENDLESS, (0.0, short, far))),
         ]
