@@ -24,7 +24,8 @@ serves all prices. With one problem this is event-triggered MPC with a learned e
 Only what is chosen is computed for one lane; under `vmap` all options are, and one is kept. After S. Bøhn, S. Gros, S.
 Moe, T. Johansen, "Optimization of the model predictive control meta-parameters through reinforcement learning", EAAI
 2023, who learn from rewards what is learned here by regression on measured regrets (`learning.fit_adaptive_planner`).
-It fails where the plan in use is wrong in ways that x - x̂ does not tell, a moved obstacle for instance.
+It fails where the longest planner is not the best one in the closed loop, since it is the yardstick, and where the plan
+in use is wrong in ways that x - x̂ does not tell, a moved obstacle for instance.
 """
 
 from collections.abc import Callable, Sequence

@@ -95,7 +95,7 @@ def loops(name: str, seed: int, worlds: int, episodes: int, report: Callable[[st
 
 def policies(learned: AdaptivePlanner) -> list[tuple[str, float | None, AdaptivePlanner]]:
     """What is compared: name, price and policy. All have the same shapes, so that one program serves them."""
-    short, far = HORIZONS
+    short, far = map(float, HORIZONS)
 
     def put(policy: AdaptivePlanner, price: float, patience: int, computation: tuple[float, ...]) -> AdaptivePlanner:
         values = jnp.asarray(price, float), jnp.asarray(patience), jnp.asarray(computation, float)
@@ -103,11 +103,11 @@ def policies(learned: AdaptivePlanner) -> list[tuple[str, float | None, Adaptive
 
     blind = eqx.tree_at(lambda policy: policy.unit, learned, jnp.zeros(()))  # all regrets are nothing to it
     found: list[tuple[str, float | None, AdaptivePlanner]] = [
-        (f"always {far} stages", None, put(blind, 1.0, 1, (0.0, NEVER, far))),
-        (f"always {short} stages", None, put(blind, 1.0, 1, (0.0, short, NEVER))),
+        (f"always {far:g} stages", None, put(blind, 1.0, 1, (0.0, NEVER, far))),
+        (f"always {short:g} stages", None, put(blind, 1.0, 1, (0.0, short, NEVER))),
     ]
     for number in EVERY:
-        found.append((f"{far} stages, every {number} steps", None, put(blind, 1.0, number, (0.0, NEVER, far))))
+        found.append((f"{far:g} stages, every {number} steps", None, put(blind, 1.0, number, (0.0, NEVER, far))))
     for price in PRICES:
         found += [
             ("learned horizon", price, put(learned, price, 1, (0.0, short, far))),
