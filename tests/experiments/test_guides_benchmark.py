@@ -10,6 +10,7 @@ from planahead.experiments.benchmarks import guides as bench
 from planahead.experiments.benchmarks.guided_guesses import GuessRow
 from planahead.experiments.benchmarks.guided_loop import LoopRow, policies
 from planahead.experiments.benchmarks.guided_qps import ActiveSetRow, active_sets, linear_case
+from planahead.experiments.benchmarks.rows import csv_text
 from planahead.experiments.errors import UserError
 from planahead.learning.solved_plans import BestPlans, cold_and_random, in_pieces
 from planahead.planning import Guess
@@ -23,7 +24,7 @@ LOOPS = [LoopRow("obstacles", "always 15 stages", None, 25, None, 0.0, 0.0, 15.0
 
 def test_rows_are_kept_and_not_made_again(tmp_path):
     for name, rows in (("guesses", GUESSES), ("active-sets", SETS), ("loops", LOOPS)):
-        (tmp_path / f"{name}.csv").write_text(bench.csv_text(rows))
+        (tmp_path / f"{name}.csv").write_text(csv_text(rows))
     found = bench.run(tmp_path, (), 0, 20, 8, 2, 1)
     assert (found.guesses, found.active_sets, found.loops) == (GUESSES, SETS, LOOPS)
     lines = [line for _, lines in bench.tables(found) for line in lines]

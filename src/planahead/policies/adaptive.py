@@ -172,9 +172,9 @@ class AdaptivePlanner(Policy):
         if option == 0:
             return eqx.tree_at(lambda plan: plan.iterations, memory.plan, jnp.zeros_like(memory.plan.iterations))
         problem = self.problems[option - 1]
-        N, cold = problem.horizon, cold_start(problem, state)
+        N = problem.horizon
         old = Guess(memory.plan.states[: N + 1], memory.plan.controls[:N])
-        guess = jax.tree.map(lambda warm, cold: jnp.where(memory.known, warm, cold), old, cold)
+        guess = old.where(memory.known, cold_start(problem, state))
         return stretched(solve(problem, state, guess=guess, planner=self.planner), self.horizon - N)
 
     def decide(

@@ -191,8 +191,7 @@ class GuidedPlanner(Policy):
         memory = self.initial_memory() if memory is None else memory
         problem, state = self.problem, self.planner_state(observation)
         cold = cold_start(problem, state)
-        shifted = jax.tree.map(lambda warm, cold: jnp.where(memory.known, warm, cold), memory.guess, cold)
-        one = {"shift": shifted, "cold": cold}
+        one = {"shift": memory.guess.where(memory.known, cold), "cold": cold}
         parts = [
             self.guide(problem, state) if name == "guide" else jax.tree.map(lambda leaf: leaf[None], one[name])
             for name in self.candidates

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array
 
 import planahead as pa
+from planahead.experiments.benchmarks.rows import NOTHING
 from planahead.experiments.benchmarks.timing import milliseconds
 from planahead.learning.guess_regression import fit_guess_guide, uniform_states
 from planahead.learning.solved_plans import PIECE, best_plans, cold_and_random, solve_all
@@ -156,5 +157,5 @@ def guess_cells(row: GuessRow) -> tuple[str, ...]:
         *shares,
         f"{row.iterations:.1f}",
         f"{100 * row.failed:.1f} %",
-        "–" if row.milliseconds is None else f"{row.milliseconds:.2f}",
+        NOTHING if row.milliseconds is None else f"{row.milliseconds:.2f}",
     )

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from planahead.experiments.benchmarks.actor_in_loop import NOTHING, episode_costs
+from planahead.experiments.benchmarks.actor_in_loop import episode_costs
+from planahead.experiments.benchmarks.rows import NOTHING
 from planahead.experiments.benchmarks.timing import measure_in_turn
 from planahead.experiments.episodes import run_episodes
 from planahead.experiments.experiment import Stream, stream_key

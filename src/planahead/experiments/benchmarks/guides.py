@@ -6,7 +6,6 @@ says; times are medians of wall times on the machine at hand. Rows that are ther
 
 import csv
 import dataclasses
-import io
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -14,6 +13,7 @@ from typing import Any, TypeVar
 from planahead.experiments.benchmarks.guided_guesses import GUESS_HEADINGS, GuessRow, guess_cases, guess_cells, guesses
 from planahead.experiments.benchmarks.guided_loop import LOOP_HEADINGS, LoopRow, loop_cells, loops
 from planahead.experiments.benchmarks.guided_qps import LINEAR, SET_HEADINGS, ActiveSetRow, active_sets, set_cells
+from planahead.experiments.benchmarks.rows import csv_text
 from planahead.experiments.files import write_text
 
 PARTS = ("guesses", "active-sets", "loops")
@@ -65,17 +65,6 @@ def run(
             kept.extend(work[name]())
             write_text(path, csv_text(kept))
     return found
-
-
-def csv_text(rows: Sequence[Any]) -> str:
-    """All rows; an empty cell is a number that there is none of."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in dataclasses.fields(rows[0])], lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        cells = dataclasses.asdict(row)
-        writer.writerow({name: f"{x:.5g}" if isinstance(x, float) else x for name, x in cells.items()})
-    return text.getvalue()
 
 
 def read(path: pathlib.Path, kind: type[T]) -> list[T]:

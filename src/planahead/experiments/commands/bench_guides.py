@@ -48,7 +48,7 @@ class BenchGuides(Command):
         from rich.table import Table
 
         from planahead.experiments.benchmarks import guides as bench
-        from planahead.experiments.benchmarks.actor_in_loop import markdown
+        from planahead.experiments.benchmarks.rows import markdown
         from planahead.experiments.errors import at_least
         from planahead.experiments.files import make_folder, write_text
         from planahead.experiments.versions import versions
