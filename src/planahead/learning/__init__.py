@@ -1,5 +1,9 @@
 """Learners: what turns experience into a better policy."""
 
+from planahead.learning.active_set_fit import (
+    FittedActiveSet as FittedActiveSet,
+    fit_active_set_guide as fit_active_set_guide,
+)
 from planahead.learning.algorithms import make_algorithm as make_algorithm
 from planahead.learning.aligned import AlignedLearning as AlignedLearning
 from planahead.learning.constrained_lqr import (
@@ -10,6 +14,7 @@ from planahead.learning.constrained_lqr import (
 )
 from planahead.learning.critics import TwinCritic as TwinCritic
 from planahead.learning.expert import Answer as Answer, Expert as Expert
+from planahead.learning.guess_regression import FittedGuide as FittedGuide, fit_guess_guide as fit_guess_guide
 from planahead.learning.guided_policy_search import (
     GuidedPolicySearch as GuidedPolicySearch,
     GuidedState as GuidedState,
@@ -20,6 +25,10 @@ from planahead.learning.mpc_policy_gradient import MPCPolicyGradient as MPCPolic
 from planahead.learning.mpc_q_learning import MPCQLearning as MPCQLearning
 from planahead.learning.ppo import PPO as PPO, PPOState as PPOState
 from planahead.learning.presets import algorithm_names as algorithm_names
+from planahead.learning.regret import (
+    FittedAdaptive as FittedAdaptive,
+    fit_adaptive_planner as fit_adaptive_planner,
+)
 from planahead.learning.replay import Replay as Replay
 from planahead.learning.sac import SAC as SAC, SACState as SACState
 from planahead.learning.td3 import TD3 as TD3, TD3State as TD3State

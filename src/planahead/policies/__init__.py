@@ -1,6 +1,8 @@
 """Policies: from an observation to an action, with a network, a planner, or both."""
 
 from planahead.policies.ac4mpc import AC4MPC as AC4MPC, Race as Race, check_observed as check_observed
+from planahead.policies.active_set_guide import ActiveSetGuide as ActiveSetGuide
+from planahead.policies.adaptive import AdaptivePlanner as AdaptivePlanner, InUse as InUse
 from planahead.policies.direct import DirectPolicy as DirectPolicy
 from planahead.policies.distributions import Sample as Sample, SquashedGaussian as SquashedGaussian
 from planahead.policies.failure import plan_failed as plan_failed
@@ -11,6 +13,7 @@ from planahead.policies.filtered import (
     Guard as Guard,
 )
 from planahead.policies.gaussian import GaussianPolicy as GaussianPolicy
+from planahead.policies.guess_guide import GuessGuide as GuessGuide, GuidedPlanner as GuidedPlanner
 from planahead.policies.network import HIDDEN as HIDDEN, Network as Network
 from planahead.policies.normaliser import Normaliser as Normaliser
 from planahead.policies.planned import PlannerPolicy as PlannerPolicy

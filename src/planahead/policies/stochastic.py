@@ -147,10 +147,11 @@ class StochasticPolicy(Policy):
         return self.execute(observation, self.propose(observation, key), memory)
 
 
-AnyPolicy = TypeVar("AnyPolicy", bound=Policy)
+AnyModule = TypeVar("AnyModule", bound=eqx.Module)
 
 
-def mask_of(policy: AnyPolicy, where: Callable[[AnyPolicy], PyTree]) -> PyTree[bool]:
-    """A policy-shaped tree, true at the floating-point arrays under `where(policy)` and false elsewhere."""
-    nothing = jax.tree.map(lambda _: False, policy)
-    return eqx.tree_at(where, nothing, jax.tree.map(eqx.is_inexact_array, where(policy)))
+def mask_of(module: AnyModule, where: Callable[[AnyModule], PyTree]) -> PyTree[bool]:
+    """A tree like `module`, a policy for instance, true at the floating-point arrays under `where(module)` and false
+    elsewhere."""
+    nothing = jax.tree.map(lambda _: False, module)
+    return eqx.tree_at(where, nothing, jax.tree.map(eqx.is_inexact_array, where(module)))

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jax.custom_derivatives import CustomVJPPrimal
 from jaxtyping import Array, Bool, Float, Int
 
-from planahead.qp import backend as solvers
+from planahead.qp import active_set as proposals, backend as solvers
+from planahead.qp.active_set import ActiveSet
 from planahead.qp.batching import over_lanes, spread
 from planahead.qp.derivatives import first_order, numbers, refuse, where_valid, zero_unless
 from planahead.qp.interior_point import Backend, InteriorPoint
@@ -36,6 +37,7 @@ def solve_qp(
     solver: InteriorPoint = InteriorPoint(),
     backend: Backend | None = None,
     guess: QPSolution | None = None,
+    active_set: ActiveSet | None = None,
 ) -> QPSolution:
     """Solve one stage-structured QP; `jax.vmap` solves a batch at once.
 
@@ -46,9 +48,11 @@ def solve_qp(
     **Arguments:** `qp` as described in `QP`; `solver` the settings of the interior-point method; `backend` replaces
     that of the settings: "native" (the C++ kernel), "portable" (JAX) or "auto" (the kernel wherever it can); `guess`
     the solution of a similar QP, for a warm start: close by it saves half of the iterations, and one that is no number
-    or knows of no active row is not used. It carries no gradient.
+    or knows of no active row is not used. It carries no gradient; `active_set` the rows that are thought to be active:
+    where all of them are, and no others, one linear system is the solution (0 iterations), see `active_set.py`.
 
-    **Raises:** `RuntimeError` where the native kernel was asked for and is not there (`planahead doctor` says why).
+    **Raises:** `RuntimeError` where the native kernel was asked for and is not there (`planahead doctor` says why);
+    `ValueError` for a guess or an active set of other sizes, and an active set for a solver with a `tau` of its own.
 
     **Returns:** a `QPSolution`; its `cost` is minimised.
 
@@ -73,7 +77,9 @@ def solve_qp(
         solver = dataclasses.replace(solver, backend=backend)
     packed = qp.pack()
     near = None if guess is None else jax.lax.stop_gradient(_guess(packed, guess))
-    answer: _Answer = _solve(solver, packed, near)  # pyright: ignore[reportAssignmentType]
+    if active_set is not None:
+        _check_rows(packed, active_set)
+    answer: _Answer = _solve(solver, packed, near, active_set)  # pyright: ignore[reportAssignmentType]
     nu, z = packed.control_size, answer.point.z
     data = where_valid(answer.gradient_valid, packed)
     prices = price_of_violations(data.linear, data.quadratic, answer.point.s)
@@ -103,15 +109,28 @@ def _guess(qp: LaneQP, guess: QPSolution) -> QPGuess:
     return jax.tree.map(lambda leaf: leaf.astype(qp.g.dtype), found)
 
 
+def _check_rows(qp: LaneQP, proposed: ActiveSet) -> None:
+    for name in ("held", "violated"):
+        if (shape := getattr(proposed, name).shape) != qp.bound.shape:
+            raise ValueError(
+                f"solve_qp(active_set=...): {name} has shape {shape}, and this QP has rows {qp.bound.shape} (nodes, "
+                "sides, rows); the active set must come from a QP of the same sizes."
+            )
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _solve(solver: InteriorPoint, qp: LaneQP, guess: QPGuess | None) -> _Answer:
-    return _solver(solver, rows=False)(qp, guess)
+def _solve(solver: InteriorPoint, qp: LaneQP, guess: QPGuess | None, proposed: ActiveSet | None) -> _Answer:
+    return _solver(solver, rows=False)(qp, guess, proposed)
 
 
 def _solver(solver: InteriorPoint, *, rows: bool):
-    def kernel(lanes, in_lanes, qp: LaneQP, guess: QPGuess | None) -> _Answer:
-        near = spread(lanes, in_lanes[1], guess)
-        outcome = solvers.solve(qp, in_lanes[0], solver, jnp.ones(lanes, bool), rows=rows, gain=False, guess=near)
+    def kernel(lanes, in_lanes, qp: LaneQP, guess: QPGuess | None, proposed: ActiveSet | None) -> _Answer:
+        near, everyone = spread(lanes, in_lanes[1], guess), jnp.ones(lanes, bool)
+        if proposed is None:
+            outcome = solvers.solve(qp, in_lanes[0], solver, everyone, rows=rows, gain=False, guess=near)
+        else:
+            given = spread(lanes, in_lanes[2], proposed)
+            outcome = proposals.solve(qp, in_lanes[0], solver, everyone, given, rows=rows, guess=near)
         solved = outcome.status == Status.SOLVED
         return _Answer(outcome.point, outcome.status, outcome.iterations, outcome.residual, solved)
 
@@ -134,22 +153,24 @@ def _definite(solver: InteriorPoint):
     return over_lanes(kernel)
 
 
-def _forward(solver: InteriorPoint, qp: Any, guess: Any) -> tuple[_Answer, tuple[LaneQP, _Answer]]:
-    given = jax.tree.map(lambda leaf: leaf.value, (qp, guess), is_leaf=lambda leaf: isinstance(leaf, CustomVJPPrimal))
-    qp, guess = first_order(given)
-    answer = _solver(solver, rows=True)(qp, guess)
+def _forward(solver: InteriorPoint, qp: Any, guess: Any, proposed: Any) -> tuple[_Answer, tuple[LaneQP, _Answer]]:
+    given = jax.tree.map(
+        lambda leaf: leaf.value, (qp, guess, proposed), is_leaf=lambda leaf: isinstance(leaf, CustomVJPPrimal)
+    )
+    qp, guess, proposed = first_order(given)
+    answer = _solver(solver, rows=True)(qp, guess, proposed)
     valid = _definite(solver)(qp, answer.point, answer.gradient_valid)
     answer = eqx.tree_at(lambda answer: answer.gradient_valid, answer, valid)
     return answer, (qp, answer)
 
 
-def _backward(solver: InteriorPoint, kept: tuple[LaneQP, _Answer], cotangent: Any) -> tuple[LaneQP, None]:
+def _backward(solver: InteriorPoint, kept: tuple[LaneQP, _Answer], cotangent: Any) -> tuple[LaneQP, None, None]:
     qp, answer = kept
     refuse("QPSolution.residual", cotangent.residual)
     cotangent = numbers(cotangent)
     valid = answer.gradient_valid
     weights = _adjoint(solver)(qp, answer.point, cotangent.point, valid)
-    return zero_unless(valid, data_cotangents(qp, answer.point, weights)), None
+    return zero_unless(valid, data_cotangents(qp, answer.point, weights)), None, None
 
 
 _solve.defvjp(_forward, _backward, symbolic_zeros=True)

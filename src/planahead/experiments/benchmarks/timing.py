@@ -77,6 +77,13 @@ def measure_in_turn(calls: Sequence[Callable[[], Any]], repeats: int) -> list[Ti
     return [Timing(times) for times in zip(*rounds, strict=True)]
 
 
+def milliseconds(call: Callable[[], Any], repeats: int = 5, warm_up: int = WARM_UP) -> float:
+    """Median wall time of `call`, whose answer is waited for."""
+    import jax
+
+    return measure(lambda: jax.block_until_ready(call()), repeats, warm_up).median
+
+
 def restrict_threads(threads: int | None) -> int:
     """Give this process `threads` processors, before JAX makes its pool of that size; by default one, or all where the
     system cannot restrict a process. Returns how many it has.
