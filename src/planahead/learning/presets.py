@@ -19,7 +19,7 @@ mpc-dpg   MPCPolicyGradient   compatible features, or the same   a planner with 
 mpc-model, mpc-model-value: AlignedLearning, whose critic, if any, is the planner's own value, see `aligned.py`
 
 All critics that are networks see the observation as well. What imitates a planner is listed in `imitation.py`, and
-`gps` is `guided_policy_search.py`.
+`gps` is `guided_policy_search.py`. `cacto` is `cacto.py`, whose critic judges an observation and the time.
 """
 
 import dataclasses
@@ -27,6 +27,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from planahead.learning.aligned import AlignedLearning
+from planahead.learning.cacto import Cacto
 from planahead.learning.guided_policy_search import GuidedPolicySearch
 from planahead.learning.imitation import Imitation
 from planahead.learning.mpc_policy_gradient import MPCPolicyGradient
@@ -57,7 +58,14 @@ class Preset:
     plans: bool
     """Whether its policy does."""
     summary: str
-    learner: type[OffPolicy[Any]] | type[PPO] | type[PlannerLearner] | type[Imitation] | type[GuidedPolicySearch] = SAC
+    learner: (
+        type[OffPolicy[Any]]
+        | type[PPO]
+        | type[PlannerLearner]
+        | type[Imitation]
+        | type[GuidedPolicySearch]
+        | type[Cacto]
+    ) = SAC
     planner_iterations: int = 10
     """Unless told, see `PolicySettings`."""
     switches: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -87,6 +95,13 @@ PRESETS = {
     "bc": _imitating("behaviour cloning: a network learns what a planner does along its own way", expert_decay=1.0),
     "bc-sobolev": _imitating(
         "behaviour cloning of a planner and of its sensitivities", expert_decay=1.0, sobolev_weight=SOBOLEV_WEIGHT
+    ),
+    "cacto": Preset(
+        None,
+        "action",
+        False,
+        "a network says where a planner starts, the plans teach a critic, and the critic teaches the network",
+        Cacto,
     ),
     "dagger": _imitating("a network learns what a planner would do where the network itself gets to"),
     "gps": Preset(
@@ -177,6 +192,6 @@ def algorithm_names() -> tuple[str, ...]:
     """The names that `make_algorithm` knows, sorted.
 
     >>> print(*algorithm_names()[:9])
-    ac-mlp ac-mpc bc bc-sobolev dagger gps mpc-dpg mpc-model mpc-model-value
+    ac-mlp ac-mpc bc bc-sobolev cacto dagger gps mpc-dpg mpc-model
     """
     return tuple(sorted(PRESETS))

@@ -226,7 +226,7 @@ def _stack(first: PyTree, second: PyTree) -> PyTree:
     return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, second)
 
 
-def mean_of_usable(values: Float[Array, " batch"], usable: Bool[Array, " batch"]) -> Float[Array, ""]:
+def mean_of_usable(values: Float[Array, "*batch"], usable: Bool[Array, "*batch"]) -> Float[Array, ""]:
     """The mean over usable rows; the others have no say, whatever they hold, and it is 0 where none is usable.
 
     >>> float(mean_of_usable(jnp.array([1.0, jnp.nan, 3.0]), jnp.array([True, False, True])))
