@@ -5,6 +5,7 @@ sac       SAC       action          action            no
 sac-zop   SAC       parameters      parameters        yes
 sac-fop   SAC       action          parameters        yes
 sac-foa   SAC       action          action            yes
+sac-skip: as sac, with the task's expert acting where it is trusted, see `skipping.py`
 sac-blended, sac-mpq: as sac, with the task's own planner in the critic, see `planner_critic.py`
 td3       TD3       action          action            no
 td3-zop   TD3       parameters      parameters        yes
@@ -46,6 +47,9 @@ SOBOLEV_WEIGHT = 0.1
 BLEND_STEPS = 4_000
 """In which a planner leaves the critic of `sac-blended` and `sac-mpq`: a network alone is half way to the best return
 of the mass-spring-damper then."""
+
+SKIP_LENGTH = 10
+"""Steps that `sac-skip` trusts the expert at most: half a second of the cart-pole."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +133,13 @@ PRESETS = {
     "sac-mpq": _blended(
         "MPQ(λ): a network acts, judged by the steps of a plan at first and by a learned critic in the end",
         believes="steps",
+    ),
+    "sac-skip": Preset(
+        "action",
+        "action",
+        False,
+        "a network acts, and learns for how many steps to trust a planner, in the end for none",
+        switches={"skip_length": SKIP_LENGTH},
     ),
     "td3": Preset("action", "action", False, "the deterministic policy gradient: a network acts by itself", TD3),
     "td3-zop": Preset(

@@ -70,6 +70,10 @@ class Experience(eqx.Module):
     memory: PyTree = None
     """What the decision at `observation` started from; `None` unless updates plan from a warm start."""
     next_memory: PyTree = None
+    led: Bool[Array, "*batch"] | None = None
+    """Whether an expert acted; `None` without a skip policy."""
+    ended: Bool[Array, "*batch"] | None = None
+    """Whether the episode was over, terminated or truncated; `None` likewise."""
 
 
 class Judged(eqx.Module):
