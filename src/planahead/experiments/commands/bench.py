@@ -27,8 +27,8 @@ class Bench(Command):
     fitted, beside them. `filter-awareness`: what it helps that learning knows of the safety filter behind
     it. `racing`: quadrotors through the gates of Split-S, with a planner in their policy and without. `ablations`: what
     each choice of AC-MPC is worth there, in fewer steps. The benchmarks of solvers, `table1`, `nmpc`, `scaling`,
-    `latency`, `inference` and `torch`, those of flight, `time-optimal` and `robustness`, `safety-filter` and
-    `actor-in-loop` have options of their own: `planahead bench table1 --help`."""
+    `latency`, `inference` and `torch`, those of flight, `time-optimal` and `robustness`, `safety-filter`,
+    `actor-in-loop` and `cacto` have options of their own: `planahead bench table1 --help`."""
     tasks: Annotated[tuple[str, ...], tyro.conf.arg(metavar="TASK[+OPTION=VALUE...]")] = ()
     """Which tasks, each with options that differ from its own; the benchmark's own unless given. Of `ablations`, which
     of its tasks and algorithms."""
