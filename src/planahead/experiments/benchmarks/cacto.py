@@ -100,8 +100,8 @@ def run(
     rows: list[Row] = []
     for name in names:
         found: list[_Solves] = []
-        for sobolev in (0.0, SOBOLEV):
-            for seed in seeds:
+        for seed in seeds:
+            for sobolev in (0.0, SOBOLEV):
                 found += _trained(name, sobolev, seed, chunks, starts, not found, report)
                 keep([*rows, *_rows(found)])
         rows += _rows(found)

@@ -130,7 +130,9 @@ class BenchCacto(Command):
             at_least(f"--{option}", getattr(self, option), 1)
         for task in self.tasks:
             if task not in bench.SETTINGS:
-                raise UserError(f"--tasks {task}: there is no setting for it; known are {known_names(list(bench.SETTINGS))}")
+                raise UserError(
+                    f"--tasks {task}: there is no setting for it; known are {known_names(list(bench.SETTINGS))}"
+                )
         if not self.tasks or not self.seeds:
             raise UserError("there is nothing to compare: give --tasks and --seeds")
         make_folder(self.out)
