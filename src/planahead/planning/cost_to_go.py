@@ -26,11 +26,12 @@ from planahead.qp.types import price_of_violations
 
 
 class CostToGo(eqx.Module):
-    """Along a plan; what comes later is weighed by γ from the stage in question, not from stage 0."""
+    """Along a plan; what comes later is weighed by γ from the stage in question, not from stage 0. A batch has a leading
+    axis on both leaves."""
 
-    values: Float[Array, " nodes"]
+    values: Float[Array, "*batch nodes"]
     """V_k, a cost."""
-    slopes: Float[Array, "nodes nx"]
+    slopes: Float[Array, "*batch nodes nx"]
     """∂V_k/∂x_k."""
 
 
