@@ -26,8 +26,8 @@ from planahead.qp.types import price_of_violations
 
 
 class CostToGo(eqx.Module):
-    """Along a plan; what comes later is weighed by γ from the stage in question, not from stage 0. A batch has a leading
-    axis on both leaves."""
+    """Along a plan, or with a leading axis along several; what comes later is weighed by γ from the stage in question,
+    not from stage 0."""
 
     values: Float[Array, "*batch nodes"]
     """V_k, a cost."""
