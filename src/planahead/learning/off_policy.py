@@ -246,7 +246,7 @@ class OffPolicy(Learner[State]):
             state, before["imitation_loss"] = self._imitate(state, jax.random.fold_in(key, IMITATION))
         arrays, rest = eqx.partition(state, eqx.is_array)
 
-        def iterate(arrays: PyTree, key: PRNGKeyArray) -> tuple[PyTree, tuple[Tally, UpdateSums]]:
+        def iterate(arrays: PyTree, key: PRNGKeyArray) -> tuple[PyTree, tuple[Tally, UpdateSums, Metrics]]:
             act_key, learn_key = jax.random.split(key)
             state, tally = self._act(eqx.combine(arrays, rest), act_key)
             state, losses = self._learn(state, learn_key)
