@@ -236,8 +236,8 @@ class Cacto(Learner[CactoState]):
         found = cost_to_go(problem, plan)
         finite = jnp.all(jnp.isfinite(found.values)) & jnp.all(jnp.isfinite(found.slopes))
         usable = finite & ~plan_failed(plan, self.planner) & jnp.all(found.values >= 0)
-        kept = jax.tree.map(lambda leaf: jnp.where(usable, leaf, 0.0), (plan.states, found))
-        return Solved(*kept, usable)
+        states, costs = jax.tree.map(lambda leaf: jnp.where(usable, leaf, 0.0), (plan.states, found))
+        return Solved(states, costs, usable)
 
     def _fit_critic(self, state: CactoState, key: PRNGKeyArray) -> tuple[CactoState, ValueLoss]:
         def loss_of(weights: PyTree, key: PRNGKeyArray) -> tuple[Float[Array, ""], ValueLoss]:
