@@ -46,7 +46,7 @@ from planahead.learning.learner import Learner, Metrics
 from planahead.learning.replay import Replay
 from planahead.learning.soft_losses import mean_of_usable
 from planahead.learning.terminal_value import observation_of
-from planahead.learning.timed_value import TimedValue, ValueLoss, roots_of, value_loss
+from planahead.learning.timed_value import TimedValue, ValueLoss, roots_of, scale_of, value_loss
 from planahead.learning.windows import state_scale
 from planahead.planning import SQP, CostToGo, Guess, Plan, cold_start, cost_to_go, solve, step_costs
 from planahead.planning.transcription import control_box
@@ -187,7 +187,7 @@ class Cacto(Learner[CactoState]):
         starts = self.starts(state, start_key)
         plans = jax.vmap(lambda x: self.plan(state.problem, state.policy, state.task, x))(starts)
         solved = jax.vmap(lambda plan: self._solved(state.problem, plan))(plans)
-        scale = jnp.where(state.steps == 0, _scale_of(solved), state.value.scale)
+        scale = jnp.where(state.steps == 0, scale_of(solved.costs, solved.usable), state.value.scale)
         value = eqx.tree_at(lambda value: value.scale, state.value, scale)
         before = value_loss(value, solved.states, solved.costs, solved.usable, state.scale, sobolev=False).roots
         size = mean_of_usable(jnp.mean(roots_of(solved.costs.values, scale) ** 2, axis=1), solved.usable)
@@ -293,12 +293,6 @@ def one_step(
     after = map_stages(lambda stage, x, u: stage.dynamics(x, u), problem, states[:-1], controls)
     left = jax.vmap(lambda x, k: value.at(k + 1)(x))(after, stages)
     return step_costs(problem, states, controls, after) + jnp.asarray(problem.discount, left.dtype) * left
-
-
-def _scale_of(solved: Solved) -> Float[Array, ""]:
-    """c: the root mean square of √(2 V) over the first plans; 1 where these are no plans, or are free."""
-    square = mean_of_usable(2.0 * jnp.mean(solved.costs.values, axis=1), solved.usable)
-    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 1.0)
 
 
 def _weights(owner: TimedPolicy | TimedValue) -> PyTree:

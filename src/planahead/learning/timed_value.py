@@ -90,6 +90,12 @@ def roots_of(costs: Float[Array, "*batch"], scale: Float[Array, ""]) -> Float[Ar
     return jnp.sqrt(2.0 * jnp.maximum(costs, 0.0)) / scale
 
 
+def scale_of(costs: CostToGo, usable: Bool[Array, " batch"]) -> Float[Array, ""]:
+    """c of plans; 1 where these are no plans, or are free."""
+    square = mean_of_usable(2.0 * jnp.mean(costs.values, axis=1), usable)
+    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 1.0)
+
+
 def value_loss(
     value: TimedValue,
     states: Float[Array, "batch nodes nx"],
