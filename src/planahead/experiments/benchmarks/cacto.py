@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from planahead.experiments.benchmarks.actor_in_loop import NEAR
+from planahead.experiments.benchmarks.rows import NOTHING
 from planahead.experiments.experiment import Stream, stream_key
 from planahead.learning import Cacto, CactoState, make_algorithm
 from planahead.learning.cacto import rolled_out
@@ -218,12 +219,12 @@ def cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
             (
                 key[0],
                 guess,
-                f"{key[3]:,}" if key[1] == "actor" else "–",
+                f"{key[3]:,}" if key[1] == "actor" else NOTHING,
                 f"{100 * np.mean([row.best for row in some]):.0f} %",
                 f"{100 * np.mean([row.excess for row in some]):.1f} %",
                 f"{np.mean([row.iterations for row in some]):.1f}",
                 f"{100 * np.mean([row.failed for row in some]):.0f} %",
-                f"{100 * np.mean(errors):.1f} %" if errors else "–",
+                f"{100 * np.mean(errors):.1f} %" if errors else NOTHING,
             )
         )
     return lines

@@ -121,7 +121,7 @@ class BenchCacto(Command):
         from rich.table import Table
 
         from planahead.experiments.benchmarks import cacto as bench
-        from planahead.experiments.benchmarks.actor_in_loop import csv_text, markdown
+        from planahead.experiments.benchmarks.rows import csv_text, markdown
         from planahead.experiments.errors import UserError, at_least, known_names
         from planahead.experiments.files import make_folder, write_text
         from planahead.experiments.versions import versions
