@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         SAC as SAC,
         TD3 as TD3,
         AlignedLearning as AlignedLearning,
+        Cacto as Cacto,
         Expert as Expert,
         GuidedPolicySearch as GuidedPolicySearch,
         Imitation as Imitation,
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
         SafetyFilter as SafetyFilter,
         Steering as Steering,
         StochasticPolicy as StochasticPolicy,
+        TimedPolicy as TimedPolicy,
         TunedPlanner as TunedPlanner,
     )
     from planahead.problem import (
@@ -115,6 +117,7 @@ __getattr__, __dir__ = _lazy_names(
             "SAC",
             "TD3",
             "AlignedLearning",
+            "Cacto",
             "Expert",
             "GuidedPolicySearch",
             "Imitation",
@@ -160,6 +163,7 @@ __getattr__, __dir__ = _lazy_names(
             "SafetyFilter",
             "Steering",
             "StochasticPolicy",
+            "TimedPolicy",
             "TunedPlanner",
         ],
         "planahead.problem": [

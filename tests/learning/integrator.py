@@ -115,12 +115,22 @@ class ClosedForm:
 
 
 def closed_form() -> ClosedForm:
-    A, B = np.array([[GROWTH, STEP], [0.0, GROWTH]]), np.array([[0.0], [STEP]])
-    Q, R = np.diag(WEIGHTS[:2]), np.array([[WEIGHTS[2]]])
-    P = Q
-    K = H = R
+    A, B, R = _system()
+    P = riccati()[1]
+    H = R + B.T @ P @ B
+    return ClosedForm(np.linalg.solve(H, B.T @ P @ A), H)
+
+
+def riccati() -> list[np.ndarray]:
+    """P_0 … P_N of V_k = ½ xᵀP_k x."""
+    A, B, R = _system()
+    P = [np.diag(WEIGHTS[:2])]
     for _ in range(HORIZON):
-        H = R + B.T @ P @ B
-        K = np.linalg.solve(H, B.T @ P @ A)
-        P = Q + A.T @ P @ (A - B @ K)
-    return ClosedForm(K, H)
+        K = np.linalg.solve(R + B.T @ P[0] @ B, B.T @ P[0] @ A)
+        P.insert(0, np.diag(WEIGHTS[:2]) + A.T @ P[0] @ (A - B @ K))
+    return P
+
+
+def _system() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A, B and R."""
+    return np.array([[GROWTH, STEP], [0.0, GROWTH]]), np.array([[0.0], [STEP]]), np.array([[WEIGHTS[2]]])

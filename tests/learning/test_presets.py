@@ -14,6 +14,7 @@ from planahead.learning import (
     SAC,
     TD3,
     AlignedLearning,
+    Cacto,
     GuidedPolicySearch,
     Imitation,
     MPCPolicyGradient,
@@ -21,9 +22,9 @@ from planahead.learning import (
     algorithm_names,
     make_algorithm,
 )
-from planahead.learning.presets import SOBOLEV_WEIGHT
+from planahead.learning.presets import SKIP_LENGTH, SOBOLEV_WEIGHT
 from planahead.learning.settings import check_settings
-from planahead.policies import DirectPolicy, GaussianPolicy, PlannerPolicy, TunedPlanner
+from planahead.policies import DirectPolicy, GaussianPolicy, PlannerPolicy, TimedPolicy, TunedPlanner
 from planahead.problem.parameter_space import Scale
 from planahead.tasks import make_task
 from tests.learning.probes import AIM_AT_HALF, LEARNERS, ProbeTask, actions
@@ -35,6 +36,7 @@ SWITCHES = {
     "sac-foa": (SAC, "action", "action", PlannerPolicy),
     "sac-blended": (SAC, "action", "action", DirectPolicy),
     "sac-mpq": (SAC, "action", "action", DirectPolicy),
+    "sac-skip": (SAC, "action", "action", DirectPolicy),
     "td3": (TD3, "action", "action", DirectPolicy),
     "td3-zop": (TD3, "parameters", "parameters", PlannerPolicy),
     "td3-fop": (TD3, "action", "parameters", PlannerPolicy),
@@ -115,8 +117,23 @@ def test_aligned_presets_train_what_the_dynamics_depend_on(name: str):
     assert policy.settings()["planner_tau"] == 1e-3
 
 
+def test_what_needs_no_world_trains_a_policy_that_knows_the_time():
+    policy, learner = make_algorithm("cacto", make_task("obstacles"), jax.random.key(0), hidden_units=8)
+    assert isinstance(learner, Cacto) and isinstance(policy, TimedPolicy)
+    assert (policy.horizon, learner.hidden_units, learner.sobolev_weight) == (15, 8, 0.0)
+    assert policy.settings() == {"hidden": "(8, 8)", "horizon": 15}
+
+
+def test_a_skip_policy_is_a_switch():
+    policy, learner = make_algorithm("sac-skip", make_task("cartpole"), jax.random.key(0), hidden_units=8)
+    assert isinstance(learner, SAC) and isinstance(policy, DirectPolicy)
+    assert (learner.skip_length, learner.skip_until) == (SKIP_LENGTH, 10_000)
+    again = make_algorithm("td3", make_task("cartpole"), jax.random.key(0), skip_length=2, hidden_units=8).learner
+    assert isinstance(again, TD3) and again.skip_length == 2
+
+
 def test_every_preset_is_tested():
-    assert set(algorithm_names()) == {*SWITCHES, *OWN_PARAMETERS, *ALIGNED}
+    assert set(algorithm_names()) == {*SWITCHES, *OWN_PARAMETERS, *ALIGNED, "cacto"}
 
 
 @pytest.mark.parametrize(
@@ -125,7 +142,7 @@ def test_every_preset_is_tested():
         (
             "ddpg",
             {},
-            "there is no algorithm 'ddpg'; the known ones are: ac-mlp, ac-mpc, bc, bc-sobolev, dagger,",
+            "there is no algorithm 'ddpg'; the known ones are: ac-mlp, ac-mpc, bc, bc-sobolev, cacto, dagger,",
         ),
         (
             "sac",

@@ -6,6 +6,7 @@ from planahead.learning.active_set_fit import (
 )
 from planahead.learning.algorithms import make_algorithm as make_algorithm
 from planahead.learning.aligned import AlignedLearning as AlignedLearning
+from planahead.learning.cacto import Cacto as Cacto, CactoState as CactoState
 from planahead.learning.constrained_lqr import (
     ControlStep as ControlStep,
     LinearGaussian as LinearGaussian,
@@ -38,3 +39,4 @@ from planahead.learning.terminal_value import (
     SquaredValue as SquaredValue,
     fit_terminal_value as fit_terminal_value,
 )
+from planahead.learning.timed_value import TimedValue as TimedValue

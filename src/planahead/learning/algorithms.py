@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from planahead.learning.cacto import Cacto
 from planahead.learning.expert import expert_horizon
 from planahead.learning.guided_policy_search import GuidedPolicySearch
 from planahead.learning.imitation import Imitation
@@ -26,6 +27,7 @@ from planahead.policies import (
     Policy,
     SafetyFilter,
     Steering,
+    TimedPolicy,
     TunedPlanner,
 )
 from planahead.policies.failure import CONTENT
@@ -104,6 +106,8 @@ def _policy(
     if isinstance(learner, PlannerLearner):
         planning["names"] = learner.trained(task)
         return TunedPlanner(learner.planned(task, key), start, box, **planning)
+    if isinstance(learner, Cacto):
+        return TimedPolicy(scale, box, horizon=learner.problem(task).horizon, hidden=hidden, key=key)
     planning["correction"] = settings.correction
     if isinstance(learner, PPO | GuidedPolicySearch):
         return GaussianPolicy(

@@ -3,6 +3,8 @@ r"""The loop of every learner with a replay: act, store, and learn from what was
     for every step:   z_t ~ explore(o_t),   a_t = execute(o_t, z_t),   replay ← (o_t, z_t, r_t, o_{t+1}, terminated)
                       then, once warmed up, one `update` per `steps_per_update` environment steps
 
+With `skip_length` > 0 a skip policy says in which steps an expert acts instead (`skipping.py`).
+
 While warming up, z is uniform in the unit box. A concrete learner says how it explores and what an update is; its state
 says which of its leaves an update writes, so that only these are carried through the gradient steps.
 
@@ -23,6 +25,7 @@ from planahead.learning.critics import TwinCritic
 from planahead.learning.learner import Learner, Metrics
 from planahead.learning.replay import Replay
 from planahead.learning.rollout import Lanes, Tally, start_lanes, step_lanes
+from planahead.learning.skipping import Skipping, SkipState, check_skipping
 from planahead.learning.soft_losses import CriticPlace, Experience
 from planahead.learning.warm_start import check_demonstrator, half_demonstrated, imitate_once
 from planahead.policies import HIDDEN, Policy, Proposal, StochasticPolicy
@@ -30,7 +33,7 @@ from planahead.policies.sensitivity import sensitivities
 from planahead.tasks import Task
 
 DIAGNOSED = 32  # observations per chunk for the plan's sensitivity: shares are known to ±9 % (one standard deviation)
-IMITATION = 1  # folded into a chunk's key, so that the keys of everything else are the same without imitation
+IMITATION, SKIPPING = 1, 2  # folded into a key, so that the keys of everything else are the same without them
 
 
 class UpdateSums(eqx.Module):
@@ -54,6 +57,8 @@ class OffPolicyState(eqx.Module):
     lanes: eqx.AbstractVar[Lanes]
     steps: eqx.AbstractVar[Int[Array, ""]]
     """Environment steps taken, over all environments."""
+    skip: eqx.AbstractVar[SkipState | None]
+    """`None` without a skip policy."""
 
     def with_policy(self: "State", policy: StochasticPolicy) -> "State":
         """The state in which learning starts from another policy."""
@@ -102,6 +107,14 @@ class OffPolicy(Learner[State]):
     imitation_steps: int = eqx.field(default=0, static=True)
     """Gradient steps towards the default planner between warming up and learning, see `warm_start.py`; off at 0, since
     it presumes that the default planner is worth being imitated. Half of the environments then warm up with it."""
+    skip_length: int = eqx.field(default=0, static=True)
+    """J: a skip policy may hand the task's expert up to so many steps in a row, see `skipping.py`; off at 0."""
+    skip_until: int = eqx.field(default=10_000, static=True)
+    """Environment steps after warming up in which the longest trust falls to none."""
+    skip_price: float = eqx.field(default=0.0, static=True)
+    """λ: reward that a step of the expert costs the skip policy in the end; it grows from 0 in the same time."""
+    skip_exploration: float = eqx.field(default=0.1, static=True)
+    """ε: how often an option is drawn uniformly."""
     hidden_layers: int = eqx.field(default=len(HIDDEN), static=True)
     """Of the critics."""
     hidden_units: int = eqx.field(default=HIDDEN[0], static=True)
@@ -126,6 +139,10 @@ class OffPolicy(Learner[State]):
                 "warm_up_steps", self.warm_up_steps > 0, "imitation needs states to imitate in; use steps_per_chunk's"
             )
         self._check_range("prior_weight", self.prior_weight >= 0, "expected 0 (no prior) or more")
+        self._check_range("skip_length", self.skip_length >= 0, "expected 0 (no expert) or more")
+        self._check_range("skip_until", self.skip_until >= 1, "at least 1 was expected")
+        self._check_range("skip_price", self.skip_price >= 0, "expected 0 (the expert is free) or more")
+        self._check_range("skip_exploration", 0 <= self.skip_exploration <= 1, "expected 0 to 1")
         self._check_multiple("environments", "steps_per_update")
         self._check_multiple("steps_per_chunk", "environments")
         self._check_multiple("replay_size", "environments")
@@ -152,6 +169,8 @@ class OffPolicy(Learner[State]):
                 f"critic='action' differentiates the action by the network's output, and the planner of this {kind} "
                 "has no derivative; use critic='parameters' (SAC-ZOP), which needs none"
             )
+        if self.skip_length > 0:
+            check_skipping(policy, self.critic)
         if self.prior_weight > 0 and policy.default_unit() is None:
             raise ValueError(
                 f"prior_weight={self.prior_weight} pulls the parameters of a planner towards its problem's own, and "
@@ -205,7 +224,19 @@ class OffPolicy(Learner[State]):
         example = Experience(
             lanes.observation[0], point, jnp.zeros(()), lanes.observation[0], no, no, stored_memory, stored_memory
         )
-        return self.start(task, trained, critic, Replay(example, self.replay_size, self.environments), lanes)
+        skip, skipping = None, self.skipping()
+        if skipping is not None:
+            hidden, skip_key = (self.hidden_units,) * self.hidden_layers, jax.random.fold_in(key, SKIPPING)
+            skip = skipping.start(task, self.environments, hidden, skip_key)
+            example = dataclasses.replace(example, led=no, ended=no)
+        state = self.start(task, trained, critic, Replay(example, self.replay_size, self.environments), lanes)
+        return dataclasses.replace(state, skip=skip)
+
+    def skipping(self) -> Skipping | None:
+        """The skip policy's part, where there is one."""
+        until, price, wander = self.skip_until, self.skip_price, self.skip_exploration
+        part = Skipping(self.skip_length, until, price, wander, self.discount, self.polyak, self.learning_rate)
+        return part if self.skip_length > 0 else None
 
     @eqx.filter_jit
     def advance(self, state: State, key: PRNGKeyArray) -> tuple[State, Metrics]:
@@ -215,15 +246,17 @@ class OffPolicy(Learner[State]):
             state, before["imitation_loss"] = self._imitate(state, jax.random.fold_in(key, IMITATION))
         arrays, rest = eqx.partition(state, eqx.is_array)
 
-        def iterate(arrays: PyTree, key: PRNGKeyArray) -> tuple[PyTree, tuple[Tally, UpdateSums]]:
+        def iterate(arrays: PyTree, key: PRNGKeyArray) -> tuple[PyTree, tuple[Tally, UpdateSums, Metrics]]:
             act_key, learn_key = jax.random.split(key)
             state, tally = self._act(eqx.combine(arrays, rest), act_key)
             state, losses = self._learn(state, learn_key)
-            return eqx.filter(state, eqx.is_array), (tally, losses)
+            state, skipped = self._learn_to_skip(state, jax.random.fold_in(key, SKIPPING))
+            return eqx.filter(state, eqx.is_array), (tally, losses, skipped)
 
         keys = jax.random.split(run_key, self.steps_per_chunk // self.environments)
-        arrays, counted = jax.lax.scan(iterate, arrays, keys)
+        arrays, (*counted, skipped) = jax.lax.scan(iterate, arrays, keys)
         tally, losses = jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), counted)
+        before |= jax.tree.map(jnp.mean, skipped)
         state = eqx.combine(arrays, rest)
         metrics = {**tally.metrics(), **losses.metrics(), **before, "steps": state.steps}
         if state.policy.plans and state.policy.differentiable:
@@ -249,7 +282,12 @@ class OffPolicy(Learner[State]):
                 lambda uniform: uniform,
                 uniform,
             )
-        unit = jnp.where(warming_up, uniform, proposal.unit)
+        unit, led = jnp.where(warming_up, uniform, proposal.unit), None
+        skip, skipping = state.skip, self.skipping()
+        if skipping is not None and skip is not None:
+            since, skip_key = state.steps - self.warm_up_steps, jax.random.fold_in(key, SKIPPING)
+            skip = skipping.choose(skip, lanes.observation, since, skip_key)
+            unit, led = skipping.lead(skip, state.task, lanes.observation, unit)
         proposal = eqx.tree_at(lambda p: p.unit, proposal, unit)
         decision = jax.vmap(policy.execute)(lanes.observation, proposal, lanes.memory)
         failed = jnp.asarray(decision.failed)
@@ -263,6 +301,7 @@ class OffPolicy(Learner[State]):
             step_key,
             decision.filtered,
         )
+        ended = moved.terminated | moved.truncated
         judges_action = self.critic == "action"
         credited = decision.action if decision.credited is None else decision.credited
         experience = Experience(
@@ -274,9 +313,12 @@ class OffPolicy(Learner[State]):
             failed=failed,
             memory=policy.judged_memory(lanes.memory) if judges_action else None,
             next_memory=policy.judged_memory(decision.memory) if judges_action else None,
+            led=led,
+            ended=None if led is None else ended,
         )
+        skip = None if skip is None else skip.passed(ended)
         replay, steps = state.replay.insert(experience), state.steps + self.environments
-        return eqx.tree_at(lambda s: (s.lanes, s.replay, s.steps), state, (after, replay, steps)), tally
+        return dataclasses.replace(state, lanes=after, replay=replay, steps=steps, skip=skip), tally
 
     def _imitate(self, state: State, key: PRNGKeyArray) -> tuple[State, Float[Array, ""]]:
         """Imitation in the one chunk that begins where warming up ended; NaN is its loss in all others."""
@@ -310,6 +352,15 @@ class OffPolicy(Learner[State]):
         warm = state.steps > self.warm_up_steps
         changing, losses = jax.lax.cond(warm, learn, lambda changing: (changing, nothing), changing)
         return eqx.combine(changing, constant), losses
+
+    def _learn_to_skip(self, state: State, key: PRNGKeyArray) -> tuple[State, Metrics]:
+        """As many gradient steps of the skip policy, where there is one, as of everything else."""
+        skip, skipping, updates = state.skip, self.skipping(), self.environments // self.steps_per_update
+        if skipping is None or skip is None:
+            return state, {}
+        since = state.steps - self.warm_up_steps
+        skip, metrics = skipping.learn(skip, state.replay, self.batch_size, updates, since, key)
+        return dataclasses.replace(state, skip=skip), metrics
 
     def adam(self) -> optax.GradientTransformation:
         """The optimiser of everything that is trained."""

@@ -5,6 +5,7 @@ sac       SAC       action          action            no
 sac-zop   SAC       parameters      parameters        yes
 sac-fop   SAC       action          parameters        yes
 sac-foa   SAC       action          action            yes
+sac-skip: as sac, with the task's expert acting where it is trusted, see `skipping.py`
 sac-blended, sac-mpq: as sac, with the task's own planner in the critic, see `planner_critic.py`
 td3       TD3       action          action            no
 td3-zop   TD3       parameters      parameters        yes
@@ -19,7 +20,7 @@ mpc-dpg   MPCPolicyGradient   compatible features, or the same   a planner with 
 mpc-model, mpc-model-value: AlignedLearning, whose critic, if any, is the planner's own value, see `aligned.py`
 
 All critics that are networks see the observation as well. What imitates a planner is listed in `imitation.py`, and
-`gps` is `guided_policy_search.py`.
+`gps` is `guided_policy_search.py`. `cacto` is `cacto.py`, whose critic judges an observation and the time.
 """
 
 import dataclasses
@@ -27,6 +28,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from planahead.learning.aligned import AlignedLearning
+from planahead.learning.cacto import Cacto
 from planahead.learning.guided_policy_search import GuidedPolicySearch
 from planahead.learning.imitation import Imitation
 from planahead.learning.mpc_policy_gradient import MPCPolicyGradient
@@ -46,6 +48,9 @@ BLEND_STEPS = 4_000
 """In which a planner leaves the critic of `sac-blended` and `sac-mpq`: a network alone is half way to the best return
 of the mass-spring-damper then."""
 
+SKIP_LENGTH = 10
+"""Steps that `sac-skip` trusts the expert at most: half a second of the cart-pole."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
@@ -57,7 +62,14 @@ class Preset:
     plans: bool
     """Whether its policy does."""
     summary: str
-    learner: type[OffPolicy[Any]] | type[PPO] | type[PlannerLearner] | type[Imitation] | type[GuidedPolicySearch] = SAC
+    learner: (
+        type[OffPolicy[Any]]
+        | type[PPO]
+        | type[PlannerLearner]
+        | type[Imitation]
+        | type[GuidedPolicySearch]
+        | type[Cacto]
+    ) = SAC
     planner_iterations: int = 10
     """Unless told, see `PolicySettings`."""
     switches: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -88,6 +100,13 @@ PRESETS = {
     "bc-sobolev": _imitating(
         "behaviour cloning of a planner and of its sensitivities", expert_decay=1.0, sobolev_weight=SOBOLEV_WEIGHT
     ),
+    "cacto": Preset(
+        None,
+        "action",
+        False,
+        "a network says where a planner starts, the plans teach a critic, and the critic teaches the network",
+        Cacto,
+    ),
     "dagger": _imitating("a network learns what a planner would do where the network itself gets to"),
     "gps": Preset(
         None,
@@ -114,6 +133,13 @@ PRESETS = {
     "sac-mpq": _blended(
         "MPQ(λ): a network acts, judged by the steps of a plan at first and by a learned critic in the end",
         believes="steps",
+    ),
+    "sac-skip": Preset(
+        "action",
+        "action",
+        False,
+        "a network acts, and learns for how many steps to trust a planner, in the end for none",
+        switches={"skip_length": SKIP_LENGTH},
     ),
     "td3": Preset("action", "action", False, "the deterministic policy gradient: a network acts by itself", TD3),
     "td3-zop": Preset(
@@ -177,6 +203,6 @@ def algorithm_names() -> tuple[str, ...]:
     """The names that `make_algorithm` knows, sorted.
 
     >>> print(*algorithm_names()[:9])
-    ac-mlp ac-mpc bc bc-sobolev dagger gps mpc-dpg mpc-model mpc-model-value
+    ac-mlp ac-mpc bc bc-sobolev cacto dagger gps mpc-dpg mpc-model
     """
     return tuple(sorted(PRESETS))

@@ -73,6 +73,10 @@ class Replay(eqx.Module, Generic[Item]):
         """Draw `number` items with replacement, leaves `[number, ...]`. Before the first insertion they are zeros."""
         return self._items(jax.random.randint(key, (number,), 0, jnp.maximum(self.size, 1)))
 
+    def newest(self) -> Item:
+        """What was inserted last, leaves `[batch, ...]`."""
+        return self._items((self.count - self.batch + jnp.arange(self.batch)) % self.capacity)
+
     def windows(self, key: PRNGKeyArray, number: int, length: int, stride: int) -> "Windows[Item]":
         """Draw `number` sequences of `length` items that were inserted `stride` apart: of environments side by side,
         `stride` of them, the steps of one in their order. What is not inserted yet is not `stored`.

@@ -31,6 +31,7 @@ from planahead.learning.off_policy import OffPolicy, OffPolicyState, UpdateSums
 from planahead.learning.planner_critic import Belief, PlannerCritic, Seen, check_planner_critic, seen
 from planahead.learning.replay import Replay
 from planahead.learning.rollout import Lanes
+from planahead.learning.skipping import SkipState
 from planahead.learning.soft_losses import Draws, EntropyPlace, Experience, Judged, SoftLosses, mean_of_usable
 from planahead.policies import Policy, Proposal, StochasticPolicy
 from planahead.tasks import Task
@@ -76,6 +77,7 @@ class SACState(OffPolicyState):
     replay: Replay[Experience]
     lanes: Lanes
     steps: Int[Array, ""]
+    skip: SkipState | None = None
 
     def written(self) -> PyTree[bool]:
         written = (self.critic, self.target_critic, self.log_temperature, self.optimisers)

@@ -70,6 +70,10 @@ class Experience(eqx.Module):
     memory: PyTree = None
     """What the decision at `observation` started from; `None` unless updates plan from a warm start."""
     next_memory: PyTree = None
+    led: Bool[Array, "*batch"] | None = None
+    """Whether an expert acted; `None` without a skip policy."""
+    ended: Bool[Array, "*batch"] | None = None
+    """Whether the episode was over, terminated or truncated; `None` likewise."""
 
 
 class Judged(eqx.Module):
@@ -226,7 +230,7 @@ def _stack(first: PyTree, second: PyTree) -> PyTree:
     return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, second)
 
 
-def mean_of_usable(values: Float[Array, " batch"], usable: Bool[Array, " batch"]) -> Float[Array, ""]:
+def mean_of_usable(values: Float[Array, "*batch"], usable: Bool[Array, "*batch"]) -> Float[Array, ""]:
     """The mean over usable rows; the others have no say, whatever they hold, and it is 0 where none is usable.
 
     >>> float(mean_of_usable(jnp.array([1.0, jnp.nan, 3.0]), jnp.array([True, False, True])))

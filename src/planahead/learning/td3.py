@@ -33,6 +33,7 @@ from planahead.learning.critics import TwinCritic
 from planahead.learning.off_policy import OffPolicy, OffPolicyState, UpdateSums
 from planahead.learning.replay import Replay
 from planahead.learning.rollout import Lanes
+from planahead.learning.skipping import SkipState
 from planahead.learning.soft_losses import Experience, SoftLosses, mean_of_usable
 from planahead.policies import Policy, Proposal, StochasticPolicy
 from planahead.tasks import Task
@@ -73,6 +74,7 @@ class TD3State(OffPolicyState):
     replay: Replay[Experience]
     lanes: Lanes
     steps: Int[Array, ""]
+    skip: SkipState | None = None
 
     def with_policy(self, policy: StochasticPolicy) -> "TD3State":
         where = policy, eqx.filter(policy, policy.trainable())

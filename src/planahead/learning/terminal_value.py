@@ -62,7 +62,7 @@ class SquaredValue(TerminalValue):
         return True
 
     def residual(self, x: Float[Array, " nx"]) -> Float[Array, " m"]:
-        return self.scale * self.network(_observation(self.task, x))
+        return self.scale * self.network(observation_of(self.task, x))
 
 
 @final
@@ -102,7 +102,7 @@ class CriticValue(TerminalValue):
         return False
 
     def cost(self, x: Float[Array, " nx"]) -> Float[Array, ""]:
-        seen = _observation(self.task, x)
+        seen = observation_of(self.task, x)
         point = self.actor.box.to_unit(self.actor.box.clip(self.actor.decide(seen).action))
         return -jnp.min(self.critic(seen[None], point[None])) / self.reward_per_cost
 
@@ -231,7 +231,7 @@ def evaluate_actor(
 
     def one(state: Array) -> Array:
         def follow(x: Array, _: None) -> tuple[Array, tuple[Array, Array]]:
-            u = jnp.clip(box.clip(actor.decide(_observation(task, x)).action), reach.low[0], reach.high[0])
+            u = jnp.clip(box.clip(actor.decide(observation_of(task, x)).action), reach.low[0], reach.high[0])
             return problem.dynamics(x, u), (x, u)
 
         last, (before, controls) = jax.lax.scan(follow, state, None, length=steps_ahead)
@@ -262,7 +262,7 @@ def _fitted(
     weights = found.usable.astype(roots.dtype)
     scale = jnp.sqrt(jnp.sum(weights * roots**2) / jnp.maximum(jnp.sum(weights), 1.0))
     scale = jnp.where(scale > 0, scale, 1.0)
-    targets, observations = roots / scale, jax.vmap(lambda x: _observation(task, x))(found.states)
+    targets, observations = roots / scale, jax.vmap(lambda x: observation_of(task, x))(found.states)
     kept = max(1, len(targets) // 10)
     sizes = task.environment.observation_scale
     network = Network(sizes, residuals, hidden=hidden, last_gain=1.0, activation="tanh", key=start)
@@ -284,7 +284,7 @@ def _fitted(
     return FittedValue(value, error, jnp.mean(~found.usable, dtype=roots.dtype))
 
 
-def _observation(task: Task, x: Float[Array, " nx"]) -> Float[Array, " observation"]:
+def observation_of(task: Task, x: Float[Array, " nx"]) -> Float[Array, " observation"]:
     """What is observed in a planner's state, wherever it was foreseen."""
     seen = task.observed(jnp.zeros(task.environment.observation_size), x)
     assert seen is not None  # `check_observed` refuses a task that cannot tell

@@ -6,6 +6,11 @@ from planahead.planning.action_curvature import (
 )
 from planahead.planning.check_gradient import GradientCheck as GradientCheck, check_gradient as check_gradient
 from planahead.planning.cold_start import cold_start as cold_start
+from planahead.planning.cost_to_go import (
+    CostToGo as CostToGo,
+    cost_to_go as cost_to_go,
+    step_costs as step_costs,
+)
 from planahead.planning.globalisation import FullStep as FullStep
 from planahead.planning.line_search import LineSearch as LineSearch
 from planahead.planning.linearisation import Exact as Exact, GaussNewton as GaussNewton

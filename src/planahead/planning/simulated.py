@@ -5,10 +5,12 @@ r"""What controls come to under a problem's own model: a trajectory without defe
 A plan of few iterations is judged by this and not by its own cost, which a trajectory with gaps may undercut.
 """
 
+from typing import NamedTuple
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from planahead.planning import transcription
 from planahead.planning.plan import Guess
@@ -44,14 +46,29 @@ def simulated(problem: Problem, state: Float[Array, " nx"], controls: Float[Arra
     return judged(problem, Guess(states, controls))
 
 
-def judged(problem: Problem, trajectory: Guess) -> Simulated:
-    """What a trajectory that follows the model costs."""
-    z = transcription.join(trajectory.controls, trajectory.states)
+class Shortfalls(NamedTuple):
+    """By how much a trajectory falls short of its limits."""
+
+    data: transcription.RowData
+    short: Float[Array, "nodes 2 m"]
+    """Of the lower and the upper side of every row, not negative."""
+    hard: Bool[Array, "nodes m"]
+    """Which rows have no price."""
+
+
+def shortfalls(problem: Problem, z: Float[Array, "nodes nz"]) -> Shortfalls:
+    """Of z as in `transcription.py`; differentiable."""
     size = transcription.general_size(problem)
     data = transcription.row_data(problem, size, z.dtype, pinned=False)
     values = transcription.row_values(problem, z, size)
     short = jnp.maximum(data.bound - jnp.stack([values, -values], 1), 0.0)
-    hard = ~(jnp.isfinite(data.linear) & jnp.isfinite(data.quadratic))
+    return Shortfalls(data, short, ~(jnp.isfinite(data.linear) & jnp.isfinite(data.quadratic)))
+
+
+def judged(problem: Problem, trajectory: Guess) -> Simulated:
+    """What a trajectory that follows the model costs."""
+    z = transcription.join(trajectory.controls, trajectory.states)
+    data, short, hard = shortfalls(problem, z)
     cost = (
         transcription.initial_cost(problem, trajectory.states[0])
         + transcription.objective(problem, z)

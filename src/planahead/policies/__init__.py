@@ -44,4 +44,5 @@ from planahead.policies.stochastic import (
     Proposal as Proposal,
     StochasticPolicy as StochasticPolicy,
 )
+from planahead.policies.timed import TimedPolicy as TimedPolicy
 from planahead.policies.tuned import TunedPlanner as TunedPlanner

@@ -29,6 +29,8 @@ _JUDGING = Conditions(
 
 _ASKING = Conditions(steps=8_000, validate_every=400)
 """Of imitation, in which a step is a query."""
+_GUIDED = Conditions(steps=20_000, validate_every=2_000, options=("batch_size=64", "hidden_units=64"))
+"""Of exploration with an expert, who plans once a step of 16 environments while it is trusted: 10,000 steps."""
 _LIMITED = "race-split-s+limits_speed={}+speed_limit=12"
 """Half as fast as the limit of time-optimal laps."""
 _ABLATIONS = (
@@ -176,6 +178,12 @@ BENCHMARKS: dict[str, Benchmark] = {
         summary="a safety filter behind a learning policy, and what it helps that learning knows of it",
         tasks={"obstacles": Conditions(steps=20_000, options=("batch_size=64", "hidden_units=64"))},
         algorithms=("sac", *(f"sac+filter={awareness}" for awareness in get_args(Awareness))),
+        seeds=(0, 1, 2),
+    ),
+    "skip": Benchmark(
+        summary="an expert that a skip policy trusts for a while, and is left alone by in the end, beside SAC without",
+        tasks={"cartpole": _GUIDED, "windmaze-hard": _GUIDED},
+        algorithms=("sac-skip", "sac", EXPERT),
         seeds=(0, 1, 2),
     ),
     "racing": Benchmark(

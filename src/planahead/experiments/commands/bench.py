@@ -25,10 +25,11 @@ class Bench(Command):
     cart-pole, wind maze and chain. `expert`: networks that imitate a planner. `mpc-rl`: planners that learn their own
     parameters, on a linear system. `aligned`: models and values
     fitted, beside them. `filter-awareness`: what it helps that learning knows of the safety filter behind
-    it. `racing`: quadrotors through the gates of Split-S, with a planner in their policy and without. `ablations`: what
+    it. `skip`: SAC with an expert that a skip policy trusts for a while. `racing`: quadrotors through the gates of
+    Split-S, with a planner in their policy and without. `ablations`: what
     each choice of AC-MPC is worth there, in fewer steps. The benchmarks of solvers, `table1`, `nmpc`, `scaling`,
     `latency`, `inference` and `torch`, those of flight, `time-optimal` and `robustness`, `safety-filter`,
-    `actor-in-loop` and `guides` have options of their own: `planahead bench table1 --help`."""
+    `actor-in-loop`, `cacto` and `guides` have options of their own: `planahead bench table1 --help`."""
     tasks: Annotated[tuple[str, ...], tyro.conf.arg(metavar="TASK[+OPTION=VALUE...]")] = ()
     """Which tasks, each with options that differ from its own; the benchmark's own unless given. Of `ablations`, which
     of its tasks and algorithms."""

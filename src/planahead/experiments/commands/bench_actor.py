@@ -1,4 +1,4 @@
-"""`planahead bench actor-in-loop`."""
+"""`planahead bench actor-in-loop`, `cacto`."""
 
 import dataclasses
 import pathlib
@@ -97,5 +97,64 @@ class BenchActorInLoop(Command):
         }
 
 
-ACTOR_BENCHMARKS: tuple[type[Command], ...] = (BenchActorInLoop,)
+@dataclasses.dataclass(frozen=True)
+class BenchCacto(Command):
+    """Train CACTO with and without slopes, and count from how many starts a solve ends in the best optimum known: begun
+    cold, from random controls, and from the actor's roll-out as the loop goes on. Into a CSV file and a table.
+    """
+
+    tasks: Annotated[tuple[str, ...], tyro.conf.arg(metavar="TASK")] = ("cartpole", "obstacles", "mass-spring-damper")
+    """Of these three."""
+    seeds: Annotated[tuple[int, ...], tyro.conf.arg(metavar="SEED")] = (0, 1, 2)
+    chunks: int = 64
+    """Of 64 problems each, for every seed."""
+    starts: int = 64
+    """From which solves are compared."""
+    out: Folder = pathlib.Path("runs/bench-cacto")
+    """Where solves.csv and tables.md go."""
+
+    name: ClassVar[str] = "bench cacto"
+    examples: ClassVar[tuple[str, ...]] = ("", "--tasks cartpole --seeds 0 --chunks 16")
+
+    def run(self, console: "Console") -> Mapping[str, Any]:
+        from rich import box
+        from rich.table import Table
+
+        from planahead.experiments.benchmarks import cacto as bench
+        from planahead.experiments.benchmarks.rows import csv_text, markdown
+        from planahead.experiments.errors import UserError, at_least, known_names
+        from planahead.experiments.files import make_folder, write_text
+        from planahead.experiments.versions import versions
+
+        for option in ("chunks", "starts"):
+            at_least(f"--{option}", getattr(self, option), 1)
+        for task in self.tasks:
+            if task not in bench.SETTINGS:
+                raise UserError(
+                    f"--tasks {task}: there is no setting for it; known are {known_names(list(bench.SETTINGS))}"
+                )
+        if not self.tasks or not self.seeds:
+            raise UserError("there is nothing to compare: give --tasks and --seeds")
+        make_folder(self.out)
+        written = [self.out / "solves.csv", self.out / "tables.md"]
+
+        def keep(rows: list[bench.Row]) -> None:
+            for path, text in zip(written, (csv_text(rows), markdown(bench.HEADINGS, bench.cells(rows))), strict=True):
+                write_text(path, text)
+
+        def told(line: str) -> None:
+            console.print(line, highlight=False)
+
+        rows = bench.run(self.tasks, self.seeds, self.chunks, self.starts, told, keep)
+        shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for index, heading in enumerate(bench.HEADINGS):
+            shown.add_column(heading, justify="left" if index < 2 else "right")
+        for line in bench.cells(rows):
+            shown.add_row(*line)
+        console.print(shown)
+        console.print(", ".join(map(str, written)), highlight=False, soft_wrap=True)
+        return {"solves": [dataclasses.asdict(row) for row in rows], "versions": versions()}
+
+
+ACTOR_BENCHMARKS: tuple[type[Command], ...] = (BenchActorInLoop, BenchCacto)
 """Benchmarks of actors in a planner's loop."""
