@@ -193,7 +193,7 @@ __getattr__, __dir__ = _lazy_names(
         "planahead.tasks": ["Environment", "Task", "Transition", "make_task", "task_names"],
         "planahead.viewer": ["record_page", "view"],
     },
-    rooms=["experiments", "interop", "learning", "planning", "policies", "problem", "qp", "tasks", "viewer"],
+    rooms=["experiments", "interop", "learning", "planning", "policies", "problem", "qp", "tape", "tasks", "viewer"],
 )
 
 _register_gymnasium()
