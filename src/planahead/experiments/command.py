@@ -18,6 +18,7 @@ from rich.text import Text
 from planahead.experiments.commands.bench import Bench
 from planahead.experiments.commands.bench_actor import ACTOR_BENCHMARKS
 from planahead.experiments.commands.bench_flight import FLIGHT_BENCHMARKS
+from planahead.experiments.commands.bench_parts import PARTS_BENCHMARKS
 from planahead.experiments.commands.bench_safety import SAFETY_BENCHMARKS
 from planahead.experiments.commands.bench_solver import SOLVER_BENCHMARKS
 from planahead.experiments.commands.command import Command
@@ -74,7 +75,13 @@ def parse(arguments: Sequence[str]) -> Command:
     by_name = {command.name: command for command in COMMANDS}
     own = {
         command.name: command
-        for command in (*SOLVER_BENCHMARKS, *FLIGHT_BENCHMARKS, *SAFETY_BENCHMARKS, *ACTOR_BENCHMARKS)
+        for command in (
+            *SOLVER_BENCHMARKS,
+            *FLIGHT_BENCHMARKS,
+            *SAFETY_BENCHMARKS,
+            *ACTOR_BENCHMARKS,
+            *PARTS_BENCHMARKS,
+        )
     }
     if (benchmark := own.get(" ".join(arguments[:2]))) is not None:  # with options of its own
         return _parse(benchmark, list(arguments[2:]))

@@ -29,9 +29,8 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from planahead.planning import Guess
 from planahead.policies.reference import Reference, ReferenceGenerator
 from planahead.problem import static
-from planahead.problem.rotation import from_matrix, from_yaw, matrix
+from planahead.problem.rotation import from_yaw, matrix
 from planahead.tasks.environment import Environment, StepInfo, Transition, constant
-from planahead.tasks.flight.hover import STATE_NAMES, HoverProblem
 from planahead.tasks.flight.pillars_problem import PILLARS, RADIUS, ROOM_HIGH, ROOM_LOW, PillarsPlan
 from planahead.tasks.flight.quadrotor import (
     COMMAND_HIGH,
@@ -40,18 +39,15 @@ from planahead.tasks.flight.quadrotor import (
     COMMAND_SCALE,
     GRAVITY,
     MASS,
-    PLANTS,
     RANDOMISED,
     RATE_LIMIT,
     TIME_STEP,
-    Plant,
     Quadrotor,
     Randomisation,
     Realistic,
 )
 from planahead.tasks.flight.vector import length
 from planahead.tasks.flight.wind import Wind
-from planahead.tasks.task import Interface, Task, check_choice, with_stages
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,8 +56,6 @@ Source = Literal["planned", "drawn", "goal"]
 """Where the reference comes from."""
 AHEAD = (0, 5, 10, 20)
 """Steps ahead at which the reference is observed."""
-_AIMED = 2
-"""Which of them the task's own planner comes to."""
 _MOMENTS = tuple(f"{1000 * steps * TIME_STEP:.0f} ms" for steps in AHEAD)
 _POINTS = 9 + 3 + 3 + 3 + 4
 """Where the reference begins in an observation: after attitude, rates, velocity, acceleration and command."""
@@ -111,7 +105,7 @@ class Pillars(Environment[PillarsState]):
     Violation: as terminates.
     Start: upright and at rest at (-2.5, 0, 0), plus a uniform draw within ±`start_spread` (0.3) in every coordinate of
         position [m] and velocity [m/s]. The goal lies at (2.5, 0, 0) ± (0.3, 1, 0.6), the pillars at x = -1.2, 0 and
-        1.2 ± 0.2 and y = 0 ± 0.9 m. With a drawn reference the quadrotor starts anywhere, and there are no pillars.
+        1.2 ± 0.2 and y = 0 ± 0.9 m, each times `course_spread` (1). With a drawn reference the quadrotor starts anywhere, and there are no pillars.
 
     >>> import jax, jax.numpy as jnp
     >>> world = Pillars()
@@ -132,6 +126,8 @@ class Pillars(Environment[PillarsState]):
     rate_price: Array = constant(0.05)  # w_ω
     wind_spread: Array = constant(0.0)  # N, half width of a force that is drawn for every episode, in each coordinate
     start_spread: Array = constant(0.3)  # m, m/s
+    course_spread: Array = constant(1.0)
+    """Share of what goal and pillars are drawn within."""
 
     observation_names: tuple[str, ...] = static(
         (
@@ -153,7 +149,13 @@ class Pillars(Environment[PillarsState]):
     observation_low: tuple[float, ...] = static((-np.inf,) * (_GOAL + 3 + 2 * PILLARS))
     observation_high: tuple[float, ...] = static((np.inf,) * (_GOAL + 3 + 2 * PILLARS))
     observation_scale: tuple[float, ...] = static(
-        ((1.0,) * 9 + (3.0,) * 3 + (2.0,) * 3 + (10.0,) * 3 + COMMAND_SCALE + ((0.5,) * 3 + (1.0,) * 3) * len(AHEAD) + (2.0,) * (3 + 2 * PILLARS))
+        (1.0,) * 9
+        + (3.0,) * 3
+        + (2.0,) * 3
+        + (10.0,) * 3
+        + COMMAND_SCALE
+        + ((0.5,) * 3 + (1.0,) * 3) * len(AHEAD)
+        + (2.0,) * (3 + 2 * PILLARS)
     )
     action_names: tuple[str, ...] = static(COMMAND_NAMES)
     action_low: tuple[float, ...] = static(COMMAND_LOW)
@@ -165,9 +167,10 @@ class Pillars(Environment[PillarsState]):
         place, aim, where, draw = jax.random.split(key, 4)
         start, velocity = self.start_spread * jax.random.uniform(place, (2, 3), minval=-1.0, maxval=1.0)
         start = start + jnp.asarray(START)
-        spread = jax.random.uniform(where, (PILLARS, 2), minval=-1.0, maxval=1.0) * jnp.array([[0.2, 0.9]])
-        centres = jnp.array([[-1.2, 0.0], [0.0, 0.0], [1.2, 0.0]]) + spread
-        goal = jnp.array([2.5, 0.0, 0.0]) + jnp.array([0.3, 1.0, 0.6]) * jax.random.uniform(aim, (3,), minval=-1.0)
+        drawn = self.course_spread * jax.random.uniform(where, (PILLARS, 2), minval=-1.0, maxval=1.0)
+        centres = jnp.array([[-1.2, 0.0], [0.0, 0.0], [1.2, 0.0]]) + jnp.array([[0.2, 0.9]]) * drawn
+        drawn = self.course_spread * jax.random.uniform(aim, (3,), minval=-1.0, maxval=1.0)
+        goal = jnp.array([2.5, 0.0, 0.0]) + jnp.array([0.3, 1.0, 0.6]) * drawn
         if self.reference == "drawn":
             start, goal = self._anywhere(place), self._anywhere(aim)
         draws = jax.random.uniform(draw, (len(RANDOMISED) + 4,), minval=-1.0, maxval=1.0)
@@ -215,7 +218,7 @@ class Pillars(Environment[PillarsState]):
         return jnp.concatenate([state.x[:3], state.x[7:10]])
 
     def draw(self, axes: "Axes", state: PillarsState, *, alpha: float = 1.0) -> None:
-        """From above: pillars, goal, the quadrotor and the reference ahead of it."""
+        """From above: pillars, goal, the quadrotor, and the reference that was planned."""
         from matplotlib.patches import Circle, Rectangle
 
         low, high = ROOM_LOW, ROOM_HIGH
@@ -264,59 +267,3 @@ class Pillars(Environment[PillarsState]):
             older, new = self.generator.older(state.reference), self.generator.begun(self._cheap(problem, here))
             reference = jax.tree.map(lambda new, old: jnp.where(older.due_in <= 0, new, old), new, older)
         return dataclasses.replace(state, goal=goal, reference=reference)
-
-
-@final
-class PillarsTask(Task[Pillars, HoverProblem]):
-    """Between pillars to a goal with a quadrotor, after a point mass's plan that is renewed ten times a second.
-
-    The planner of the task itself is what follows the reference: a nominal quadrotor that comes to the reference 0.2 s
-    ahead, in coordinates that move with it.
-
-    **Arguments:**
-
-    - `environment`, `problem`: replace the defaults; the other arguments but `interface` are for a world that is not
-      given.
-    - `plant`: `"realistic"` has rotors with a lag, a rate loop, drag, delay; `"nominal"` is an ideal quadrotor.
-    - `reference`: `"planned"`, `"drawn"`, or `"goal"` for none but the goal.
-    - `replan_steps`: steps of 20 ms between two plans.
-    - `interface`: `"global"` has 17 learned parameters, `"stage"` those of every stage.
-
-    >>> PillarsTask(reference="goal", replan_steps=10).environment.generator.every
-    10
-    """
-
-    environment: Pillars
-    problem: HoverProblem
-    name: str = static("pillars")
-    learned_parameters: tuple[str, ...] = static(("state_weight", "control_weight", "point"))
-    state_names: tuple[str, ...] = static(STATE_NAMES)
-
-    def __init__(
-        self,
-        environment: Pillars | None = None,
-        problem: HoverProblem | None = None,
-        *,
-        plant: Plant = "realistic",
-        reference: Source = "planned",
-        replan_steps: int = 5,
-        interface: Interface = "global",
-    ):
-        check_choice(self, "plant", plant, Plant)
-        check_choice(self, "reference", reference, Source)
-        check_choice(self, "interface", interface, Interface)
-        generator = ReferenceGenerator(every=replan_steps)
-        world = Pillars(vehicle=PLANTS[plant](), generator=generator, reference=reference)
-        self.environment = world if environment is None else environment
-        problem = HoverProblem() if problem is None else problem
-        if interface == "stage":
-            states, controls = range(1, problem.horizon + 1), range(problem.horizon)
-            problem = with_stages(problem, {"state_weight": states, "control_weight": controls, "point": states})
-        self.problem = problem
-
-    def planner_state(self, observation: Float[Array, " 55"]) -> Float[Array, " 10"]:
-        """Relative to the reference 0.2 s ahead, moved back by as long with its velocity; with an attitude of w >= 0."""
-        off, slower = referenced(observation)[_AIMED]
-        back = AHEAD[_AIMED] * TIME_STEP * (observation[12:15] + slower)
-        attitude = from_matrix(observation[:9].reshape(3, 3))
-        return jnp.concatenate([back - off, attitude, -slower])

@@ -1,4 +1,4 @@
-r"""Fly after a reference by feedback alone, without learning: what a policy that was trained to follow is compared with.
+r"""Fly after a reference by feedback alone: what a policy that was trained to follow is compared with.
 
     a_d = (v_r(Δ) - v_r) / Δ + k_p (p_r - p) + k_v (v_r - v)                 wanted acceleration
     F = m z_Bᵀ (a_d + g e_z),      n = (a_d + g e_z) / ‖·‖                   thrust, and where it is to point
@@ -9,7 +9,8 @@ r"""Fly after a reference by feedback alone, without learning: what a policy tha
     z_B, ψ   [3], [] third column of R; heading
 
 The cascade of T. Lee, M. Leok, N. H. McClamroch, "Geometric tracking control of a quadrotor UAV on SE(3)", CDC 2010,
-without the loop of body rates, which the vehicle has. It knows the nominal mass, and neither wind nor drag.
+without the loop of body rates, which the vehicle has. It knows the nominal mass, and neither wind nor drag; one that
+`compensates` takes off the acceleration that the last step had beyond what its command should have given.
 """
 
 from typing import Any, final
