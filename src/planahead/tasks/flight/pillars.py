@@ -105,7 +105,8 @@ class Pillars(Environment[PillarsState]):
     Violation: as terminates.
     Start: upright and at rest at (-2.5, 0, 0), plus a uniform draw within ±`start_spread` (0.3) in every coordinate of
         position [m] and velocity [m/s]. The goal lies at (2.5, 0, 0) ± (0.3, 1, 0.6), the pillars at x = -1.2, 0 and
-        1.2 ± 0.2 and y = 0 ± 0.9 m, each times `course_spread` (1). With a drawn reference the quadrotor starts anywhere, and there are no pillars.
+        1.2 ± 0.2 and y = 0 ± 0.9 m, each times `course_spread` (1). With a drawn
+        reference the quadrotor starts anywhere, and there are no pillars.
 
     >>> import jax, jax.numpy as jnp
     >>> world = Pillars()
