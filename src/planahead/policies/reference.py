@@ -104,7 +104,7 @@ class ReferenceGenerator(eqx.Module):
     def shifted(self, reference: Reference) -> Guess:
         """The trajectory from now on: it ends where it ended, and its controls are those that last."""
         nodes, controls = len(reference.trajectory.states), reference.trajectory.controls
-        states = jax.vmap(lambda node: self.at(reference, node * self.spacing))(jnp.arange(nodes))
+        states = jax.vmap(lambda ahead: self.at(reference, ahead))(float(self.spacing) * jnp.arange(nodes))
         gone = (reference.age + self.spacing // 2) // self.spacing  # the nearest node
         return Guess(states, controls[jnp.minimum(gone + jnp.arange(nodes - 1), nodes - 2)])
 

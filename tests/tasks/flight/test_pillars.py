@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from planahead.experiments.evaluation import evaluate
-from planahead.planning import SQP, Status, solve
+from planahead.planning import SQP, solve
+from planahead.qp import Status
 from planahead.tasks import PlanFollower, make_task
 from planahead.tasks.flight.pillars import AHEAD, SIGMA, Pillars, PillarsState, referenced
 from planahead.tasks.flight.pillars_problem import RADIUS, PillarsPlan

@@ -102,11 +102,11 @@ COMPARISONS = {
             "planner, planner": Part("pillars"),
         },
         training=Conditions(
-            steps=1_000_000,
-            validate_every=100_000,
+            steps=4_000_000,
+            validate_every=400_000,
             options=(
                 *("environments=128", "rollout_steps=64", "batch_size=1024", "hidden_units=64"),
-                *("anneal_steps={steps}", "entropy_weight=0", "discount=0.98"),
+                *("anneal_steps={steps}", "entropy_weight=0", "discount=0.98", "learning_rate=0.001", "epochs=8"),
             ),
             training_options=(
                 *("mass_spread=0.3", "thrust_scale_spread=0.1", "rate_scale_spread=0.2", "drag_spread=0.5"),
