@@ -13,6 +13,7 @@ from planahead.tasks import PlanFollower, make_task
 from planahead.tasks.flight.pillars import AHEAD, SIGMA, Pillars, PillarsState, referenced
 from planahead.tasks.flight.pillars_problem import RADIUS, PillarsPlan
 from planahead.tasks.flight.quadrotor import GRAVITY, MASS, PLANTS, Nominal
+from planahead.tasks.flight.vector import length
 
 KEY = jax.random.key(0)
 HOVERING = jnp.array([MASS * GRAVITY, 0.0, 0.0, 0.0])
@@ -25,7 +26,7 @@ def at(world: Pillars, position: list[float]) -> PillarsState:
     return eqx.tree_at(lambda s: s.x, state, state.x.at[:3].set(jnp.array(position)).at[7:10].set(0.0))
 
 
-def test_a_plan_goes_around_pillars_and_ends_at_the_goal():
+def test_a_plan_goes_around_pillars_and_on_to_the_goal():
     problem = PillarsPlan()
     starts = jnp.array([[-2.5, 0.05, 0.0], [-2.5, -0.6, 0.3], [-2.2, 0.8, -0.4]])
     states = jnp.concatenate([starts, jnp.zeros((3, 3))], axis=1)
@@ -34,7 +35,7 @@ def test_a_plan_goes_around_pillars_and_ends_at_the_goal():
     apart = np.linalg.norm(plans.states[:, :, None, :2] - problem.centres[None, None], axis=-1)
     assert apart.min() > RADIUS + 0.9 * float(problem.clearance)
     assert np.abs(plans.states[:, 1:-1, 3:]).max() < 2.5 + 1e-3
-    np.testing.assert_allclose(plans.states[:, -1, :3], [[2.5, 0.0, 0.0]] * 3, atol=0.2)
+    assert float(plans.states[:, -1, 0].min()) > 1.5, "4 m of 5 in two seconds"
 
 
 def test_a_step_by_hand():
@@ -85,8 +86,12 @@ def test_drawn_references_are_those_of_a_point_mass_and_their_goals_move():
     np.testing.assert_allclose(way.states[1:], after, atol=1e-5)
     assert float(jnp.abs(way.controls).max()) <= 6.0
     keys = jax.random.split(KEY, 200)
-    goals = jax.vmap(lambda key: world.step(state, HOVERING, key).state.goal)(keys)
-    assert 0.01 < float(jnp.mean(jnp.any(goals != state.goal, axis=1))) < 0.1
+    moved = jax.vmap(lambda key: world.step(state, HOVERING, key).state)(keys)
+    assert 0.01 < float(jnp.mean(jnp.any(moved.aim != state.aim[None], axis=1))) < 0.1
+    # What is observed of the goal tells nothing of where references lead.
+    states = jax.vmap(world.reset)(keys)
+    apart = jax.vmap(length)(states.goal - states.aim)
+    assert float(jnp.min(apart)) > 0.0 and abs(float(jnp.corrcoef(states.goal[:, 1], states.aim[:, 1])[0, 1])) < 0.25
 
 
 def test_every_plant_measures_what_it_does():
@@ -94,7 +99,7 @@ def test_every_plant_measures_what_it_does():
         world = make_task("pillars", plant=kind, reference="goal", **STILL).environment
         moved = world.step(world.reset(KEY), jnp.array([0.0, 0.0, 0.0, 0.0]), KEY)
         fallen = float(moved.observation[17])
-        assert fallen == pytest.approx((moved.state.x[9]) / 0.02, rel=1e-4)
+        assert fallen == pytest.approx(float(moved.state.x[9]) / 0.02, rel=1e-4)
         assert (fallen == pytest.approx(-GRAVITY, rel=1e-4)) == (kind == "nominal")  # rotors take their time
 
 

@@ -12,8 +12,10 @@ it some moments ahead, relative to itself. Who follows it commands a quadrotor w
 and a delay, none of which the planner knows. Where it comes from is a switch:
 
     "planned"  by `PillarsPlan`, around the pillars
-    "drawn"    next to nothing is computed: feedback of a point mass, through pillars that are not there, to a goal that
-               moves by chance; to train a follower that meets a planner only when it is deployed
+    "drawn"    next to nothing is computed: feedback of a point mass, through pillars that are not there, to an aim that
+               moves by chance and is not the goal that is observed (a follower that sees where references end goes
+               there straight, and touches pillars when a planner leads around them); to train a follower that meets a
+               planner only when it is deployed
     "goal"     the goal itself, at rest: a policy alone, from what it sees of the pillars to commands
 """
 
@@ -83,6 +85,9 @@ class PillarsState(eqx.Module):
     command: Float[Array, " 4"]
     """The one before."""
     goal: Float[Array, " 3"]
+    """As it is observed."""
+    aim: Float[Array, " 3"]
+    """Where the reference leads to: the goal, unless it is drawn."""
     centres: Float[Array, "pillars 2"]
     reference: Reference
     draw: Float[Array, " draws"]
@@ -106,7 +111,7 @@ class Pillars(Environment[PillarsState]):
     Start: upright and at rest at (-2.5, 0, 0), plus a uniform draw within ±`start_spread` (0.3) in every coordinate of
         position [m] and velocity [m/s]. The goal lies at (2.5, 0, 0) ± (0.3, 1, 0.6), the pillars at x = -1.2, 0 and
         1.2 ± 0.2 and y = 0 ± 0.9 m, each times `course_spread` (1). With a drawn
-        reference the quadrotor starts anywhere, and there are no pillars.
+        reference the quadrotor starts anywhere, there are no pillars, and the reference's aim stands for the goal.
 
     >>> import jax, jax.numpy as jnp
     >>> world = Pillars()
@@ -165,21 +170,22 @@ class Pillars(Environment[PillarsState]):
     episode_steps: int = static(200)
 
     def reset(self, key: PRNGKeyArray) -> PillarsState:
-        place, aim, where, draw = jax.random.split(key, 4)
+        place, ends, where, draw = jax.random.split(key, 4)
         start, velocity = self.start_spread * jax.random.uniform(place, (2, 3), minval=-1.0, maxval=1.0)
         start = start + jnp.asarray(START)
         drawn = self.course_spread * jax.random.uniform(where, (PILLARS, 2), minval=-1.0, maxval=1.0)
         centres = jnp.array([[-1.2, 0.0], [0.0, 0.0], [1.2, 0.0]]) + jnp.array([[0.2, 0.9]]) * drawn
-        drawn = self.course_spread * jax.random.uniform(aim, (3,), minval=-1.0, maxval=1.0)
+        drawn = self.course_spread * jax.random.uniform(ends, (3,), minval=-1.0, maxval=1.0)
         goal = jnp.array([2.5, 0.0, 0.0]) + jnp.array([0.3, 1.0, 0.6]) * drawn
         if self.reference == "drawn":
-            start, goal = self._anywhere(place), self._anywhere(aim)
+            start = self._anywhere(place)
+        aim = self._anywhere(jax.random.fold_in(ends, 1)) if self.reference == "drawn" else goal
         draws = jax.random.uniform(draw, (len(RANDOMISED) + 4,), minval=-1.0, maxval=1.0)
         x = self._flown(draws).at(start, from_yaw(0.0), velocity)
         here = jnp.concatenate([start, velocity])
-        reference = self.generator.first(self._cheap(self.plan.between(centres, goal), here))
+        reference = self.generator.first(self._cheap(self.plan.between(centres, aim), here))
         still = jnp.zeros(6), jnp.array([MASS * GRAVITY, 0.0, 0.0, 0.0])
-        return PillarsState(x, *still, goal, centres, reference, draws, jnp.zeros((), jnp.int32))
+        return PillarsState(x, *still, goal, aim, centres, reference, draws, jnp.zeros((), jnp.int32))
 
     def observe(self, state: PillarsState) -> Float[Array, " 55"]:
         x = state.x
@@ -204,7 +210,7 @@ class Pillars(Environment[PillarsState]):
         outside = jnp.any((x[:3] < jnp.asarray(ROOM_LOW)) | (x[:3] > jnp.asarray(ROOM_HIGH)))
         lost = lost | outside | self._touches(x, state.centres)
         off = jnp.sum((x[:3] - wanted[:3]) ** 2) / SIGMA[0] ** 2 + jnp.sum((x[7:10] - wanted[3:]) ** 2) / SIGMA[1] ** 2
-        away = length(x[:3] - moved.goal)
+        away = length(x[:3] - moved.aim)
         earned = self.tracking_reward * jnp.exp(-0.5 * off) + self.goal_reward * (1 - jnp.minimum(away / FAR, 1.0))
         return Transition(
             state=moved,
@@ -257,14 +263,14 @@ class Pillars(Environment[PillarsState]):
 
     def _led(self, state: PillarsState, key: PRNGKeyArray) -> PillarsState:
         """With the reference of the new step."""
-        here, goal = jnp.concatenate([state.x[:3], state.x[7:10]]), state.goal
+        here, aim = jnp.concatenate([state.x[:3], state.x[7:10]]), state.aim
         if self.reference == "drawn":
             moves, where = jax.random.split(key)
-            goal = jnp.where(jax.random.bernoulli(moves, MOVES), self._anywhere(where), goal)
-        problem = self.plan.between(state.centres, goal)
+            aim = jnp.where(jax.random.bernoulli(moves, MOVES), self._anywhere(where), aim)
+        problem = self.plan.between(state.centres, aim)
         if self.reference == "planned":
             reference = self.generator.next(state.reference, problem, here)
         else:
             older, new = self.generator.older(state.reference), self.generator.begun(self._cheap(problem, here))
             reference = jax.tree.map(lambda new, old: jnp.where(older.due_in <= 0, new, old), new, older)
-        return dataclasses.replace(state, goal=goal, reference=reference)
+        return dataclasses.replace(state, aim=aim, reference=reference)
