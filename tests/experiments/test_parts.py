@@ -63,11 +63,11 @@ def test_a_comparison_trains_judges_and_goes_on(tmp_path: pathlib.Path):
         summary="",
         parts={"network": Part(world, "sac"), "planner": Part(world)},
         training=Conditions(
-            steps=200,
-            validate_every=200,
+            steps=192,
+            validate_every=192,
             validation_episodes=2,
             episodes=2,
-            options=("hidden_units=8", "batch_size=8", "warm_up_steps=100", "steps_per_chunk=100"),
+            options=("hidden_units=8", "batch_size=8", "warm_up_steps=96", "steps_per_chunk=96"),
         ),
         conditions=tuple(sweep_of("mass [share]", 1.0, (2.0,), lambda share: {"mass": share})),
         seeds=(0,),
@@ -84,5 +84,5 @@ def test_a_comparison_trains_judges_and_goes_on(tmp_path: pathlib.Path):
 def test_an_unknown_part_is_answered_with_the_known_ones(capsys: pytest.CaptureFixture[str]):
     assert main(["bench", "residual", "--parts", "net"]) == 2
     assert "--parts got «net»; the known ones are «planner and correction», «network alone»" in " ".join(
-        capsys.readouterr().out.split()
+        capsys.readouterr().err.split()
     )

@@ -87,7 +87,7 @@ def test_drawn_references_are_those_of_a_point_mass_and_their_goals_move():
     assert float(jnp.abs(way.controls).max()) <= 6.0
     keys = jax.random.split(KEY, 200)
     moved = jax.vmap(lambda key: world.step(state, HOVERING, key).state)(keys)
-    assert 0.01 < float(jnp.mean(jnp.any(moved.aim != state.aim[None], axis=1))) < 0.1
+    assert 0.0 < float(jnp.mean(jnp.any(moved.aim != state.aim[None], axis=1))) < 0.1
     # What is observed of the goal tells nothing of where references lead.
     states = jax.vmap(world.reset)(keys)
     apart = jax.vmap(length)(states.goal - states.aim)

@@ -18,6 +18,7 @@ from planahead.experiments.bench.results import read_results
 from planahead.experiments.bench.robustness import Condition, sweep_of
 from planahead.experiments.bench.robustness_pilots import Pilot, policy_of
 from planahead.experiments.bench.running import run_cells
+from planahead.experiments.errors import UserError
 from planahead.experiments.experiment import make_known_task
 from planahead.experiments.fixed_planner import FixedPlanner
 from planahead.policies import Policy
@@ -56,7 +57,7 @@ class Comparison:
         self, names: Sequence[str], seeds: Sequence[int], steps: int | None, out: pathlib.Path, console: Console | None
     ) -> Iterator[Pilot]:
         """Who is judged: part by part, seed by seed where there are any. Trains what is not finished; without a
-        `console` it is left out."""
+        `console` it is left out. `UserError` where a training fails."""
         for name in names or self.parts:
             part = self.parts[name]
             world = World.parse("+".join((part.world, *self.judged)))
@@ -70,7 +71,9 @@ class Comparison:
             where = out / folder(name)
             cells = [self.cell(part, seed, steps) for seed in seeds or self.seeds]
             if console is not None:
-                run_cells(cells, where, console)
+                failed = run_cells(cells, where, console).failed
+                if failed:
+                    raise UserError(" ".join(f"{cell}: {reason}" for cell, reason in failed.items()))
             results = read_results(where / "results.csv")
             for cell in cells:
                 if (found := results.get(cell.key)) is not None:
@@ -106,7 +109,7 @@ COMPARISONS = {
             validate_every=400_000,
             options=(
                 *("environments=128", "rollout_steps=64", "batch_size=1024", "hidden_units=64"),
-                *("anneal_steps={steps}", "entropy_weight=0", "discount=0.98", "learning_rate=0.001", "epochs=8"),
+                *("anneal_steps={steps}", "entropy_weight=0.0", "discount=0.98", "learning_rate=0.001", "epochs=8"),
             ),
             training_options=(
                 *("mass_spread=0.3", "thrust_scale_spread=0.1", "rate_scale_spread=0.2", "drag_spread=0.5"),

@@ -66,7 +66,9 @@ START = (-2.5, 0.0, 0.0)  # m
 CLOSE = 0.25  # m, at the goal
 FAR = 5.0  # m, from where on coming closer to the goal earns nothing
 SIGMA = (0.1, 0.5)  # m, m/s
-MOVES = 0.04  # probability per step that a drawn reference has another goal: every half second
+MOVES = (
+    0.01  # probability per step that a drawn reference has another aim: every two seconds, so that it is reached too
+)
 
 
 def referenced(observation: Float[Array, " 55"]) -> Float[Array, "moments 2 3"]:
