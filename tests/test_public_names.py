@@ -89,6 +89,7 @@ def test_gymnasium_knows_the_tasks_after_the_import():
         "LinearSystem",
         "MassSpringDamper",
         "Obstacles",
+        "Pillars",
         *races,
         "WindMazeEasy",
         "WindMazeHard",

@@ -20,6 +20,7 @@ SIZES = {
     "linear": (16, 151),
     "mass-spring-damper": (8, 120),
     "obstacles": (2, 30),
+    "pillars": (17, 340),
     **{f"race-{track}": (28, 56) for track in TRACKS},
     "windmaze-easy": (12, 240),
     "windmaze-hard": (12, 240),

@@ -19,6 +19,7 @@ from planahead.experiments.commands.bench import Bench
 from planahead.experiments.commands.bench_actor import ACTOR_BENCHMARKS
 from planahead.experiments.commands.bench_flight import FLIGHT_BENCHMARKS
 from planahead.experiments.commands.bench_guides import GUIDE_BENCHMARKS
+from planahead.experiments.commands.bench_parts import PARTS_BENCHMARKS
 from planahead.experiments.commands.bench_safety import SAFETY_BENCHMARKS
 from planahead.experiments.commands.bench_solver import SOLVER_BENCHMARKS
 from planahead.experiments.commands.command import Command
@@ -81,6 +82,7 @@ def parse(arguments: Sequence[str]) -> Command:
             *SAFETY_BENCHMARKS,
             *ACTOR_BENCHMARKS,
             *GUIDE_BENCHMARKS,
+            *PARTS_BENCHMARKS,
         )
     }
     if (benchmark := own.get(" ".join(arguments[:2]))) is not None:  # with options of its own

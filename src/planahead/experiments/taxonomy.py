@@ -1,8 +1,8 @@
 """Where model predictive control stands in a learner, and what of it is learned: the field's two questions, answered by
 what there is of each.
 
-    role            what the planner is to the policy: its teacher, the policy itself, its layer, part of its world, its
-                    neighbour, its critic, its safety filter
+    role            what the planner is to the policy: its teacher, its reference, the policy itself, its layer, part of
+                    its world, its neighbour, its critic, its safety filter
     architecture    "parameterized": numbers of the problem are learned, the same in every state; "hierarchical": a
                     network writes them from the observation; "integrated": a network inside the problem; "parallel": a
                     network corrects the plan; "algorithmic": a network guides the solver; "–": a network acts alone
@@ -40,6 +40,13 @@ TAXONOMY = (
     Place("expert", "–", "guided policy search", ("gps",)),
     Place("expert", "–", "a skip policy learns how long to trust it, in the end not at all", ("sac-skip",)),
     Place("expert", "–", "imitated before learning", ("sac+imitation_steps=1000",)),
+    Place(
+        "before the policy",
+        "–",
+        "reference generator: the planner's trajectory is what the policy observes and follows",
+        (),
+        after="ReferenceGenerator",
+    ),
     Place("policy: the planner", "parameterized", "tuned by evolution", ("planner-tuned",)),
     Place("policy: the planner", "parameterized", "Q-learning, the planner its own critic", ("mpc-q",)),
     Place(

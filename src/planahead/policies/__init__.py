@@ -23,6 +23,7 @@ from planahead.policies.policy import (
     Setting as Setting,
     flat_settings as flat_settings,
 )
+from planahead.policies.reference import Reference as Reference, ReferenceGenerator as ReferenceGenerator
 from planahead.policies.safety_filter import (
     Certificate as Certificate,
     Filtered as Filtered,

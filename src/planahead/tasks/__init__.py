@@ -33,6 +33,10 @@ if TYPE_CHECKING:
         HoverState as HoverState,
         HoverTask as HoverTask,
     )
+    from planahead.tasks.flight.pillars import Pillars as Pillars, PillarsState as PillarsState
+    from planahead.tasks.flight.pillars_problem import PillarsPlan as PillarsPlan
+    from planahead.tasks.flight.pillars_task import PillarsTask as PillarsTask
+    from planahead.tasks.flight.plan_follower import PlanFollower as PlanFollower
     from planahead.tasks.flight.quadrotor import (
         Nominal as Nominal,
         Quadrotor as Quadrotor,
@@ -92,6 +96,10 @@ __getattr__, __dir__ = lazy_names(
         ],
         "planahead.tasks.obstacles": ["Obstacles", "ObstaclesProblem", "ObstaclesState", "ObstaclesTask"],
         "planahead.tasks.flight.hover": ["Hover", "HoverProblem", "HoverState", "HoverTask"],
+        "planahead.tasks.flight.pillars": ["Pillars", "PillarsState"],
+        "planahead.tasks.flight.pillars_problem": ["PillarsPlan"],
+        "planahead.tasks.flight.pillars_task": ["PillarsTask"],
+        "planahead.tasks.flight.plan_follower": ["PlanFollower"],
         "planahead.tasks.flight.quadrotor": ["Nominal", "Quadrotor", "Randomisation", "Realistic"],
         "planahead.tasks.flight.race_problem": ["RaceProblem"],
         "planahead.tasks.flight.race_task": ["RaceTask"],

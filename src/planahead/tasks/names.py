@@ -13,6 +13,7 @@ TASKS: dict[str, str] = {
     "linear": "planahead.tasks.linear_system:LinearSystemTask",
     "mass-spring-damper": "planahead.tasks.mass_spring_damper:MassSpringDamperTask",
     "obstacles": "planahead.tasks.obstacles:ObstaclesTask",
+    "pillars": "planahead.tasks.flight.pillars_task:PillarsTask",
     "race-circle": "planahead.tasks.flight.race_task:RaceTask",
     "race-horizontal": "planahead.tasks.flight.race_task:RaceTask",
     "race-split-s": "planahead.tasks.flight.race_task:RaceTask",

@@ -19,6 +19,7 @@ def task_names() -> tuple[str, ...]:
     linear
     mass-spring-damper
     obstacles
+    pillars
     race-circle
     race-horizontal
     race-split-s

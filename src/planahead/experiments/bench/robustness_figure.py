@@ -40,7 +40,7 @@ def robustness_figure(rows: Sequence[Flights]) -> Figure:
         for axes in panels[len(sweeps) :]:
             axes.set_visible(False)
         for axes in panels[:: len(panels) // 2]:
-            axes.set_ylabel("flights that succeed [%]")
+            axes.set_ylabel("episodes that succeed [%]")
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(groups))
     return figure

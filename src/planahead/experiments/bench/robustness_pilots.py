@@ -11,7 +11,7 @@ from planahead.experiments.errors import UserError, known_names
 from planahead.experiments.experiment import Experiment
 from planahead.experiments.run_directory import RunDirectory
 from planahead.policies import Policy
-from planahead.tasks import RaceTask, make_task
+from planahead.tasks import RaceTask, Task, make_task
 from planahead.tasks.flight.believed import Believed
 from planahead.tasks.flight.contouring import ContouringProblem
 from planahead.tasks.flight.lap import Lap
@@ -20,6 +20,12 @@ from planahead.tasks.flight.tracking import TrackingProblem
 
 TRACK = "race-split-s"
 """Where all fly, whatever they were trained on."""
+
+
+def _task() -> RaceTask:
+    task = make_task(TRACK, plant="realistic")
+    assert isinstance(task, RaceTask)
+    return task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +37,8 @@ class Pilot:
     name: str
     """Of its flights; a policy that was trained further has another one."""
     load: Callable[[], Policy]
+    task: Callable[[], Task] = _task
+    """What it flies, before the world is changed."""
 
 
 def pilots_of_runs(racing: pathlib.Path, task: str) -> list[Pilot]:
@@ -47,10 +55,12 @@ def pilots_of_runs(racing: pathlib.Path, task: str) -> list[Pilot]:
             f"«{racing}» has no finished cell on {world}; train some first: "
             f"planahead bench racing --tasks {world} --out {racing}"
         )
-    return [Pilot(result.label, f"{result.name}-{result.best_step}", _loader(racing, result)) for result in results]
+    return [Pilot(result.label, f"{result.name}-{result.best_step}", policy_of(racing, result)) for result in results]
 
 
-def _loader(racing: pathlib.Path, result: Result) -> Callable[[], Policy]:
+def policy_of(racing: pathlib.Path, result: Result) -> Callable[[], Policy]:
+    """How to load the best policy of a finished cell in the folder `racing` of a benchmark."""
+
     def load() -> Policy:
         run = RunDirectory.open(racing / "runs" / result.name)
         policy, info = Experiment.of_run(run).load_policy(run, "best")
@@ -110,12 +120,6 @@ def _contouring() -> LapPolicy:
     efforts = {"thrust_weight": 0.04, "rate_weight": 0.114, "progress_weight": 6.0, "progress_limit": 1.24}
     problem = ContouringProblem.of(Believed(lags=True), **weights, **efforts, catch_up=40.0)
     return LapPolicy(_task(), Lap.load(LAP, 7), problem)
-
-
-def _task() -> RaceTask:
-    task = make_task(TRACK, plant="realistic")
-    assert isinstance(task, RaceTask)
-    return task
 
 
 _BASELINES: dict[str, Callable[[], Policy]] = {"tracking": _tracking, "contouring": _contouring, "l1": _adaptive}

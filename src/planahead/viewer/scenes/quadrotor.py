@@ -1,4 +1,5 @@
-"""Quadrotors: hovering at a point, and racing through gates, of which the next one is lit.
+"""Quadrotors: hovering at a point, flying between pillars after a reference, and racing through gates, of which the
+next one is lit.
 
 A racing quadrotor of 30 cm would be a speck on a track of 20 m; it is drawn `_LARGER` times its size there.
 """
@@ -12,6 +13,8 @@ import numpy as np
 from planahead.problem.rotation import from_matrix, matrix
 from planahead.tasks.flight.gates import corners_of, frame_of
 from planahead.tasks.flight.hover import Hover
+from planahead.tasks.flight.pillars import Pillars
+from planahead.tasks.flight.pillars_problem import RADIUS, ROOM_HIGH, ROOM_LOW
 from planahead.tasks.flight.quadrotor import ARM_X, ARM_Y
 from planahead.tasks.flight.race import Race
 from planahead.viewer.choices import Span
@@ -102,6 +105,53 @@ class HoverScene(Scene[Hover]):
 
 
 @final
+class PillarsScene(Scene[Pillars]):
+    """The reference is drawn with the plant, whoever flies."""
+
+    camera = Camera((0.0, -5.6, 4.2), (0.0, 0.0, -0.6))
+    caption = (-3.5, 2.0, 1.6)
+    spans = _SPANS
+
+    def __init__(self, size: int):
+        self.pokes = (
+            Poke("push x", kick=_kick((2.0, 0.0, 0.0), size)),
+            Poke("push y", kick=_kick((0.0, 2.0, 0.0), size)),
+            Poke("push ↓", kick=_kick((0.0, 0.0, -2.0), size)),
+        )
+
+    def surroundings(self, world: Pillars) -> tuple[Shape, ...]:
+        del world
+        size = tuple(high - low for low, high in zip(ROOM_LOW[:2], ROOM_HIGH[:2], strict=True))
+        return (Floor("floor", (size[0], size[1]), (0.0, 0.0, ROOM_LOW[2]), 0.5),)
+
+    def plant(self, world: Pillars, frame: Frame) -> tuple[Shape, ...]:
+        x, state = np.asarray(frame.state.x, float), frame.state
+        past = np.array([moment.state.x[:3] for moment in frame.past[-100:]] + [x[:3]])
+        way = np.asarray(state.reference.trajectory.states, float)[:, :3]
+        pillars = (
+            Rod(f"pillar {n}", (*centre, ROOM_LOW[2]), (*centre, 1.0), RADIUS - 0.15, STONE)
+            for n, centre in enumerate(np.asarray(state.centres, float).tolist(), start=1)
+        )
+        return (
+            *_vehicle(state.x, 1.3),
+            *pillars,
+            Ball("goal", 0.06, np.asarray(state.goal, float), GREEN),
+            Line("past", past[::-1], BLUE, 3.0, fades=True),
+            Line("reference/way", way, ORANGE, 4.0),
+            Dots("reference/nodes", way[1::2], ORANGE, 0.03, fades=True),
+            _wind_arrow(np.asarray(world.wind.wind_force, float), x[:3], 0.15),
+        )
+
+    def ahead(self, world: Pillars, frame: Frame, plan: np.ndarray) -> tuple[Shape, ...]:
+        """Of a plan that comes to the reference: where it would be, were the reference at rest from now on."""
+        off = np.asarray(frame.state.x[:3], float) - plan[0, :3]
+        return (Line("plan/way", plan[:, :3] + off, SKY, 4.0),)
+
+    def focus(self, world: Pillars, frame: Frame) -> np.ndarray:
+        return np.asarray(frame.state.x[:3], float)
+
+
+@final
 class RaceScene(Scene[Race]):
     spans = _SPANS
 
@@ -178,6 +228,11 @@ def _gate(world: Race, number: int) -> tuple[Shape, ...]:
 @scene_of.register
 def _(world: Hover) -> Scene[Hover]:
     return HoverScene(world.vehicle.state_size)
+
+
+@scene_of.register
+def _(world: Pillars) -> Scene[Pillars]:
+    return PillarsScene(world.vehicle.state_size)
 
 
 @scene_of.register
