@@ -12,7 +12,7 @@ import planahead as pa
 from planahead.learning.regret import Measured, fit_regrets, measure
 from planahead.policies.adaptive import AdaptivePlanner, advanced, stretched
 
-TASK = pa.make_task("mass-spring-damper", matched=True)
+TASK = pa.make_task("mass-spring-damper")
 FAR = TASK.problem
 SHORT = dataclasses.replace(FAR, horizon=3)
 STATE = jnp.array([1.0, 0.0])
@@ -107,12 +107,15 @@ def test_measured_regret_is_what_the_longest_planner_loses():
     assert found.features.shape == (6, 7) and found.regrets.shape == (6, 3)
     first = np.array([0, 3])  # of every world: no plan is there to be followed
     assert not bool(found.usable[first, 0].any()) and bool(found.usable[first, 1:].all())
-    x = found.features[0, :2]
-    short = pa.solve(SHORT, x, planner=PLANNER).controls[0]
-    lost = pa.action_value(FAR, x, short) - pa.value(FAR, x)
-    assert lost > 1e-3
-    np.testing.assert_allclose(found.regrets[0, 1], lost, rtol=1e-2, atol=1e-4)
-    np.testing.assert_allclose(found.regrets[0, 2], 0.0, atol=1e-4)
+
+    def lost(x):
+        short = pa.solve(SHORT, x, planner=PLANNER).controls[0]
+        return pa.action_value(FAR, x, short, planner=PLANNER) - pa.value(FAR, x, planner=PLANNER)
+
+    expected = jax.vmap(lost)(found.features[:, :2])
+    assert float(expected.max()) > 5e-3
+    np.testing.assert_allclose(found.regrets[:, 1], expected, rtol=5e-2, atol=1e-3)
+    np.testing.assert_allclose(found.regrets[:, 2], 0.0, atol=1e-3)
 
 
 def test_regression_learns_regrets():

@@ -55,7 +55,7 @@ class ActiveSet(eqx.Module):
 
         >>> import jax.numpy as jnp, planahead as pa
         >>> eye = lambda n: jnp.ones((n, 1, 1))
-        >>> qp = pa.QP(A=eye(3), B=eye(3), Q=eye(4), R=eye(3), initial_state=jnp.array([2.0]),
+        >>> qp = pa.QP(A=eye(3), B=eye(3), Q=eye(4), R=eye(3), initial_state=jnp.array([1.5]),
         ...            control_bounds=pa.StageBounds(-0.5, 0.5))
         >>> active = ActiveSet.of(qp, pa.solve_qp(qp))
         >>> [int(row[0, 0]) for row in active.held], int(pa.solve_qp(qp, active_set=active).iterations)
