@@ -49,8 +49,12 @@ def test_the_names_are_those_of_the_environments():
     register_gymnasium()
 
 
-STILL: dict[str, dict[str, Any]] = {"linear": {"disturbance": 0.0}, "pillars": {"course_spread": 0.0}}
-"""Constants without which a world draws numbers at every step."""
+STILL: dict[str, dict[str, Any]] = {
+    "linear": {"disturbance": 0.0},
+    # Straight towards a pillar, rounding decides on which side of it a reference is planned.
+    "pillars": {"course_spread": 0.0, "reference": "goal"},
+}
+"""Options without which a world draws numbers at every step, or magnifies rounding."""
 
 
 @every_task

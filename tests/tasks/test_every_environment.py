@@ -67,7 +67,8 @@ def test_an_action_beyond_the_bounds_acts_like_the_bound(name):
 
 @every_task
 def test_worlds_with_different_constants_make_a_batch(name):
-    moving = {"obstacles": {"gust": 0.5}}  # whose constants leave an undisturbed step alone
+    # The constants of obstacles leave an undisturbed step alone; a delay of a whole step cannot grow.
+    moving = {"obstacles": {"gust": 0.5}, "pillars": {"delay": 0.01}}
     world = tasks.make_task(name, **moving.get(name, {})).environment
     scale = jnp.linspace(0.8, 1.2, 4)
     worlds = jax.tree.map(lambda leaf: jnp.multiply.outer(scale, leaf), world)

@@ -120,7 +120,7 @@ class Pillars(Environment[PillarsState]):
     >>> state = world.reset(jax.random.key(0))
     >>> moved = world.step(state, jnp.array([7.3746, 0.0, 0.0, 0.0]), jax.random.key(1))
     >>> moved.observation.shape, int(moved.state.reference.age), bool(moved.terminated)
-    ((55,), 1, False)
+    ((55,), 0, False)
     """
 
     vehicle: Quadrotor = eqx.field(default_factory=Realistic)
