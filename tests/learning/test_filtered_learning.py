@@ -90,7 +90,7 @@ def test_a_policy_with_a_filter_that_starts_warm_can_be_diagnosed():
 
 def test_who_learns_acts_through_its_filter():
     assert LEARNERS == (
-        *("ac-mlp", "ac-mpc", "ppo-zop", "sac", "sac-blended", "sac-foa", "sac-fop", "sac-mpq", "sac-zop"),
+        *("ac-mlp", "ac-mpc", "ppo-zop", "sac", "sac-blended", "sac-foa", "sac-fop", "sac-mpq", "sac-skip", "sac-zop"),
         *("td3", "td3-fop", "td3-zop"),
     )
     for name in set(algorithm_names()) - set(LEARNERS):
