@@ -61,12 +61,10 @@ def test_stable_baselines_own_checks_pass():
 
 @pytest.mark.parametrize("algorithm", ["sac", "ppo"])
 def test_its_algorithms_train_the_planner_as_part_of_the_world(algorithm, capsys):
-    scores = example("sb3_parameter_mdp")(["--algorithm", algorithm, "--steps", "300"])
-    assert list(scores) == ["planner as it is", "middle of the parameter box", f"Stable-Baselines3 {algorithm}"]
-    found = scores[f"Stable-Baselines3 {algorithm}"]
-    assert found.failed_plans == 0.0 and np.isfinite(found.mean_return)
-    assert found.mean_return != scores["planner as it is"].mean_return
-    assert "failed plans 0.0 %, trained in" in capsys.readouterr().out
+    returns = example("sb3_parameter_mdp")(["--algorithm", algorithm, "--steps", "300"])
+    assert list(returns) == ["planner as it is", "middle of the parameter box", f"Stable-Baselines3 {algorithm}"]
+    assert np.isfinite(list(returns.values())).all() and len(set(returns.values())) == 3
+    assert "trained in" in capsys.readouterr().out
 
 
 def test_the_example_of_a_planner_in_the_actor_runs(capsys):

@@ -16,12 +16,6 @@ from rich.console import Console
 from rich.text import Text
 
 from planahead.experiments.commands.bench import Bench
-from planahead.experiments.commands.bench_actor import ACTOR_BENCHMARKS
-from planahead.experiments.commands.bench_flight import FLIGHT_BENCHMARKS
-from planahead.experiments.commands.bench_guides import GUIDE_BENCHMARKS
-from planahead.experiments.commands.bench_parts import PARTS_BENCHMARKS
-from planahead.experiments.commands.bench_safety import SAFETY_BENCHMARKS
-from planahead.experiments.commands.bench_solver import SOLVER_BENCHMARKS
 from planahead.experiments.commands.command import Command
 from planahead.experiments.commands.demo import Demo
 from planahead.experiments.commands.diagnose import Diagnose
@@ -29,6 +23,7 @@ from planahead.experiments.commands.doctor import Doctor
 from planahead.experiments.commands.evaluate import Evaluate
 from planahead.experiments.commands.list import List
 from planahead.experiments.commands.new import New
+from planahead.experiments.commands.own_benchmarks import OWN_BENCHMARKS
 from planahead.experiments.commands.plan import Plan
 from planahead.experiments.commands.report import Report
 from planahead.experiments.commands.train import Train
@@ -74,18 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parse(arguments: Sequence[str]) -> Command:
     """The subcommand that the arguments describe; help and mistakes end the program as tyro has it."""
     by_name = {command.name: command for command in COMMANDS}
-    own = {
-        command.name: command
-        for command in (
-            *SOLVER_BENCHMARKS,
-            *FLIGHT_BENCHMARKS,
-            *SAFETY_BENCHMARKS,
-            *ACTOR_BENCHMARKS,
-            *GUIDE_BENCHMARKS,
-            *PARTS_BENCHMARKS,
-        )
-    }
-    if (benchmark := own.get(" ".join(arguments[:2]))) is not None:  # with options of its own
+    if (benchmark := OWN_BENCHMARKS.get(" ".join(arguments[:2]))) is not None:  # with options of its own
         return _parse(benchmark, list(arguments[2:]))
     if not arguments or arguments[0] not in by_name:
         _overview(arguments)

@@ -4,20 +4,18 @@ Three parts, each a table of its own: `guided_guesses`, `guided_qps`, `guided_lo
 says; times are medians of wall times on the machine at hand. Rows that are there already are not made again.
 """
 
-import csv
 import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from planahead.experiments.benchmarks.guided_guesses import GUESS_HEADINGS, GuessRow, guess_cases, guess_cells, guesses
 from planahead.experiments.benchmarks.guided_loop import LOOP_HEADINGS, LoopRow, loop_cells, loops
 from planahead.experiments.benchmarks.guided_qps import LINEAR, SET_HEADINGS, ActiveSetRow, active_sets, set_cells
-from planahead.experiments.benchmarks.rows import csv_text
+from planahead.experiments.benchmarks.rows import csv_text, read_csv
 from planahead.experiments.files import write_text
 
 PARTS = ("guesses", "active-sets", "loops")
-T = TypeVar("T")
 
 
 @dataclasses.dataclass
@@ -48,7 +46,7 @@ def run(
     )
     for part, kind, kept in kinds:
         path = out / f"{part}.csv"
-        rows_there: list[Any] = read(path, kind)
+        rows_there: list[Any] = read_csv(path, kind)
         kept.extend(rows_there)
         done = {row.case if isinstance(row, ActiveSetRow) else row.task for row in kept}
         work: dict[str, Callable[[], list[Any]]] = {}
@@ -65,23 +63,6 @@ def run(
             kept.extend(work[name]())
             write_text(path, csv_text(kept))
     return found
-
-
-def read(path: pathlib.Path, kind: type[T]) -> list[T]:
-    """The rows of `csv_text`; none where there is no file."""
-    if not path.exists():
-        return []
-    types = {field.name: str(field.type) for field in dataclasses.fields(kind)}  # pyright: ignore[reportArgumentType]
-
-    def parsed(name: str, text: str) -> Any:
-        if "str" in types[name]:
-            return text
-        if text == "":
-            return None
-        return int(text) if "int" in types[name] else float(text)
-
-    with path.open(newline="") as file:
-        return [kind(**{name: parsed(name, text) for name, text in row.items()}) for row in csv.DictReader(file)]
 
 
 def tables(found: Found) -> list[tuple[tuple[str, ...], list[tuple[str, ...]]]]:

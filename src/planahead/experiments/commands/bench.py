@@ -29,8 +29,9 @@ class Bench(Command):
     Split-S, with a planner in their policy and without. `ablations`: what
     each choice of AC-MPC is worth there, in fewer steps. The benchmarks of solvers, `table1`, `nmpc`, `scaling`,
     `latency`, `inference` and `torch`, those of flight, `time-optimal` and `robustness`, `safety-filter`,
-    `actor-in-loop`, `cacto` and `guides`, and those of compositions against their parts, `reference-generator` and
-    `residual`, have options of their own: `planahead bench table1 --help`."""
+    `actor-in-loop`, `cacto` and `guides`, those of compositions against their parts, `reference-generator` and
+    `residual`, and the one beside Stable-Baselines3, `stable-baselines`, have options of their own: `planahead bench
+    table1 --help`."""
     tasks: Annotated[tuple[str, ...], tyro.conf.arg(metavar="TASK[+OPTION=VALUE...]")] = ()
     """Which tasks, each with options that differ from its own; the benchmark's own unless given. Of `ablations`, which
     of its tasks and algorithms."""
@@ -71,23 +72,10 @@ class Bench(Command):
         from planahead.experiments.bench.results import read_results
         from planahead.experiments.bench.running import results_locked, run_cells
         from planahead.experiments.bench.summary import summary_table
-        from planahead.experiments.commands.bench_actor import ACTOR_BENCHMARKS
-        from planahead.experiments.commands.bench_flight import FLIGHT_BENCHMARKS
-        from planahead.experiments.commands.bench_guides import GUIDE_BENCHMARKS
-        from planahead.experiments.commands.bench_parts import PARTS_BENCHMARKS
-        from planahead.experiments.commands.bench_safety import SAFETY_BENCHMARKS
-        from planahead.experiments.commands.bench_solver import SOLVER_BENCHMARKS
+        from planahead.experiments.commands.own_benchmarks import OWN_BENCHMARKS
         from planahead.experiments.errors import UserError, at_least
 
-        own = (
-            *SOLVER_BENCHMARKS,
-            *FLIGHT_BENCHMARKS,
-            *SAFETY_BENCHMARKS,
-            *ACTOR_BENCHMARKS,
-            *GUIDE_BENCHMARKS,
-            *PARTS_BENCHMARKS,
-        )
-        others = [command.name.removeprefix("bench ") for command in own]
+        others = [name.removeprefix("bench ") for name in OWN_BENCHMARKS]
         benchmark = known_benchmark(self.benchmark, others)
         for option in ("steps", "episodes", "jobs"):
             value = getattr(self, option)

@@ -43,11 +43,8 @@ class BenchActorInLoop(Command):
     )
 
     def run(self, console: "Console") -> Mapping[str, Any]:
-        from rich import box
-        from rich.table import Table
-
         from planahead.experiments.benchmarks import actor_in_loop as bench, actor_tables
-        from planahead.experiments.benchmarks.rows import csv_text, markdown
+        from planahead.experiments.benchmarks.rows import csv_text, markdown, table
         from planahead.experiments.errors import UserError, at_least
         from planahead.experiments.files import make_folder, write_text
         from planahead.experiments.versions import versions
@@ -72,7 +69,7 @@ class BenchActorInLoop(Command):
             texts = [
                 csv_text(found.loops),
                 csv_text(found.starts),
-                "\n".join(markdown(*table) for table in tables(found)),
+                "\n".join(markdown(*each) for each in tables(found)),
             ]
             for path, text in zip(written, texts, strict=True):
                 write_text(path, text)
@@ -83,12 +80,7 @@ class BenchActorInLoop(Command):
         named = bench.actors(self.runs, self.seeds, self.steps)
         found = bench.run(named, self.horizons, self.episodes, self.repeats, told, keep)
         for headings, lines in tables(found):
-            shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-            for index, heading in enumerate(headings):
-                shown.add_column(heading, justify="left" if index < 2 else "right")
-            for line in lines:
-                shown.add_row(*line)
-            console.print(shown)
+            console.print(table(headings, lines))
         console.print(", ".join(map(str, written)), highlight=False, soft_wrap=True)
         return {
             "episodes": [dataclasses.asdict(row) for row in found.loops],
@@ -117,11 +109,8 @@ class BenchCacto(Command):
     examples: ClassVar[tuple[str, ...]] = ("", "--tasks cartpole --seeds 0 --chunks 16")
 
     def run(self, console: "Console") -> Mapping[str, Any]:
-        from rich import box
-        from rich.table import Table
-
         from planahead.experiments.benchmarks import cacto as bench
-        from planahead.experiments.benchmarks.rows import csv_text, markdown
+        from planahead.experiments.benchmarks.rows import csv_text, markdown, table
         from planahead.experiments.errors import UserError, at_least, known_names
         from planahead.experiments.files import make_folder, write_text
         from planahead.experiments.versions import versions
@@ -146,12 +135,7 @@ class BenchCacto(Command):
             console.print(line, highlight=False)
 
         rows = bench.run(self.tasks, self.seeds, self.chunks, self.starts, told, keep)
-        shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for index, heading in enumerate(bench.HEADINGS):
-            shown.add_column(heading, justify="left" if index < 2 else "right")
-        for line in bench.cells(rows):
-            shown.add_row(*line)
-        console.print(shown)
+        console.print(table(bench.HEADINGS, bench.cells(rows)))
         console.print(", ".join(map(str, written)), highlight=False, soft_wrap=True)
         return {"solves": [dataclasses.asdict(row) for row in rows], "versions": versions()}
 

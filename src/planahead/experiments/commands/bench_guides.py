@@ -44,11 +44,8 @@ class BenchGuides(Command):
     examples: ClassVar[tuple[str, ...]] = ("", "--parts active-sets", "--seed 1 --rows 2000 --out runs/guides-1")
 
     def run(self, console: "Console") -> Mapping[str, Any]:
-        from rich import box
-        from rich.table import Table
-
         from planahead.experiments.benchmarks import guides as bench
-        from planahead.experiments.benchmarks.rows import markdown
+        from planahead.experiments.benchmarks.rows import markdown, table
         from planahead.experiments.errors import at_least
         from planahead.experiments.files import make_folder, write_text
         from planahead.experiments.versions import versions
@@ -63,12 +60,7 @@ class BenchGuides(Command):
         found = bench.run(self.out, self.parts, self.seed, self.rows, self.starts, self.worlds, self.episodes, told)
         tables = bench.tables(found)
         for headings, lines in tables:
-            shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-            for index, heading in enumerate(headings):
-                shown.add_column(heading, justify="left" if index < 2 else "right")
-            for line in lines:
-                shown.add_row(*line)
-            console.print(shown)
+            console.print(table(headings, lines))
         path = self.out / "tables.md"
         write_text(path, "\n".join(markdown(headings, lines) for headings, lines in tables))
         console.print(f"{path}", highlight=False, soft_wrap=True)

@@ -29,11 +29,8 @@ class BenchSafetyFilter(Command):
     examples: ClassVar[tuple[str, ...]] = ("", "--steps 5000", "--out benchmarks/safety-filter")
 
     def run(self, console: "Console") -> Mapping[str, Any]:
-        from rich import box
-        from rich.table import Table
-
         from planahead.experiments.benchmarks import safety_filter
-        from planahead.experiments.benchmarks.rows import csv_text, markdown
+        from planahead.experiments.benchmarks.rows import csv_text, markdown, table
         from planahead.experiments.errors import at_least
         from planahead.experiments.files import make_folder, write_text
         from planahead.experiments.versions import versions
@@ -46,15 +43,10 @@ class BenchSafetyFilter(Command):
             console.print(line, highlight=False)
 
         rows = safety_filter.run(self.steps, self.seed, told)
-        shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for index, heading in enumerate(safety_filter.HEADINGS):
-            shown.add_column(heading, justify="left" if index < 3 else "right")
-        for row in rows:
-            shown.add_row(*safety_filter.cells_of(row))
-        console.print(shown)
+        lines = [safety_filter.cells_of(row) for row in rows]
+        console.print(table(safety_filter.HEADINGS, lines, words=3))
         written = [self.out / "steps.csv", self.out / "steps.md"]
-        table = markdown(safety_filter.HEADINGS, [safety_filter.cells_of(row) for row in rows])
-        for path, text in zip(written, (csv_text(rows), table), strict=True):
+        for path, text in zip(written, (csv_text(rows), markdown(safety_filter.HEADINGS, lines)), strict=True):
             write_text(path, text)
         console.print(", ".join(map(str, written)), highlight=False, soft_wrap=True)
         return {"steps": self.steps, "rows": [dataclasses.asdict(row) for row in rows], "versions": versions()}

@@ -1,0 +1,59 @@
+"""`planahead bench stable-baselines`: two implementations of one idea, trained beside each other."""
+
+import dataclasses
+import json
+import pathlib
+
+import pytest
+
+from planahead.experiments.benchmarks import stable_baselines as bench
+from planahead.experiments.benchmarks.rows import csv_text, read_csv
+from planahead.experiments.command import main
+
+ROW = bench.Row("windmaze-easy", bench.THEIRS, 1, 500, 10, -2.5, 0.7, 0.01, 12.0)
+
+
+def test_rows_survive_their_file(tmp_path: pathlib.Path):
+    rows = [ROW, dataclasses.replace(ROW, learner=bench.PLANNER, seconds=None)]
+    path = tmp_path / "scores.csv"
+    assert read_csv(path, bench.Row) == []
+    path.write_text(csv_text(rows))
+    assert read_csv(path, bench.Row) == rows
+
+
+def test_a_table_has_a_line_for_every_learner_with_intervals_over_its_seeds():
+    rows = [dataclasses.replace(ROW, seed=seed, success=success) for seed, success in enumerate((0.5, 0.75, 1.0))]
+    planner = dataclasses.replace(ROW, learner=bench.PLANNER, steps=0, seconds=None)
+    assert bench.cells([planner, *rows]) == [
+        ("windmaze-easy", bench.PLANNER, "–", "–", "70 %", "-2.50", "1.0 %", "–"),
+        (
+            "windmaze-easy",
+            bench.THEIRS,
+            "500",
+            "3",
+            "75 [50, 100] %",
+            "-2.50 [-2.50, -2.50]",
+            "1.0 [1.0, 1.0] %",
+            "12 s",
+        ),
+    ]
+
+
+def test_both_are_trained_once(tmp_path: pathlib.Path):
+    pytest.importorskip("stable_baselines3", reason="Stable-Baselines3 is not installed: pip install '.[sb3]'")
+    out = tmp_path / "out"
+    arguments = ["bench", "stable-baselines", "--tasks", "mass-spring-damper", "--seeds", "0", "--steps", "200"]
+    arguments += ["--episodes", "3", "--out", str(out)]
+    assert main([*arguments, "--json", str(tmp_path / "first.json")]) == 0
+    rows = read_csv(out / "scores.csv", bench.Row)
+    assert [row.learner for row in rows] == [bench.PLANNER, bench.OURS, bench.THEIRS]
+    assert all(row.success <= 1.0 and row.failed_plans == 0.0 for row in rows)
+    assert json.loads((tmp_path / "first.json").read_text())["scores"][0]["learner"] == bench.PLANNER
+    assert main(arguments) == 0
+    assert read_csv(out / "scores.csv", bench.Row) == rows  # times too: nothing was trained again
+    assert bench.OURS in (out / "scores.md").read_text()
+
+
+def test_nothing_to_compare_is_said(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["bench", "stable-baselines", "--seeds", "--out", str(tmp_path)]) == 2
+    assert "there is nothing to compare: give --tasks and --seeds" in capsys.readouterr().err
