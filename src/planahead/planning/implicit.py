@@ -6,7 +6,8 @@ state and the pinned control, a cotangent ȳ gives (∂R/∂y)ᵀ w = ȳ and the
     ⟨∇_z L(z, π, λ; p), w_z⟩ + ⟨f(z) - x₊, w_π⟩ + ⟨state - x_0, w_π0⟩ + ⟨σ h(z) - b, w_λ⟩ + ⟨Z s + z_l, w_s⟩
 
 whose first term is a directional derivative of the Lagrangian. One factorisation with the exact Hessian (in the forward
-pass it tells whether the solution is a strict local minimum), one back-solve, one reverse pass; no Jacobian is formed.
+pass it tells whether the solution is a strict local minimum), one back-solve, one reverse pass (`conditions.py`); no
+Jacobian is formed.
 Reference: J. Frey et al., *Differentiable Nonlinear Model Predictive Control*, arXiv 2505.01353.
 """
 
@@ -21,17 +22,18 @@ from jaxtyping import Array, Bool, Float, Int
 
 from planahead.planning import sqp, transcription
 from planahead.planning.cold_start import cold_start
+from planahead.planning.conditions import Slopes
 from planahead.planning.linearisation import Exact
 from planahead.planning.plan import Guess
 from planahead.planning.problem_batch import ProblemBatch, lanes_in_cache
 from planahead.planning.sqp import SQP
 from planahead.problem import Problem
-from planahead.qp import Status, backend, interior_point, newton
+from planahead.qp import Status, backend, interior_point
 from planahead.qp.batching import in_blocks, over_lanes, spread
 from planahead.qp.derivatives import first_order, numbers, refuse, zero_unless
 from planahead.qp.interior_point import Backend
-from planahead.qp.newton import Residuals, net
-from planahead.qp.types import LaneQP, Point, finite_prices
+from planahead.qp.newton import net
+from planahead.qp.types import LaneQP, Point
 
 
 class Inputs(eqx.Module):
@@ -40,7 +42,8 @@ class Inputs(eqx.Module):
     Those of floating-point numbers are what it is differentiated with respect to.
     """
 
-    leaves: list[Array]
+    leaves: list[Any]
+    """Arrays; `None` for what has no cotangent."""
     state: Float[Array, " nx"]
     control: Float[Array, " nu"] | None
 
@@ -126,48 +129,28 @@ def pulled_back(
     qp: LaneQP,
     valid: Array,
     cotangent: Any,
+    fixed: int = 0,
 ) -> Inputs:
     """The cotangent of `inputs`, of one lane, that belongs to one of `point`. `qp` has the matrices of
-    the conditions' derivative there: second derivatives of the Lagrangian, first ones of dynamics and rows."""
+    the conditions' derivative there: second derivatives of the Lagrangian, first ones of dynamics and rows. The last
+    `fixed` leaves do not move."""
+    moving = len(inputs.leaves) - fixed
+    wanted = [eqx.is_inexact_array(leaf) and number < moving for number, leaf in enumerate(inputs.leaves)]
 
-    def back(lanes: int, in_lanes: Any, qp: LaneQP, point: Point, cotangent: Point, valid: Array) -> Residuals:
-        point, cotangent, valid = spread(lanes, in_lanes[1:], (point, cotangent, valid))
-        return backend.adjoint(planner.backend, qp, in_lanes[0], point, cotangent, valid)
+    def back(
+        lanes: int, in_lanes: Any, inputs: Inputs, qp: LaneQP, point: Point, cotangent: Point, valid: Array
+    ) -> tuple[Slopes, Array]:
+        problems, _, control = lanes_of(rebuild, in_lanes[0], inputs, lanes, planner.backend)
+        point, cotangent, valid = spread(lanes, in_lanes[2:], (point, cotangent, valid))
+        adjoint = backend.adjoint(planner.backend, qp, in_lanes[1], point, cotangent, valid)
+        return problems.slopes(control, point, adjoint, wanted), adjoint.initial
 
-    cotangent = numbers(cotangent)
-    weights = over_lanes(back)(qp, point, _without_pinned(inputs.control, cotangent), valid)
-    floating, rest = eqx.partition(inputs, eqx.is_inexact_array)
-    result = jax.grad(lambda floating: _conditions(rebuild, eqx.combine(floating, rest), point, weights))(floating)
-    if inputs.control is not None:
-        direct = cotangent.z[0, : inputs.control.shape[0]]
-        result = eqx.tree_at(lambda inputs: inputs.control, result, result.control + direct)
-    return zero_unless(valid, result)
-
-
-def _conditions(rebuild, inputs: Inputs, point: Point, weights: Residuals) -> Float[Array, ""]:
-    """⟨R(y; p), w⟩ as a function of p; what does not depend on p is left out."""
-    problem = rebuild(inputs.leaves)
-    nu = problem.control_size
-    size = transcription.general_size(problem)
-    z = transcription.pin(inputs.control, point.z)
-    multipliers = net(point.lam)
-
-    def along(z):
-        return transcription.lagrangian(problem, inputs.state, z, point.pi, multipliers)
-
-    _, stationarity = jax.jvp(along, (z,), (weights.stationarity,))
-    data = transcription.row_data(problem, size, z.dtype, pinned=inputs.control is not None)
-    bound = jnp.where(jnp.isfinite(data.bound), data.bound, 0.0)
-    rows = newton.sides(transcription.row_values(problem, z, size)) - bound
-    linear, quadratic = finite_prices(data.linear, data.quadratic)
-    price = linear[:, None] + quadratic[:, None] * point.s
-    return (
-        stationarity
-        + jnp.sum(weights.dynamics * transcription.defects(problem, z))
-        + jnp.sum(weights.initial * (inputs.state - z[0, nu:]))
-        + jnp.sum(weights.row * rows)
-        + jnp.sum(weights.price * price)
-    )
+    cotangent, control = numbers(cotangent), inputs.control
+    slopes, state = over_lanes(back)(inputs, qp, point, _without_pinned(control, cotangent), valid)
+    by_control = slopes.control
+    if control is not None:
+        by_control += cotangent.z[0, : control.shape[0]]
+    return zero_unless(valid, Inputs(slopes.leaves, state, by_control))
 
 
 def _without_pinned(control: Array | None, cotangent: Point) -> Point:

@@ -18,7 +18,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from planahead.planning import transcription
-from planahead.planning.transcription import RowData, pad, stage_cost, terminal_cost
+from planahead.planning.transcription import (
+    RowData,
+    stage_lagrangian,
+    stage_rows,
+    terminal_lagrangian,
+    terminal_rows,
+)
 from planahead.problem import Problem, at_stage, map_stages, overrides
 from planahead.qp.types import LaneQP
 
@@ -100,22 +106,15 @@ def stage_model(
     """Of a stage k < N; `problem` is the problem at that stage."""
     nu, size = problem.control_size, multiplier.shape[0]
 
-    def rows(z):
-        if not size:
-            return jnp.zeros(0, z.dtype)
-        return pad(jnp.atleast_1d(problem.constraints(z[nu:], z[:nu])), size)
-
     def functions(z):
         u, x = z[:nu], z[nu:]
-        return problem.dynamics(x, u), jnp.ravel(problem.stage_residual(x, u)), rows(z)
+        return problem.dynamics(x, u), jnp.ravel(problem.stage_residual(x, u)), stage_rows(problem, z, size)
 
     def scalar(z):
         return jnp.reshape(problem.stage_cost(z[nu:], z[:nu]), ())
 
     def contribution(z):
-        u, x = z[:nu], z[nu:]
-        value = weight * stage_cost(problem, x, u) + costate @ problem.dynamics(x, u)
-        return value - multiplier @ rows(z) if size else value
+        return stage_lagrangian(problem, weight, z, costate, multiplier)
 
     (f, r, h), (F, J, G) = _with_jacobian(functions, z)
     cost = scalar if overrides(problem, "stage_cost") else None
@@ -134,18 +133,17 @@ def terminal_model(
     """Of stage N; `problem` is the problem there. Its control is a dummy, which stays where it is."""
     nu, size = problem.control_size, multiplier.shape[0]
 
-    def rows(x):
-        return pad(jnp.atleast_1d(problem.terminal_constraints(x)), size) if size else jnp.zeros(0, x.dtype)
+    def functions(x):
+        return jnp.ravel(problem.terminal_residual(x)), terminal_rows(problem, x, size)
 
     def scalar(x):
         return jnp.reshape(problem.terminal_cost(x), ())
 
     def contribution(x):
-        value = weight * terminal_cost(problem, x)
-        return value - multiplier @ rows(x) if size else value
+        return terminal_lagrangian(problem, weight, x, multiplier)
 
     x = z[nu:]
-    (r, h), (J, G) = _with_jacobian(lambda x: (jnp.ravel(problem.terminal_residual(x)), rows(x)), x)
+    (r, h), (J, G) = _with_jacobian(functions, x)
     cost = scalar if overrides(problem, "terminal_cost") else None
     g = _gradient(r, J, cost, weight, x)
     H, curved = _hessian(hessian, problem, contribution, cost, J, weight, x)

@@ -9,17 +9,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from planahead.planning import transcription
+from planahead.planning import conditions, taped, transcription
+from planahead.planning.conditions import Held, Slopes
 from planahead.planning.linearisation import Hessian, assembled, linearise
 from planahead.planning.single_shooting import Shot
-from planahead.planning.taped import Source, taped
+from planahead.planning.taped import Source, Taped
 from planahead.planning.transcription import RowData
 from planahead.problem import Problem, scan_stages
 from planahead.qp.backend import is_native
 from planahead.qp.batching import in_blocks
 from planahead.qp.interior_point import Backend
 from planahead.qp.lanes import lanes_last
-from planahead.qp.types import LaneQP
+from planahead.qp.newton import Residuals
+from planahead.qp.types import LaneQP, Point
 from planahead.tape.graph import TooLargeError
 from planahead.tape.scalarise import UnsupportedError
 
@@ -85,8 +87,7 @@ class ProblemBatch:
         """The QPs in the step from `z`."""
         if is_native(self._backend):
             try:
-                weights = self.map(lambda problem: transcription.stage_weights(problem, z.dtype))
-                model = taped(self._single, self._sources(), hessian, z, costates, multipliers, weights)
+                model = taped.models(self._taped(), hessian, z, costates, multipliers, self._weights(z.dtype))
                 return assembled(self.control_size, model, state, z, data, pinned)
             except (UnsupportedError, TooLargeError) as reason:
                 _log.debug("XLA linearises %s: %s", type(self._single).__name__, reason)
@@ -101,10 +102,30 @@ class ProblemBatch:
         in_lanes = ([axis is not None for axis in self._axes], *jax.tree.map(lambda _: True, arguments))
         return in_blocks(block, lanes_in_cache(self._single, z.dtype))(self._lanes, in_lanes, self._leaves, *arguments)
 
-    def _sources(self) -> dict[int, Source]:
-        """Where the leaves of `_single` come from, by identity."""
-        pairs = zip(self._one, self._leaves, self._axes, strict=True)
-        return {id(one): Source(leaf, axis is not None) for one, leaf, axis in pairs}
+    def slopes(
+        self, control: Float[Array, "nu B"] | None, point: Point, adjoint: Residuals, wanted: Sequence[bool]
+    ) -> Slopes:
+        """The derivatives of `conditions` at a solution by the leaves that are `wanted`, and by a pinned control."""
+        held = Held.of(point, adjoint, self._weights(point.z.dtype), self.control_size)
+        if is_native(self._backend):
+            try:
+                return taped.slopes(self._taped(), held, wanted, control is not None)
+            except (UnsupportedError, TooLargeError) as reason:
+                _log.debug("XLA differentiates %s: %s", type(self._single).__name__, reason)
+
+        def lane(leaves, held, control):
+            return conditions.slopes(self._rebuild, leaves, wanted, held, control)
+
+        batched = jax.vmap(lane, in_axes=(self._axes, -1, -1), out_axes=-1, axis_size=self._lanes)
+        return lanes_last(batched(self._leaves, held, control))
+
+    def _weights(self, dtype: Any) -> Float[Array, "nodes B"]:
+        return self.map(lambda problem: transcription.stage_weights(problem, dtype))
+
+    def _taped(self) -> Taped:
+        leaves = zip(self._one, self._leaves, self._axes, strict=True)
+        sources = {id(one): Source(i, leaf, axis is not None) for i, (one, leaf, axis) in enumerate(leaves)}
+        return Taped(self._single, sources)
 
     def evaluate(self, z: Float[Array, "nodes nz B"]) -> Evaluation:
         """Costs, defects and row values along `z`."""

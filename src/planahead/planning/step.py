@@ -9,6 +9,7 @@ nothing is linearised twice, and no second derivative by states and controls is 
 How far z is from a solution is found by linearising there once more; a program that does not ask does not pay.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -107,10 +108,12 @@ def step(planner: SQP, rebuild: Callable[[Any], Problem], inputs: Inputs, guess:
         inputs, reached, qp, around = kept
 
         def expanded(leaves: Any) -> Problem:
-            return Taylor.of(rebuild(leaves), around)
+            *own, trajectory = leaves
+            return Taylor.of(rebuild(own), trajectory)
 
-        valid = reached.gradient_valid
-        return pulled_back(planner, expanded, inputs, reached.point, qp, valid, cotangent.point), None
+        given, valid = dataclasses.replace(inputs, leaves=[*inputs.leaves, around]), reached.gradient_valid
+        found = pulled_back(planner, expanded, given, reached.point, qp, valid, cotangent.point, fixed=1)
+        return dataclasses.replace(found, leaves=found.leaves[:-1]), None
 
     move.defvjp(forward, backward, symbolic_zeros=True)
     reached = move(inputs, guess)

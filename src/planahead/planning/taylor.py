@@ -41,10 +41,9 @@ class Taylor(Problem):
 
     @classmethod
     def of(cls, problem: Problem, around: Float[Array, "nodes nz"]) -> "Taylor":
-        """`problem`, whose costs are residuals, around `around`, which carries no gradient."""
+        """`problem`, whose costs are residuals, around `around`."""
         sizes = {name: getattr(problem, name) for name in ("horizon", "state_size", "control_size")}
-        expanded = PerStage(jax.lax.stop_gradient(around))
-        return cls(problem=problem, around=expanded, discount=problem.discount, **sizes)
+        return cls(problem=problem, around=PerStage(around), discount=problem.discount, **sizes)
 
     def dynamics(self, x: Float[Array, " nx"], u: Float[Array, " nu"]) -> Float[Array, " nx"]:
         return self._expanded(self.problem.dynamics, x, u)

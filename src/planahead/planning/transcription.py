@@ -15,15 +15,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from planahead.problem import Bounds, Problem, at_stage, map_stages
+from planahead.problem import BoundRows, Bounds, Problem, Slack, at_stage, map_stages
 
 
 class RowData(eqx.Module):
-    """Bounds and prices of all rows. `linear = quadratic = inf` in hard rows."""
+    """Bounds and prices of all rows, or of those of one stage. `linear = quadratic = inf` in hard rows."""
 
-    bound: Float[Array, "nodes 2 m *B"]
-    linear: Float[Array, "nodes m *B"]
-    quadratic: Float[Array, "nodes m *B"]
+    bound: Float[Array, "..."]
+    """`[nodes, 2, m, *B]`, of one stage `[2, m]`."""
+    linear: Float[Array, "..."]
+    """`[nodes, m, *B]` or `[m]`, as `quadratic`."""
+    quadratic: Float[Array, "..."]
 
 
 def split(problem: Problem, z: Float[Array, "nodes nz"]) -> tuple[Float[Array, "N nu"], Float[Array, "nodes nx"]]:
@@ -96,14 +98,24 @@ def pad(rows: Float[Array, " rows"], size: int, value: float = 0.0) -> Float[Arr
     return jnp.concatenate([rows, jnp.full((size - rows.shape[0],), value, rows.dtype)])
 
 
+def stage_rows(problem: Problem, z: Float[Array, " nz"], size: int) -> Float[Array, " size"]:
+    """`constraints` at a stage k < N, filled up to `size`; `problem` is the problem there."""
+    if size == 0:
+        return jnp.zeros(0, z.dtype)
+    return pad(jnp.atleast_1d(problem.constraints(z[problem.control_size :], z[: problem.control_size])), size)
+
+
+def terminal_rows(problem: Problem, x: Float[Array, " nx"], size: int) -> Float[Array, " size"]:
+    """`terminal_constraints`, filled up to `size`; `problem` is the problem at stage N."""
+    return pad(jnp.atleast_1d(problem.terminal_constraints(x)), size) if size else jnp.zeros(0, x.dtype)
+
+
 def general_rows(problem: Problem, z: Float[Array, "nodes nz"], size: int) -> Float[Array, "nodes ng"]:
     """`constraints` and `terminal_constraints`."""
     if size == 0:
         return jnp.zeros((z.shape[0], 0), z.dtype)
-    u, x = split(problem, z)
-    stages = map_stages(lambda stage, x, u: pad(jnp.atleast_1d(stage.constraints(x, u)), size), problem, x[:-1], u)
-    last = pad(jnp.atleast_1d(at_stage(problem, -1).terminal_constraints(x[-1])), size)
-    return jnp.concatenate([stages, last[None]])
+    stages = map_stages(lambda stage, z: stage_rows(stage, z, size), problem, z[:-1])
+    return jnp.concatenate([stages, terminal_rows(at_stage(problem, -1), z[-1, problem.control_size :], size)[None]])
 
 
 def row_values(problem: Problem, z: Float[Array, "nodes nz"], size: int) -> Float[Array, "nodes m"]:
@@ -113,49 +125,86 @@ def row_values(problem: Problem, z: Float[Array, "nodes nz"], size: int) -> Floa
 
 def row_data(problem: Problem, size: int, dtype, *, pinned: bool) -> RowData:
     """Bounds and prices at all stages, from the problem's methods; prices are discounted like the cost."""
-    nx, nu, N = problem.state_size, problem.control_size, problem.horizon
-    name = type(problem).__name__
-    last = at_stage(problem, -1)
-
-    stage_size, last_size = constraint_sizes(problem)
-
-    def at(stage: Problem):
-        constraints = Bounds(upper=0.0, slack=stage.constraint_slack())
-        return (
-            stage.control_bounds().rows(nu, f"{name}.control_bounds"),
-            stage.state_bounds().rows(nx, f"{name}.state_bounds"),
-            constraints.rows(stage_size, f"{name}.constraint_slack"),
-        )
-
-    control_rows, state_rows, stage_rows = map_stages(at, problem)
-    terminal_rows = last.terminal_bounds().rows(nx, f"{name}.terminal_bounds")
-    last_constraints = Bounds(upper=0.0, slack=last.terminal_constraint_slack())
-    last_rows = last_constraints.rows(last_size, f"{name}.terminal_constraint_slack")
-    absent = {"lower": -jnp.inf, "upper": jnp.inf, "linear": jnp.inf, "quadratic": jnp.inf}
-    weights = stage_weights(problem, dtype)[:, None]
-    gathered = {}
-    for field, none in absent.items():
-        controls = jnp.concatenate([getattr(control_rows, field), jnp.full((1, nu), none)])
-        states = jnp.concatenate(
-            [jnp.full((1, nx), none), getattr(state_rows, field)[1:], getattr(terminal_rows, field)[None]]
-        )
-        general = jnp.concatenate(
-            [
-                jax.vmap(lambda row, none=none: pad(row, size, none))(getattr(stage_rows, field)),
-                pad(getattr(last_rows, field), size, none)[None],
-            ]
-        )
-        rows = jnp.concatenate([controls, states, general], 1).astype(dtype)
-        if field in ("linear", "quadratic"):
-            finite = jnp.isfinite(rows)
-            rows = jnp.where(finite, jnp.where(finite, rows, 0.0) * weights, rows)
-        gathered[field] = rows
-    bound = jnp.stack([gathered["lower"], -gathered["upper"]], 1)
+    nu = problem.control_size
+    weights = stage_weights(problem, dtype)
+    stages = map_stages(lambda stage, weight: stage_row_data(stage, weight, size), problem, weights[:-1])
+    last = terminal_row_data(at_stage(problem, -1), weights[-1], size)
+    data = jax.tree.map(lambda inner, end: jnp.concatenate([inner, end[None]]), stages, last)
+    first, column = (jnp.arange(problem.horizon + 1) == 0)[:, None], jnp.arange(data.linear.shape[1])[None]
+    given = first & (column >= nu) & (column < nu + problem.state_size)  # x_0 is what it is
+    bound = jnp.where(given[:, None], -jnp.inf, data.bound)
+    linear, quadratic = (jnp.where(given, jnp.inf, price) for price in (data.linear, data.quadratic))
     if pinned:
-        hard = ~(jnp.isfinite(gathered["linear"]) & jnp.isfinite(gathered["quadratic"]))
-        nothing_acts = (jnp.arange(N + 1) == 0)[:, None] & (hard | (jnp.arange(bound.shape[2]) < nu)[None])
-        bound = jnp.where(nothing_acts[:, None], -jnp.inf, bound)
-    return RowData(bound, gathered["linear"], gathered["quadratic"])
+        hard = ~(jnp.isfinite(linear) & jnp.isfinite(quadratic))
+        bound = jnp.where((first & (hard | (column < nu)))[:, None], -jnp.inf, bound)
+    return RowData(bound, linear, quadratic)
+
+
+def stage_row_data(problem: Problem, weight: Float[Array, ""], size: int) -> RowData:
+    """Of a stage k < N, with `size` general rows; `problem` is the problem at that stage."""
+    name = type(problem).__name__
+    rows = (
+        problem.control_bounds().rows(problem.control_size, f"{name}.control_bounds"),
+        problem.state_bounds().rows(problem.state_size, f"{name}.state_bounds"),
+        _general_bounds(problem.constraint_slack(), constraint_sizes(problem)[0], f"{name}.constraint_slack"),
+    )
+    return _row_data(rows, weight, size)
+
+
+def terminal_row_data(problem: Problem, weight: Float[Array, ""], size: int) -> RowData:
+    """Of stage N, whose dummy control has no bounds; `problem` is the problem there."""
+    name = type(problem).__name__
+    rows = (
+        Bounds().rows(problem.control_size, name),
+        problem.terminal_bounds().rows(problem.state_size, f"{name}.terminal_bounds"),
+        _general_bounds(
+            problem.terminal_constraint_slack(), constraint_sizes(problem)[1], f"{name}.terminal_constraint_slack"
+        ),
+    )
+    return _row_data(rows, weight, size)
+
+
+def _general_bounds(slack: Slack | None, size: int, what: str) -> BoundRows:
+    return Bounds(upper=0.0, slack=slack).rows(size, what)
+
+
+def _row_data(rows: tuple[BoundRows, ...], weight: Float[Array, ""], size: int) -> RowData:
+    """Of one stage, its general rows, the last ones, filled up to `size`."""
+    *boxes, general = rows
+
+    def gathered(field: str, absent: float) -> Array:
+        values = [getattr(box, field) for box in boxes]
+        return jnp.concatenate([*values, pad(getattr(general, field), size, absent)]).astype(weight.dtype)
+
+    def price(field: str) -> Array:
+        values = gathered(field, jnp.inf)
+        finite = jnp.isfinite(values)
+        return jnp.where(finite, jnp.where(finite, values, 0.0) * weight, values)
+
+    bound = jnp.stack([gathered("lower", -jnp.inf), -gathered("upper", jnp.inf)])
+    return RowData(bound, price("linear"), price("quadratic"))
+
+
+def stage_lagrangian(
+    problem: Problem,
+    weight: Float[Array, ""],
+    z: Float[Array, " nz"],
+    costate: Float[Array, " nx"],
+    net_multiplier: Float[Array, " ng"],
+) -> Float[Array, ""]:
+    """γ^k ℓ + π_{k+1}ᵀ f - (σλ)ᵀ h of a stage k < N, h its general rows: what of L is not linear in z_k. `problem` is
+    the problem at that stage."""
+    u, x = z[: problem.control_size], z[problem.control_size :]
+    value = weight * stage_cost(problem, x, u) + costate @ problem.dynamics(x, u)
+    return value - net_multiplier @ stage_rows(problem, z, net_multiplier.shape[0])
+
+
+def terminal_lagrangian(
+    problem: Problem, weight: Float[Array, ""], x: Float[Array, " nx"], net_multiplier: Float[Array, " ng"]
+) -> Float[Array, ""]:
+    """The same of stage N."""
+    rows = terminal_rows(problem, x, net_multiplier.shape[0])
+    return weight * terminal_cost(problem, x) - net_multiplier @ rows
 
 
 def lagrangian(

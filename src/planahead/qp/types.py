@@ -194,8 +194,8 @@ def _fits(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
 
 
 def finite_prices(
-    linear: Float[Array, "nodes m *B"], quadratic: Float[Array, "nodes m *B"]
-) -> tuple[Float[Array, "nodes m *B"], Float[Array, "nodes m *B"]]:
+    linear: Float[Array, "*rows"], quadratic: Float[Array, "*rows"]
+) -> tuple[Float[Array, "*rows"], Float[Array, "*rows"]]:
     """Prices with zeros in hard rows, those where `linear` or `quadratic` is infinite."""
     soft = jnp.isfinite(linear) & jnp.isfinite(quadratic)
     return jnp.where(soft, linear, 0.0), jnp.where(soft, quadratic, 0.0)
