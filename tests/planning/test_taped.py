@@ -1,4 +1,5 @@
-"""The quadratic models that the native evaluator makes are those of XLA, of every task and kind of Hessian."""
+"""The quadratic models and cotangents that the native evaluator makes are those of XLA, of every task and kind of
+Hessian."""
 
 import logging
 
@@ -10,11 +11,13 @@ import pytest
 
 import planahead as pa
 from planahead.planning import problem_batch
+from planahead.planning.conditions import Slopes
 from planahead.planning.linearisation import Hessian
 from planahead.planning.problem_batch import ProblemBatch
 from planahead.problem import per_stage
 from planahead.qp import native
-from planahead.qp.types import LaneQP
+from planahead.qp.newton import Residuals
+from planahead.qp.types import LaneQP, Point
 
 pytestmark = [
     pytest.mark.skipif(not native.available(), reason="without the native kernel XLA makes them all"),
@@ -28,31 +31,56 @@ HESSIANS = {
 }
 
 
+class Batch:
+    """Random lanes of a problem; its leaves with numbers `own` differ between them."""
+
+    def __init__(self, problem: pa.Problem, own: tuple[int, ...]):
+        leaves, self.structure = jax.tree.flatten(jax.tree.map(lambda leaf: jnp.asarray(leaf, float), problem))
+        self.random = np.random.default_rng(0)
+        factors = jnp.asarray(1 + 0.1 * self.random.random(LANES))
+        self.leaves = [jnp.multiply.outer(leaf, factors) if index in own else leaf for index, leaf in enumerate(leaves)]
+        self.in_lanes = [index in own for index in range(len(leaves))]
+        nodes, nx, nz = problem.horizon + 1, problem.state_size, problem.state_size + problem.control_size
+        self.state, self.z, self.costates = self.normal(nx), self.normal(nodes, nz), self.normal(nodes, nx)
+
+    def normal(self, *shape: int) -> jax.Array:
+        return jnp.asarray(0.3 * self.random.normal(size=(*shape, LANES)))
+
+    def problems(self, backend) -> ProblemBatch:
+        return ProblemBatch(self.structure.unflatten, self.leaves, self.in_lanes, LANES, backend)
+
+
 def models(problem: pa.Problem, hessian: Hessian, pinned: bool = False, own: tuple[int, ...] = ()) -> list[LaneQP]:
-    """By the evaluator and by XLA, around random trajectories; the leaves with numbers `own` differ between lanes."""
-    random = np.random.default_rng(0)
-    leaves, structure = jax.tree.flatten(jax.tree.map(lambda leaf: jnp.asarray(leaf, float), problem))
-    factors = jnp.asarray(1 + 0.1 * random.random(LANES))
-    leaves = [jnp.multiply.outer(leaf, factors) if index in own else leaf for index, leaf in enumerate(leaves)]
-    nodes, nx, nz = problem.horizon + 1, problem.state_size, problem.state_size + problem.control_size
-
-    def normal(*shape: int) -> jax.Array:
-        return jnp.asarray(0.3 * random.normal(size=(*shape, LANES)))
-
-    state, z, costates = normal(nx), normal(nodes, nz), normal(nodes, nx)
-    in_lanes = [index in own for index in range(len(leaves))]
+    """By the evaluator and by XLA, around random trajectories."""
+    batch = Batch(problem, own)
+    data = batch.problems("portable").row_data(batch.z.dtype, pinned)
+    multipliers = jnp.broadcast_to(batch.normal(data.linear.shape[1])[None], data.linear.shape)
 
     def linearised(backend):
-        problems = ProblemBatch(structure.unflatten, leaves, in_lanes, LANES, backend)
-        data = problems.row_data(z.dtype, pinned)
-        multipliers = jnp.broadcast_to(normal(data.linear.shape[1])[None], data.linear.shape)
-        return problems.linearise(state, z, costates, multipliers, data, hessian, pinned)
+        around = (batch.state, batch.z, batch.costates, multipliers, data)
+        return batch.problems(backend).linearise(*around, hessian, pinned)
 
-    found = []
-    for backend in ("native", "portable"):
-        random = np.random.default_rng(1)
-        found.append(jax.jit(lambda backend=backend: linearised(backend))())
-    return found
+    return [jax.jit(lambda backend=backend: linearised(backend))() for backend in ("native", "portable")]
+
+
+def slopes(
+    problem: pa.Problem, pinned: bool = False, own: tuple[int, ...] = (), held: tuple[int, ...] = ()
+) -> list[Slopes]:
+    """The same of the conditions' slopes, by all leaves but those `held`; any weights will do."""
+    batch = Batch(problem, own)
+    data = batch.problems("portable").row_data(batch.z.dtype, pinned)
+    point = Point(batch.z, batch.costates, *(batch.normal(*data.bound.shape[:3]) for _ in range(4)))
+    exists = jnp.isfinite(data.bound)  # rows that are not there have no weight
+    rows, prices = (jnp.where(exists, batch.normal(*data.bound.shape[:3]), 0.0) for _ in range(2))
+    stationarity, dynamics = batch.normal(*batch.z.shape[:2]), batch.normal(problem.horizon, problem.state_size)
+    adjoint = Residuals(stationarity, dynamics, batch.state, rows, jnp.zeros_like(rows), prices, jnp.zeros_like(rows))
+    wanted = [index not in held for index in range(len(batch.leaves))]
+    control = batch.z[0, : problem.control_size] if pinned else None
+
+    def of(backend):
+        return batch.problems(backend).slopes(control, point, adjoint, wanted)
+
+    return [jax.jit(lambda backend=backend: of(backend))() for backend in ("native", "portable")]
 
 
 def check(problem: pa.Problem, hessian: Hessian, **how) -> None:
@@ -61,12 +89,19 @@ def check(problem: pa.Problem, hessian: Hessian, **how) -> None:
         np.testing.assert_allclose(getattr(ours, name), getattr(theirs, name), rtol=1e-9, atol=1e-9, err_msg=name)
 
 
+def check_slopes(problem: pa.Problem, **how) -> None:
+    ours, theirs = slopes(problem, **how)
+    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+    for mine, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-9, atol=1e-9 * np.abs(other).max())
+
+
 @pytest.fixture(autouse=True)
 def tapes_only(request, caplog):
     """XLA in place of the evaluator would make every comparison one with itself."""
     with caplog.at_level(logging.DEBUG, problem_batch.__name__):
         yield
-    refused = [record for record in caplog.get_records("call") if "XLA linearises" in record.message]
+    refused = [record for record in caplog.get_records("call") if record.message.startswith("XLA ")]
     assert bool(refused) == ("without_a_tape" in request.node.name)
 
 
@@ -74,6 +109,12 @@ def tapes_only(request, caplog):
 @pytest.mark.parametrize("name", ["cartpole", "windmaze-walls", "obstacles", "race-split-s"])
 def test_tasks(name, hessian):
     check(pa.make_task(name).problem, HESSIANS[hessian])
+
+
+@pytest.mark.parametrize("pinned", [False, True], ids=["free", "pinned"])
+@pytest.mark.parametrize("name", ["cartpole", "windmaze-walls", "obstacles", "race-split-s"])
+def test_slopes_of_tasks(name, pinned):
+    check_slopes(pa.make_task(name).problem, pinned=pinned)
 
 
 def test_chain():
@@ -92,6 +133,8 @@ def test_parameters_of_every_stage_and_lane():
     count = len(jax.tree.leaves(problem))
     check(problem, pa.GaussNewton(), own=tuple(range(count)))
     check(problem, pa.Exact(convexify="none"), own=tuple(range(0, count, 2)))
+    check_slopes(problem, own=tuple(range(count)))
+    check_slopes(problem, own=tuple(range(0, count, 2)), held=tuple(range(0, count, 3)), pinned=True)
 
 
 class Scalar(pa.Problem):
@@ -102,9 +145,10 @@ class Scalar(pa.Problem):
     state_size: int = pa.static(2)
     control_size: int = pa.static(1)
     discount: jax.Array | float = 0.9
+    scale: jax.Array | float = 1.0
 
     def dynamics(self, x, u):
-        return jnp.stack([x[0] + 0.1 * x[1], x[1] + 0.1 * jnp.sin(x[0]) * u[0]])
+        return jnp.stack([x[0] + 0.1 * x[1], x[1] + 0.1 * self.scale * jnp.sin(x[0]) * u[0]])
 
     def stage_cost(self, x, u):
         return jnp.cos(x[0]) * u[0] + u[0] ** 2
@@ -129,6 +173,17 @@ def test_scalar_costs(kind, hessian):
     check(kind(), HESSIANS[hessian])
 
 
+@pytest.mark.parametrize("kind", [Scalar, ScalarEnd])
+def test_slopes_of_scalar_costs_beside_a_discount_that_does_not_move(kind):
+    check_slopes(jax.tree.map(jnp.asarray, kind(scale=2.0)), held=(0,))
+
+
+def test_slopes_by_a_discount_are_without_a_tape():
+    ours, theirs = (np.asarray(found.leaves[0]) for found in slopes(jax.tree.map(jnp.asarray, Scalar())))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+    assert np.abs(ours).min() > 0
+
+
 class Decomposing(Scalar):
     """The smallest eigenvalue of a matrix has no scalar form."""
 
@@ -136,8 +191,9 @@ class Decomposing(Scalar):
         return x + 0.1 * jnp.linalg.eigvalsh(jnp.diag(x) + jnp.full((2, 2), 2.0))[0] + u[0]
 
 
-def test_problems_without_a_tape_are_linearised_by_xla():
+def test_problems_without_a_tape_are_left_to_xla():
     check(Decomposing(), pa.GaussNewton())
+    check_slopes(Decomposing())
 
 
 def test_what_is_not_a_number_shows():
