@@ -178,6 +178,11 @@ def test_slopes_of_scalar_costs_beside_a_discount_that_does_not_move(kind):
     check_slopes(jax.tree.map(jnp.asarray, kind(scale=2.0)), held=(0,))
 
 
+@pytest.mark.parametrize("pinned", [False, True], ids=["free", "pinned"])
+def test_a_problem_of_which_nothing_moves_has_slopes_of_its_control_alone(pinned):
+    check_slopes(pa.make_task("cartpole").problem, pinned=pinned, held=tuple(range(100)))
+
+
 def test_slopes_by_a_discount_are_without_a_tape():
     ours, theirs = (np.asarray(found.leaves[0]) for found in slopes(jax.tree.map(jnp.asarray, Scalar())))
     np.testing.assert_allclose(ours, theirs, rtol=1e-12)

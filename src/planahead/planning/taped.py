@@ -130,16 +130,17 @@ def slopes(taped: Taped, held: Held, wanted: Sequence[bool], pinned: bool) -> Sl
     inner, last = [_at(0, array) for array in held], [_at(N, array) for array in held[:NODEWISE]]
     shapes = [_values(taped.arrays[index]).shape[is_per_stage(taped.arrays[index]) :] for index in moving]
     outputs = [jax.ShapeDtypeStruct((nodes, *shape, lanes), held.z.dtype) for shape in shapes]
-    segments = [_part(gradients(terminal_conditions), N, nodes, taped.parameters(N) + last, len(moving))]
-    first = taped.parameters(0) + inner
+    segments, first = [], taped.parameters(0) + inner
+    if moving:
+        segments.append(_part(gradients(terminal_conditions), N, nodes, taped.parameters(N) + last, len(moving)))
     if pinned:
         targets = [(index, 0) for index in range(len(moving) + 1)]
         segments.append(Segment(gradients(stage_conditions, True), 1, first, targets))
         outputs.append(jax.ShapeDtypeStruct((1, nu, lanes), held.z.dtype))
-    if N > pinned:
+    if moving and N > pinned:
         later = [_later(argument, int(pinned)) for argument in first]
         segments.append(_part(gradients(stage_conditions), int(pinned), N, later, len(moving)))
-    found = evaluate(segments, outputs, lanes)
+    found = evaluate(segments, outputs, lanes) if segments else []
     leaves: list[Array | None] = [None] * len(wanted)
     for index, slope in zip(moving, found, strict=False):
         leaf, source = taped.arrays[index], taped.sources[index].number
