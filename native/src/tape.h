@@ -8,6 +8,7 @@
 
 #include "simd.h"
 #include "tape_call.h"
+#include "trigonometry.h"
 
 namespace planahead {
 namespace PLANAHEAD_ISA {
@@ -150,8 +151,8 @@ class Evaluator {
         case kSign: PLANAHEAD_VECTORS(select(a[v] != a[v], a[v], truth(a[v] > V{}) - truth(a[v] < V{})));
         case kFinite: PLANAHEAD_VECTORS(truth(finite(a[v])));
         case kFloor: PLANAHEAD_EACH(std::floor(x));
-        case kSin: PLANAHEAD_EACH(std::sin(x));
-        case kCos: PLANAHEAD_EACH(std::cos(x));
+        case kSin: PLANAHEAD_VECTORS(sine(a[v], 0));
+        case kCos: PLANAHEAD_VECTORS(sine(a[v], 1));
         case kTan: PLANAHEAD_EACH(std::tan(x));
         case kExp: PLANAHEAD_EACH(std::exp(x));
         case kLog: PLANAHEAD_EACH(std::log(x));
