@@ -216,6 +216,18 @@ def test_values_of_a_transformation_around_it_are_refused():
         jax.jit(outer)(2.0)
 
 
+@pytest.mark.parametrize("wrapped", [lambda function: function, jax.jit, jax.checkpoint])
+def test_functions_that_differ_in_an_array_alone_have_tapes_of_their_own(wrapped):
+    """The text of a jaxpr shows no arrays, and those of a function that is called inside are not among its own."""
+
+    def scaled(factor):
+        table = np.array([factor, 2.0])
+        return wrapped(lambda x: jnp.sum(table * x))
+
+    for factor in (1.0, 5.0):
+        np.testing.assert_array_equal(pointwise(scaled(factor), jnp.ones(3)), factor + 2.0)
+
+
 def test_mixed_formats_are_refused():
     x = jnp.ones(3)
     with pytest.raises(UnsupportedError, match="float32 beside float64"):

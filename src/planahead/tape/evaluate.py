@@ -15,7 +15,7 @@ from jaxtyping import Array
 
 from planahead.qp import native
 from planahead.tape.graph import Graph, TooLargeError
-from planahead.tape.scalarise import UnsupportedError, closed_jaxpr, interpret, work
+from planahead.tape.scalarise import UnsupportedError, closed_jaxpr, hidden_arrays, interpret, work
 from planahead.tape.schedule import Tape, schedule
 
 NODES = 60_000
@@ -84,15 +84,13 @@ def _tape(segment: Segment, dtype: Any) -> Tape:
 
 
 class _Traced:
-    """A jaxpr that is equal to others with the same text: a planner is traced several times on the way to one program,
-    and its functions are the same every time."""
+    """A jaxpr that is equal to others with the same text and the same arrays: a planner is traced several times on the
+    way to one program, and its functions are the same every time."""
 
     def __init__(self, closed: Any):
         self.closed = closed
-        self._key = (
-            str(closed.jaxpr),
-            tuple((str(c.dtype), np.shape(c), np.asarray(c).tobytes()) for c in closed.consts),
-        )
+        shown = (np.asarray(array) for array in hidden_arrays(closed))
+        self._key = (str(closed.jaxpr), tuple((str(array.dtype), array.shape, array.tobytes()) for array in shown))
 
     def __hash__(self) -> int:
         return hash(self._key)

@@ -6,7 +6,7 @@ evaluates the function with XLA instead.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -48,9 +48,7 @@ def work(jaxpr: Any) -> int:
     """Scalar operations of a jaxpr before anything is simplified, about."""
     total = 0
     for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
-        parameters = equation.params
-        inner = [value for value in parameters.values() if hasattr(value, "eqns") or hasattr(value, "jaxpr")]
-        inner += parameters.get("branches", ())
+        parameters, inner = equation.params, _inside(equation)
         if inner:
             times = parameters["length"] if equation.primitive.name == "scan" else 1
             total += times * sum(work(part) for part in inner)
@@ -61,6 +59,29 @@ def work(jaxpr: Any) -> int:
         else:
             total += sum(variable.aval.size for variable in equation.outvars)
     return total
+
+
+def hidden_arrays(jaxpr: Any) -> Iterator[Any]:
+    """What the text of a jaxpr does not show: arrays that it, or a jaxpr inside of it, closes over or has as literals.
+
+    >>> table = np.array([1.0, 2.0])
+    >>> closed = closed_jaxpr(jax.jit(lambda x: jnp.sum(table * x)), [()], float)
+    >>> closed.consts, [np.asarray(array).tolist() for array in hidden_arrays(closed)]
+    ([], [[1.0, 2.0]])
+    """
+    yield from getattr(jaxpr, "consts", ())
+    for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
+        literals = (entry.val for entry in equation.invars if isinstance(entry, jax.extend.core.Literal))
+        yield from (value for value in literals if np.ndim(value))
+        for part in _inside(equation):
+            yield from hidden_arrays(part)
+
+
+def _inside(equation: Any) -> list[Any]:
+    """The jaxprs in the parameters of an equation: the body of a loop, what is called, branches."""
+    values = equation.params.values()
+    found = [value for value in values if hasattr(value, "eqns") or hasattr(value, "jaxpr")]
+    return [*found, *equation.params.get("branches", ())]
 
 
 class _Interpreter:
