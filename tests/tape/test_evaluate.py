@@ -228,6 +228,11 @@ def test_functions_that_differ_in_an_array_alone_have_tapes_of_their_own(wrapped
         np.testing.assert_array_equal(pointwise(scaled(factor), jnp.ones(3)), factor + 2.0)
 
 
+def test_other_formats_are_refused():
+    with pytest.raises(UnsupportedError, match="arrays of float16"):
+        pointwise(jnp.sin, jnp.ones(3, jnp.float16))
+
+
 def test_mixed_formats_are_refused():
     x = jnp.ones(3)
     with pytest.raises(UnsupportedError, match="float32 beside float64"):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
@@ -53,6 +54,8 @@ def evaluate(segments: Sequence[Segment], outputs: Sequence[jax.ShapeDtypeStruct
     float32 and float64.
     """
     dtype = outputs[0].dtype
+    if dtype not in (jnp.float32, jnp.float64):
+        raise UnsupportedError(f"arrays of {dtype}")
     arrays: list[Array] = []
     program, values = [len(segments)], []
     for segment in segments:
