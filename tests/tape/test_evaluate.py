@@ -39,6 +39,8 @@ TWO = (
     lambda x, y: jnp.where(x == y, 1.0, 2.0), lambda x, y: jnp.where(x != y, x, 2.0),
     lambda x, y: jnp.where(x > y, 1.0, y), lambda x, y: jnp.where(x >= y, 1.0, y),
     lambda x, y: jnp.where((x > 0) & ~(y > 0) | (x < -1), 1.0, 2.0), jnp.hypot,
+    lambda x, y: x.astype(bool) + 2.0 * (x.astype(bool) | (y > 0)), lambda x, y: 1.0 * jnp.logical_xor(x, y),
+    lambda x, y: lax.cond((x > 0) & (y > 0), lambda: x, lambda: y),
 )  # fmt: skip
 
 
@@ -87,6 +89,7 @@ def reduced(x):
         M.min(0),
         M.prod(1),
         jnp.cumsum(x),
+        jnp.cumsum(x[:0]),
         jnp.linalg.norm(x)[None],
         jax.nn.logsumexp(x)[None],
     )
@@ -193,6 +196,10 @@ def test_float32_is_computed_in_float64():
         (lambda x: jnp.sort(jnp.stack([x, 1 - x]))[0], "sort"),
         (lambda x: jnp.arange(3.0)[x.astype(int)], "integer"),
         (lambda x: jax.random.normal(jax.random.key(0)) * x, "random|threefry|shift|key"),
+        (lambda x: jnp.abs(jnp.exp(2j * x)), "complex"),
+        (lambda x: jnp.abs(x + jnp.fft.fft(jnp.ones(4))[0]), "complex|fft"),
+        (lambda x: x + lax.reduce_or(jnp.array([1, 2]), (0,)), "reduce_or of integers"),
+        (lambda x: x + (jnp.array([200, 3], jnp.uint8) + jnp.uint8(100))[0], "uint8 beyond its range"),
     ],
 )
 def test_what_has_no_scalar_form_is_refused(function, what):

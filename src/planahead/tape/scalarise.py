@@ -107,8 +107,9 @@ class _Interpreter:
         return [read(variable) for variable in jaxpr.outvars]
 
     def constants(self, values: Any) -> Nodes:
-        if not (np.issubdtype(np.result_type(values), np.number) or np.result_type(values) == np.bool_):
-            raise UnsupportedError(f"constants of {np.result_type(values)}")
+        kind = np.result_type(values)
+        if not any(np.issubdtype(kind, known) for known in (np.floating, np.integer, np.bool_)):
+            raise UnsupportedError(f"constants of {kind}")
         array = np.asarray(values)
         return _filled(array.shape, [self.graph.constant(float(value)) for value in array.ravel()])
 
@@ -126,28 +127,37 @@ class _Interpreter:
             ends = np.cumsum(parameters["sizes"])[:-1]
             return list(np.split(inputs[0], ends, axis=parameters["axis"]))
         outputs = [variable.aval for variable in equation.outvars]
+        if any(_is(entry, jnp.complexfloating) for entry in (*equation.invars, *equation.outvars)):
+            raise UnsupportedError(f"{name} of complex numbers")
+        whole = any(_is(entry, jnp.integer) for entry in equation.outvars)
         if name in ("custom_lin", "convert_element_type", "reduce_precision"):
-            if np.issubdtype(outputs[0].dtype, np.integer) and not self.whole(inputs[0]):
+            if whole and _is(equation.invars[0], jnp.inexact) and not self.whole(inputs[0]):
                 raise UnsupportedError("a floating-point number made an integer")
+            if _is(equation.outvars[0], jnp.bool_) and not _is(equation.invars[0], jnp.bool_):
+                return [self.each(Operation.NE, inputs[0], np.asarray(self.graph.zero))]
             return inputs
-        if name in _OF_NUMBERS and np.issubdtype(outputs[0].dtype, np.integer):
+        if name in _OF_NUMBERS and whole:
             raise UnsupportedError(f"{name} of integers")
         if name in _ELEMENTWISE:
-            return [self.each(_ELEMENTWISE[name], *inputs)]
+            nodes = self.each(_ELEMENTWISE[name], *inputs)
+            if whole and self.overflows(nodes, outputs[0].dtype):
+                raise UnsupportedError(f"{outputs[0].dtype} beyond its range")
+            return [nodes]
         method = getattr(self, "_" + name.replace("-", "_"), None)
         if method is None:
             raise UnsupportedError(name)
         return [np.asarray(method(parameters, outputs[0], *inputs))]
 
     def whole(self, nodes: Nodes) -> bool:
-        """Whether all are known integers or truth values."""
-        truths = (Operation.LT, Operation.LE, Operation.EQ, Operation.NE, Operation.FINITE)
-        return all(
-            float(self.graph.values[node]).is_integer()
-            if node in self.graph.values
-            else self.graph.operations[node] in truths
-            for node in nodes.ravel()
-        )
+        """Whether all are known integers."""
+        values = self.graph.values
+        return all(node in values and values[node].is_integer() for node in nodes.ravel().tolist())
+
+    def overflows(self, nodes: Nodes, dtype: Any) -> bool:
+        """Whether a known integer is none of `dtype`, where it would wrap around."""
+        limits = jnp.iinfo(dtype)
+        known = (self.graph.values.get(node, 0.0) for node in nodes.ravel().tolist())
+        return any(not limits.min <= value <= limits.max for value in known)
 
     def closed_or_open(self, jaxpr: Any, inputs: list[Nodes]) -> list[Nodes]:
         if hasattr(jaxpr, "consts"):
@@ -365,6 +375,8 @@ class _Interpreter:
         return self.reduce(Operation.MAX, parameters["axes"], nodes) if nodes.size else self.nothing(output, 0.0)
 
     def _cumsum(self, parameters, output, nodes):
+        if not nodes.size:
+            return nodes
         moved = np.moveaxis(nodes, parameters["axis"], 0)
         moved = moved[::-1] if parameters["reverse"] else moved
         sums = [np.asarray(moved[0])]
@@ -375,8 +387,7 @@ class _Interpreter:
 
     def _dot_general(self, parameters, output, left, right):
         (contract_left, contract_right), (batch_left, batch_right) = parameters["dimension_numbers"]
-        A = _grouped(left, batch_left, contract_left, contract_last=True)
-        B = _grouped(right, batch_right, contract_right, contract_last=True)
+        A, B = _grouped(left, batch_left, contract_left), _grouped(right, batch_right, contract_right)
         total = np.full((A.shape[0], A.shape[1], B.shape[1]), self.graph.zero)
         for j in range(A.shape[2]):
             product = self.each(Operation.MUL, A[:, :, None, j], B[:, None, :, j])
@@ -393,7 +404,7 @@ class _Interpreter:
         return np.full(output.shape, self.graph.constant(value))
 
 
-def _grouped(nodes: Nodes, batch: Sequence[int], contract: Sequence[int], contract_last: bool) -> Nodes:
+def _grouped(nodes: Nodes, batch: Sequence[int], contract: Sequence[int]) -> Nodes:
     """As [batch, free, contracted]."""
     free = [axis for axis in range(nodes.ndim) if axis not in batch and axis not in contract]
     sizes = [math.prod(nodes.shape[axis] for axis in axes) for axes in (batch, free, contract)]
@@ -413,6 +424,11 @@ def _power(interpreter: _Interpreter, nodes: Nodes, power: int) -> Nodes:
     return result
 
 
+def _is(entry: Any, kind: Any) -> bool:
+    """Whether a variable or literal holds numbers of that kind."""
+    return jnp.issubdtype(getattr(entry.aval, "dtype", None), kind)
+
+
 def _filled(shape: tuple[int, ...], nodes: list[int]) -> Nodes:
     return np.asarray(nodes, int).reshape(shape)
 
@@ -421,7 +437,7 @@ def _not(graph: Graph, a: int) -> int:
     return graph.apply(Operation.EQ, a, graph.zero)
 
 
-_OF_NUMBERS = ("and", "or", "not", "div", "pow", "integer_pow")
+_OF_NUMBERS = ("and", "or", "xor", "not", "reduce_and", "reduce_or", "div", "pow", "integer_pow")
 """Which mean something else for integers."""
 _CALLS = {
     "jit": "jaxpr",
@@ -450,6 +466,7 @@ _ELEMENTWISE: dict[str, Operation | Callable[..., int]] = {
     "ne": Operation.NE,
     "and": Operation.MIN,
     "or": Operation.MAX,
+    "xor": Operation.NE,
     "not": _not,
     "abs": Operation.ABS,
     "sqrt": Operation.SQRT,
