@@ -426,7 +426,8 @@ def _power(interpreter: _Interpreter, nodes: Nodes, power: int) -> Nodes:
 
 def _is(entry: Any, kind: Any) -> bool:
     """Whether a variable or literal holds numbers of that kind."""
-    return jnp.issubdtype(getattr(entry.aval, "dtype", None), kind)
+    dtype = getattr(entry.aval, "dtype", None)  # a token has none
+    return dtype is not None and jnp.issubdtype(dtype, kind)
 
 
 def _filled(shape: tuple[int, ...], nodes: list[int]) -> Nodes:
