@@ -9,9 +9,9 @@ import pytest
 from jax import lax
 
 from planahead.qp import native
+from planahead.tape.arrays import UnsupportedError
 from planahead.tape.evaluate import Argument, Segment, evaluate
 from planahead.tape.graph import TooLargeError
-from planahead.tape.scalarise import UnsupportedError
 
 pytestmark = [
     pytest.mark.skipif(not native.available(), reason="without the native kernel there is no evaluator"),

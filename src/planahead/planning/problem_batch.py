@@ -20,8 +20,8 @@ from planahead.qp.batching import in_blocks
 from planahead.qp.interior_point import Backend
 from planahead.qp.lanes import lanes_last
 from planahead.qp.types import LaneQP
+from planahead.tape.arrays import UnsupportedError
 from planahead.tape.graph import TooLargeError
-from planahead.tape.scalarise import UnsupportedError
 
 _log = logging.getLogger(__name__)
 

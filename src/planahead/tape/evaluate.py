@@ -15,8 +15,9 @@ import numpy as np
 from jaxtyping import Array
 
 from planahead.qp import native
+from planahead.tape.arrays import UnsupportedError
 from planahead.tape.graph import Graph, TooLargeError
-from planahead.tape.scalarise import UnsupportedError, closed_jaxpr, hidden_arrays, interpret, work
+from planahead.tape.scalarise import closed_jaxpr, hidden_arrays, interpret, work
 from planahead.tape.schedule import Tape, schedule
 
 NODES = 60_000
