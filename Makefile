@@ -48,7 +48,7 @@ test-portable: .venv/.installed-dev
 	PLANAHEAD_NATIVE=0 $(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup $(PORTABLE) $(PYTEST_ARGUMENTS)
 
 # The kernel's other instruction sets, beside the portable solver and by the optimality conditions.
-KERNEL_TESTS := tests/qp/test_native.py tests/qp/test_stress.py
+KERNEL_TESTS := tests/qp/test_native.py tests/qp/test_stress.py tests/tape/test_evaluate.py
 test-instructions: .venv/.installed-dev
 	for isa in generic avx2; do \
 		PLANAHEAD_ISA=$$isa $(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup $(KERNEL_TESTS) $(PYTEST_ARGUMENTS) || exit 1; done

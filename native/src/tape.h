@@ -4,9 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <vector>
 
-#include "simd.h"
+#include "buffer.h"
 #include "tape_call.h"
 #include "trigonometry.h"
 
@@ -55,9 +54,7 @@ class Evaluator {
 
   // What is the same in all blocks.
   void prepare(const Segment& segment) {
-    const size_t bytes = (size_t(segment.slots) * kBlock + W) * sizeof(Real);
-    if (memory_.size() < bytes) memory_.resize(bytes);
-    slots_ = reinterpret_cast<V*>((reinterpret_cast<uintptr_t>(memory_.data()) + sizeof(V) - 1) / sizeof(V) * sizeof(V));
+    slots_ = memory_.reserve(size_t(segment.slots) * kVectors);
     for (int i = 0; i < segment.constants; i++) fill(slot(i), Real(segment.values[i]));
     for (int i = 0; i < segment.inputs; i++) {
       const Source& source = segment.sources[i];
@@ -180,12 +177,11 @@ class Evaluator {
   int64_t stage_[kBlock], lane_[kBlock];
   int count_ = 0;
   bool together_ = false;
-  static thread_local std::vector<unsigned char> memory_;
+  static thread_local Buffer memory_;
 };
 
-// Kept by the thread from call to call: fresh pages cost as much as evaluating.
 template <typename T>
-thread_local std::vector<unsigned char> Evaluator<T>::memory_;
+thread_local Buffer Evaluator<T>::memory_;
 
 }  // namespace PLANAHEAD_ISA
 }  // namespace planahead

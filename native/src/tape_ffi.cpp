@@ -34,7 +34,8 @@ class Reader {
     return found;
   }
 
-  bool complete() const { return at_ == end_; }
+  // Whether program and values were read to their ends.
+  bool complete(const double* values_end) const { return at_ == end_ && values_ == values_end; }
 
  private:
   int32_t next() { return at_ < end_ ? *at_++ : 0; }
@@ -62,7 +63,7 @@ ffi::Error evaluate(ffi::ThreadPool pool, ffi::Buffer<ffi::S32> program, ffi::An
   std::copy_n(static_cast<const char*>(constants.untyped_data()), values.size() * sizeof(double), reinterpret_cast<char*>(values.data()));
   Reader reader(program.typed_data(), int64_t(program.element_count()), values.data());
   call.segments = reader.segments(lanes);
-  if (!reader.complete()) return ffi::Error::InvalidArgument("planahead: a program of another length");
+  if (!reader.complete(values.data() + values.size())) return ffi::Error::InvalidArgument("planahead: a program of another length");
   for (size_t i = 0; i < args.size(); i++) {
     auto buffer = args.get<ffi::AnyBuffer>(i);
     if (!buffer.has_value()) return buffer.error();
@@ -72,6 +73,7 @@ ffi::Error evaluate(ffi::ThreadPool pool, ffi::Buffer<ffi::S32> program, ffi::An
   for (size_t i = 0; i < rets.size(); i++) {
     auto buffer = rets.get<ffi::AnyBuffer>(i);
     if (!buffer.has_value()) return buffer.error();
+    if ((*buffer)->element_type() != type) return ffi::Error::InvalidArgument("planahead: mixed number formats");
     call.outputs.push_back(static_cast<T*>((*buffer)->untyped_data()));
   }
   Blocks blocks;

@@ -3,10 +3,7 @@
 // Rows that exist in no lane of the call are left out: the sides of rows that exist are listed stage by stage (`Side`).
 #pragma once
 
-#include <cstdlib>
-#include <cstring>
-#include <new>
-
+#include "buffer.h"
 #include "queue.h"
 #include "riccati.h"
 
@@ -49,21 +46,11 @@ struct Workspace {
 // Lay the workspace out in memory that the thread keeps from call to call.
 class Memory {
  public:
-  ~Memory() { std::free(base_); }
-
   template <class E>
   Workspace<E> layout(const Shape& shape, size_t sides) {
     Workspace<E> w;
-    size_t count = place(w, shape, sides, nullptr);
-    if (count > size_) {
-      std::free(base_);
-      size_ = 0;
-      base_ = static_cast<V*>(std::aligned_alloc(sizeof(V) > 64 ? sizeof(V) : 64, (count * sizeof(V) + 63) / 64 * 64));
-      if (base_ == nullptr) throw std::bad_alloc();
-      size_ = count;
-      std::memset(static_cast<void*>(base_), 0, count * sizeof(V));  // later calls find numbers of earlier ones, which no lane in use reads
-    }
-    place(w, shape, sides, base_);
+    // Calls find numbers of earlier ones, which no lane in use reads.
+    place(w, shape, sides, buffer_.reserve(place(w, shape, sides, nullptr)));
     return w;
   }
 
@@ -106,8 +93,7 @@ class Memory {
     return used;
   }
 
-  V* base_ = nullptr;
-  size_t size_ = 0;
+  Buffer buffer_;
 };
 
 }  // namespace PLANAHEAD_ISA

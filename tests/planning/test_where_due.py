@@ -46,5 +46,17 @@ def test_nested_batches_are_one_and_a_single_lane_is_a_batch_too():
     assert float(where_due(jnp.square, jnp.array(True), jnp.array(0.0), jnp.array(3.0))) == 9.0
 
 
+@pytest.mark.parametrize(
+    ("otherwise", "message"),
+    [
+        (-1, r"the function gives float32\[\] where `otherwise` is int32\[\]; give it the same shapes and formats"),
+        (jnp.zeros(3), r"the function gives float32\[\] where `otherwise` is float32\[3\]"),
+    ],
+)
+def test_what_does_not_fit_is_refused(otherwise, message: str):
+    with pytest.raises(TypeError, match=message):
+        where_due(jnp.sqrt, jnp.array(True), otherwise, jnp.array(3.0))
+
+
 def test_it_carries_no_gradient():
     assert float(jax.grad(lambda v: v + where_due(jnp.square, jnp.array(True), v, v))(3.0)) == 1.0

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import planahead as pa
+from planahead.learning import regret
 from planahead.learning.regret import Measured, fit_regrets, measure
 from planahead.policies.adaptive import AdaptivePlanner, advanced, stretched
 
@@ -123,13 +124,29 @@ def test_regression_learns_regrets():
     regrets = jnp.stack([10 * features[:, 2] ** 2, jnp.abs(features[:, 0]), jnp.zeros(600)], axis=1)
     measured = Measured(features, regrets, jnp.ones((600, 3), bool))
     start, fitting = jax.random.split(jax.random.key(1))
-    found = fit_regrets(policy(), measured, start, fitting, 2000, 64, 5e-3)
+    found = fit_regrets(policy(), measured, start, fitting, 2000, 64, 5e-3, 60)
     assert float(found.error) < 0.4 * float(found.spread)
     told = found.policy.regrets(jnp.array([0.9, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]))
     assert told[1] > 0.4 > told[2]
     nothing = dataclasses.replace(measured, regrets=0 * regrets)
     with pytest.raises(ValueError, match="no option ever cost more than another"):
-        fit_regrets(policy(), nothing, start, fitting, 1, 8, 1e-3)
+        fit_regrets(policy(), nothing, start, fitting, 1, 8, 1e-3, 60)
+
+
+class Fitting(Exception):
+    """Where the regression would begin."""
+
+
+@pytest.mark.parametrize(("lanes", "judged"), [(2, 1), (19, 1), (40, 4)])
+def test_whole_worlds_are_kept_to_judge_by(lanes, judged, monkeypatch):
+    def begun(*given):
+        raise Fitting(given[-1])
+
+    monkeypatch.setattr(regret, "measure", lambda *_: None)
+    monkeypatch.setattr(regret, "fit_regrets", begun)
+    with pytest.raises(Fitting) as found:
+        pa.fit_adaptive_planner(TASK, policy(), jax.random.key(0), lanes=lanes, steps=7)
+    assert found.value.args == (7 * judged,)
 
 
 def test_what_does_not_fit_is_refused():
@@ -137,5 +154,8 @@ def test_what_does_not_fit_is_refused():
         AdaptivePlanner((FAR, SHORT), TASK.planner_state, TASK.action_box, key=jax.random.key(0))
     with pytest.raises(ValueError, match="3 numbers were expected, of going on and of every problem"):
         policy(computation=(1.0, 2.0))
+    for wrong in ({"patience": 0}, {"price": -1.0}):
+        with pytest.raises(ValueError, match="a price of 0 or more and a patience of 1 step or more were expected"):
+            policy(**wrong)
     with pytest.raises(ValueError, match="lanes=1; at least two worlds"):
         pa.fit_adaptive_planner(TASK, policy(), jax.random.key(0), lanes=1)

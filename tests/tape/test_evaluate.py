@@ -9,9 +9,9 @@ import pytest
 from jax import lax
 
 from planahead.qp import native
+from planahead.tape.arrays import UnsupportedError
 from planahead.tape.evaluate import Argument, Segment, evaluate
 from planahead.tape.graph import TooLargeError
-from planahead.tape.scalarise import UnsupportedError
 
 pytestmark = [
     pytest.mark.skipif(not native.available(), reason="without the native kernel there is no evaluator"),
@@ -39,6 +39,8 @@ TWO = (
     lambda x, y: jnp.where(x == y, 1.0, 2.0), lambda x, y: jnp.where(x != y, x, 2.0),
     lambda x, y: jnp.where(x > y, 1.0, y), lambda x, y: jnp.where(x >= y, 1.0, y),
     lambda x, y: jnp.where((x > 0) & ~(y > 0) | (x < -1), 1.0, 2.0), jnp.hypot,
+    lambda x, y: x.astype(bool) + 2.0 * (x.astype(bool) | (y > 0)), lambda x, y: 1.0 * jnp.logical_xor(x, y),
+    lambda x, y: lax.cond((x > 0) & (y > 0), lambda: x, lambda: y),
 )  # fmt: skip
 
 
@@ -87,6 +89,7 @@ def reduced(x):
         M.min(0),
         M.prod(1),
         jnp.cumsum(x),
+        jnp.cumsum(x[:0]),
         jnp.linalg.norm(x)[None],
         jax.nn.logsumexp(x)[None],
     )
@@ -193,6 +196,10 @@ def test_float32_is_computed_in_float64():
         (lambda x: jnp.sort(jnp.stack([x, 1 - x]))[0], "sort"),
         (lambda x: jnp.arange(3.0)[x.astype(int)], "integer"),
         (lambda x: jax.random.normal(jax.random.key(0)) * x, "random|threefry|shift|key"),
+        (lambda x: jnp.abs(jnp.exp(2j * x)), "complex"),
+        (lambda x: jnp.abs(x + jnp.fft.fft(jnp.ones(4))[0]), "complex|fft"),
+        (lambda x: x + lax.reduce_or(jnp.array([1, 2]), (0,)), "reduce_or of integers"),
+        (lambda x: x + (jnp.array([200, 3], jnp.uint8) + jnp.uint8(100))[0], "uint8 beyond its range"),
     ],
 )
 def test_what_has_no_scalar_form_is_refused(function, what):
@@ -214,6 +221,23 @@ def test_values_of_a_transformation_around_it_are_refused():
 
     with pytest.raises(UnsupportedError, match="closes over"):
         jax.jit(outer)(2.0)
+
+
+@pytest.mark.parametrize("wrapped", [lambda function: function, jax.jit, jax.checkpoint])
+def test_functions_that_differ_in_an_array_alone_have_tapes_of_their_own(wrapped):
+    """The text of a jaxpr shows no arrays, and those of a function that is called inside are not among its own."""
+
+    def scaled(factor):
+        table = np.array([factor, 2.0])
+        return wrapped(lambda x: jnp.sum(table * x))
+
+    for factor in (1.0, 5.0):
+        np.testing.assert_array_equal(pointwise(scaled(factor), jnp.ones(3)), factor + 2.0)
+
+
+def test_other_formats_are_refused():
+    with pytest.raises(UnsupportedError, match="arrays of float16"):
+        pointwise(jnp.sin, jnp.ones(3, jnp.float16))
 
 
 def test_mixed_formats_are_refused():

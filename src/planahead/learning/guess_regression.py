@@ -67,6 +67,13 @@ def fit_guess_guide(
 
     A tenth of the rows is kept to judge by. Adam, its step on a cosine that ends at 0.
 
+    **Arguments:**
+
+    - `low`, `high`: the box of the states, in their units.
+    - `planner`: what solves.
+    - `random`: R, roll-outs of random controls to solve from, beside the cold start.
+    - `heads`: H, of the guide.
+
     **Raises:** `ValueError` for a box that is none, fewer than 20 rows, and where no solve succeeds.
     """
     if rows < 20:

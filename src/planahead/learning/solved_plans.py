@@ -15,7 +15,8 @@ from planahead.problem import Problem
 
 PIECE = 256
 """Lanes that are solved at once: enough to fill vectors and cores, few enough that one slow lane keeps few waiting."""
-HELD = 5  # steps that a random control is held: long enough to lead somewhere else
+HELD = 5
+"""Steps that a random control is held: long enough to lead somewhere else."""
 
 
 class BestPlans(eqx.Module):

@@ -38,14 +38,13 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 from planahead.learning.critics import TwinCritic
 from planahead.learning.fitting import fit
 from planahead.learning.rollout import Lanes, start_lanes, step_lanes
+from planahead.learning.solved_plans import HELD
 from planahead.planning import judged
 from planahead.planning.plan import Guess
 from planahead.planning.transcription import control_box
 from planahead.policies import Network, Policy, StochasticPolicy, check_observed
 from planahead.problem import Problem, TerminalValue, stages_only
 from planahead.tasks import Task
-
-HELD = 5  # steps that a stray action is held: long enough to lead somewhere else
 
 
 @final

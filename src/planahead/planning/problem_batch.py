@@ -22,8 +22,8 @@ from planahead.qp.interior_point import Backend
 from planahead.qp.lanes import lanes_last
 from planahead.qp.newton import Residuals
 from planahead.qp.types import LaneQP, Point
+from planahead.tape.arrays import UnsupportedError
 from planahead.tape.graph import TooLargeError
-from planahead.tape.scalarise import UnsupportedError
 
 _log = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from planahead.planning.conditions import NODEWISE, Held, Slopes, stage_conditio
 from planahead.planning.linearisation import Hessian, Model, convex, needs_convex, stage_model, terminal_model
 from planahead.problem import Problem
 from planahead.problem.per_stage import is_per_stage
+from planahead.tape.arrays import UnsupportedError
 from planahead.tape.evaluate import Argument, Segment, evaluate
-from planahead.tape.scalarise import UnsupportedError
 
 
 class Source(NamedTuple):

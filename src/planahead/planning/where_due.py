@@ -26,6 +26,8 @@ def where_due(
 
     Written for one lane; under `jax.vmap` only lanes that are due are computed. It carries no gradient.
 
+    **Raises:** `TypeError` where an array of `otherwise` has another shape or format than the function's.
+
     >>> import jax
     >>> values = jnp.array([1.0, 4.0, 9.0])
     >>> due = jnp.array([True, False, True])
@@ -48,9 +50,20 @@ def where_due(
         def compute(index: Array, found: Any) -> Any:
             rows = order[jnp.minimum(index * size + jnp.arange(size), number - 1)]  # the last lane fills up its block
             own = [leaf[..., rows] if carries else leaf for leaf, carries in zip(leaves, carried, strict=True)]
-            return jax.tree.map(lambda all, new: all.at[..., rows].set(new), found, some(own))
+            return jax.tree.map(lambda all, new: _put(all, rows, new), found, some(own))
 
         return jax.lax.fori_loop(0, (number + size - 1) // size, compute, otherwise)
 
     fixed = jax.lax.stop_gradient(jax.tree.map(jnp.asarray, (otherwise, arguments)))
     return over_lanes(kernel)(jnp.asarray(due), *fixed)
+
+
+def _put(all: Array, rows: Array, new: Array) -> Array:
+    """`all` with other values in the lanes `rows`; a scatter alone would broadcast and round what does not fit."""
+    if (all.shape[:-1], all.dtype) != (new.shape[:-1], new.dtype):
+        kinds = [f"{array.dtype}{list(array.shape[:-1])}" for array in (new, all)]
+        raise TypeError(
+            f"where_due: the function gives {kinds[0]} where `otherwise` is {kinds[1]}; give it the same shapes and "
+            "formats"
+        )
+    return all.at[..., rows].set(new)

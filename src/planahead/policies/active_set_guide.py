@@ -28,6 +28,12 @@ from planahead.qp.active_set import ActiveSet
 class ActiveSetGuide(eqx.Module):
     """From the state to an active set.
 
+    **Arguments:**
+
+    - `scale`: typical magnitudes of the states.
+    - `rows`: nodes, sides, and rows of a node, the shape of an `ActiveSet`.
+    - `hidden`, `key`: of the network.
+
     >>> import jax.numpy as jnp
     >>> guide = ActiveSetGuide((1.0, 1.0), (21, 2, 3), key=jax.random.key(0))
     >>> guide(jnp.array([0.5, 0.0])).held.shape
@@ -36,7 +42,6 @@ class ActiveSetGuide(eqx.Module):
 
     network: Network
     rows: tuple[int, int, int] = eqx.field(static=True)
-    """Nodes, sides, rows of a node."""
 
     def __init__(
         self,

@@ -80,7 +80,8 @@ class AdaptivePlanner(Policy):
     - `hidden`, `key`: of the network, which predicts regrets of about nothing until it is fitted: the cheapest option
       acts, so that a fixed `patience` of n is planning in every n-th step.
 
-    **Raises:** `ValueError` for problems that do not belong together, or are not in the order of their horizons.
+    **Raises:** `ValueError` for problems that do not belong together, or are not in the order of their horizons, and
+    numbers out of range.
 
     >>> import dataclasses, planahead as pa
     >>> task = pa.make_task("obstacles")
@@ -124,6 +125,11 @@ class AdaptivePlanner(Policy):
             raise ValueError(
                 f"computation={tuple(costs)}; {len(horizons) + 1} numbers were expected, of going on and of every "
                 "problem"
+            )
+        if patience < 1 or not price >= 0:
+            raise ValueError(
+                f"price={price}, patience={patience}; a price of 0 or more and a patience of 1 step or more were "
+                "expected"
             )
         nx, nu = problems[-1].state_size, problems[-1].control_size
         self.problems = tuple(problems)

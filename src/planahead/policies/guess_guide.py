@@ -43,7 +43,24 @@ Candidate = Literal["guide", "shift", "cold"]
 
 @final
 class GuessGuide(eqx.Module):
-    """From the planner's state to trajectories to start from."""
+    """From the planner's state to trajectories to start from.
+
+    **Arguments:**
+
+    - `scale`: typical magnitudes of the states.
+    - `mean`, `spread`: of the plans that are learned from, stage by stage, in the units of states and controls.
+    - `heads`: H, how many trajectories are proposed.
+    - `hidden`, `key`: of the network, which proposes little more than `mean` until it is fitted.
+
+    **Raises:** `ValueError` for no head.
+
+    >>> import planahead as pa
+    >>> problem, state = pa.make_task("mass-spring-damper").problem, jnp.array([1.0, 0.0])
+    >>> mean = pa.solve(problem, state).guess()
+    >>> guide = GuessGuide((1.0, 1.0), mean, jax.tree.map(jnp.ones_like, mean), heads=2, key=jax.random.key(0))
+    >>> guide(problem, state).controls.shape
+    (2, 20, 1)
+    """
 
     network: Network
     """Of the planner's state."""

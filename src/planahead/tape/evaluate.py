@@ -10,12 +10,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
 from planahead.qp import native
+from planahead.tape.arrays import UnsupportedError
 from planahead.tape.graph import Graph, TooLargeError
-from planahead.tape.scalarise import UnsupportedError, closed_jaxpr, interpret, work
+from planahead.tape.scalarise import closed_jaxpr, hidden_arrays, interpret, work
 from planahead.tape.schedule import Tape, schedule
 
 NODES = 60_000
@@ -53,6 +55,8 @@ def evaluate(segments: Sequence[Segment], outputs: Sequence[jax.ShapeDtypeStruct
     float32 and float64.
     """
     dtype = outputs[0].dtype
+    if dtype not in (jnp.float32, jnp.float64):
+        raise UnsupportedError(f"arrays of {dtype}")
     arrays: list[Array] = []
     program, values = [len(segments)], []
     for segment in segments:
@@ -84,15 +88,13 @@ def _tape(segment: Segment, dtype: Any) -> Tape:
 
 
 class _Traced:
-    """A jaxpr that is equal to others with the same text: a planner is traced several times on the way to one program,
-    and its functions are the same every time."""
+    """A jaxpr that is equal to others with the same text and the same arrays: a planner is traced several times on the
+    way to one program, and its functions are the same every time."""
 
     def __init__(self, closed: Any):
         self.closed = closed
-        self._key = (
-            str(closed.jaxpr),
-            tuple((str(c.dtype), np.shape(c), np.asarray(c).tobytes()) for c in closed.consts),
-        )
+        shown = (np.asarray(array) for array in hidden_arrays(closed))
+        self._key = (str(closed.jaxpr), tuple((str(array.dtype), array.shape, array.tobytes()) for array in shown))
 
     def __hash__(self) -> int:
         return hash(self._key)

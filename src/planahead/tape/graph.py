@@ -3,7 +3,8 @@
 Nodes are shared (the same operation on the same nodes is one node) and simplified as they are made: constants are
 folded, and 0 + x, 0 x, 1 x, -(-x) and their like vanish. A forward derivative along a unit vector therefore costs only
 what its non-zero entries need, without anybody knowing a sparsity pattern. 0 x = 0 holds for finite x only; an x that
-is not finite shows in the values that the derivative belongs to.
+is not finite shows in the values that the derivative belongs to. 0 / x = 0 holds for no x that is 0: where XLA divides
+a zero by it and has no number, the tape has 0.
 """
 
 import math

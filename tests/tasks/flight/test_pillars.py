@@ -64,6 +64,13 @@ def test_pillars_and_walls_end_an_episode_but_not_where_references_are_drawn():
     assert bool(world.step(last, HOVERING, KEY).truncated)
 
 
+def test_a_flight_that_leaves_the_numbers_earns_nothing_and_ends():
+    world = make_task("pillars", reference="goal", **STILL).environment
+    moved = world.step(at(world, [2.5, 0.0, 0.0]), HOVERING.at[1].set(jnp.nan), KEY)
+    assert float(moved.reward) == 0.0 and bool(moved.terminated) and not bool(moved.info.success)
+    assert bool(jnp.isfinite(moved.state.x).all()) and bool(jnp.isfinite(moved.state.reference.trajectory.states).all())
+
+
 @pytest.mark.parametrize("reference", ["planned", "drawn"])
 def test_a_reference_begins_where_the_quadrotor_is_and_is_renewed_at_its_rate(reference: str):
     world = make_task("pillars", reference=reference, replan_steps=3).environment

@@ -24,7 +24,7 @@ from planahead.experiments.fixed_planner import FixedPlanner
 from planahead.policies import Policy
 from planahead.tasks import Task
 from planahead.tasks.flight.plan_follower import PlanFollower
-from planahead.tasks.flight.quadrotor import MASS
+from planahead.tasks.flight.quadrotor import MASS, MOTOR_TIME
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +120,7 @@ COMPARISONS = {
             *sweep_of("side wind [N]", 0.0, (1.0, 2.0, 3.0), lambda force: {"wind_force": (0.0, force, 0.0)}),
             *sweep_of("gusts [N]", 0.0, (2.0, 4.0), lambda force: {"gust_force": (0.0, force, 0.0)}),
             *sweep_of("mass [share]", 1.0, (0.7, 1.15, 1.3), lambda share: {"mass": share * MASS}),
-            *sweep_of("motor lag [share]", 1.0, (2.0, 3.0), lambda share: {"motor_time": share * 0.033}),
+            *sweep_of("motor lag [share]", 1.0, (2.0, 3.0), lambda share: {"motor_time": share * MOTOR_TIME}),
         ),
         judged=("tracking_reward=0",),
     ),

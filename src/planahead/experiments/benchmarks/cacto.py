@@ -27,13 +27,13 @@ from planahead.experiments.benchmarks.rows import NOTHING
 from planahead.experiments.experiment import Stream, stream_key
 from planahead.learning import Cacto, CactoState, make_algorithm
 from planahead.learning.cacto import rolled_out
+from planahead.learning.solved_plans import HELD
 from planahead.planning import Guess, cold_start, simulated, solve
 from planahead.policies import plan_failed
 from planahead.problem import Problem
 from planahead.tasks import Task, make_task
 
 RANDOM = 8
-HELD = 5  # steps: iid controls lead nowhere
 SOBOLEV = 0.1
 UNITS = 64
 """Of each of the two hidden layers of actor and critic."""

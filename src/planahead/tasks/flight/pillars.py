@@ -203,21 +203,22 @@ class Pillars(Environment[PillarsState]):
         force = force + self.wind_spread * state.draw[-3:]
         vehicle = self._flown(state.draw)
         x = vehicle.fly(state.x, command, force, self.time_step)
-        lost = ~jnp.all(jnp.isfinite(x))
-        x = jnp.where(lost, state.x, x)  # nothing is planned from what is no number
+        numbers = jnp.all(jnp.isfinite(x))
+        x = jnp.where(numbers, x, state.x)  # nothing is planned from what is no number
         wanted = self.generator.at(state.reference, 1.0)
         measured = jnp.concatenate([vehicle.rates(x, command), (x[7:10] - state.x[7:10]) / self.time_step])
         state = dataclasses.replace(state, x=x, measured=measured, command=command, step=state.step + 1)
         moved = self._led(state, key)
         outside = jnp.any((x[:3] < jnp.asarray(ROOM_LOW)) | (x[:3] > jnp.asarray(ROOM_HIGH)))
-        lost = lost | outside | self._touches(x, state.centres)
+        lost = ~numbers | outside | self._touches(x, state.centres)
         off = jnp.sum((x[:3] - wanted[:3]) ** 2) / SIGMA[0] ** 2 + jnp.sum((x[7:10] - wanted[3:]) ** 2) / SIGMA[1] ** 2
         away = length(x[:3] - moved.aim)
         earned = self.tracking_reward * jnp.exp(-0.5 * off) + self.goal_reward * (1 - jnp.minimum(away / FAR, 1.0))
+        earned = earned - self.rate_price * jnp.sum((command[1:] / jnp.asarray(RATE_LIMIT)) ** 2)
         return Transition(
             state=moved,
             observation=self.observe(moved),
-            reward=earned - self.rate_price * jnp.sum((command[1:] / jnp.asarray(RATE_LIMIT)) ** 2),
+            reward=jnp.where(numbers, earned, 0.0),
             terminated=lost,
             truncated=(moved.step >= self.episode_steps) & ~lost,
             info=StepInfo(violation=lost, success=(away <= CLOSE) & ~lost),
