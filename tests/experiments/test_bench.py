@@ -90,6 +90,17 @@ class TestCells:
             assert len(set(looks)) == len(lines), name
         assert PRESETS.keys() <= figures.COLOURS.keys()
 
+    def test_settings_that_several_algorithms_share_are_a_sheet_of_their_own(self):
+        names = ("sac", "sac-zop", "sac-zop+prior_weight=0.1", "sac+batch_size=64", "sac-zop+batch_size=64", "planner")
+        drawn = figures.benchmark_figure("cartpole", {(name, "global"): [curve(0, 1)] for name in names})
+        labels = {
+            part.get_suptitle(): [text.get_text() for text in part.legends[0].get_texts()] for part in drawn.subfigs
+        }
+        assert labels == {
+            "cartpole": ["sac (1)", "sac-zop (1)", "sac-zop+prior_weight=0.1 (1)", "planner"],
+            "cartpole, batch_size=64": ["sac (1)", "sac-zop (1)"],
+        }
+
 
 class TestOutcomes:
     def test_episodes_survive_writing_and_reading(self, tmp_path: pathlib.Path):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
 from planahead.experiments.bench.definition import Entry
 from planahead.experiments.evaluation import GOAL
@@ -74,49 +74,71 @@ class Line(NamedTuple):
 
 
 def benchmark_figure(task: str, curves: Curves) -> Figure:
-    """The algorithms on a task."""
-    lines: list[Line] = []
+    """The algorithms on a task; settings that several of them share are a sheet of their own."""
+    sheets: dict[str, list[Line]] = {}
+    shared = _shared_settings(curves)
     for ((algorithm, interface), seeds), (colour, stroke) in zip(curves.items(), _looks(curves), strict=True):
+        base, _, settings = algorithm.partition("+")
+        sheet, name = (settings, base) if settings in shared else ("", algorithm)
         where = "" if interface == "global" else f", {interface}"
         number = f" ({len(seeds)})" if Entry(algorithm).trained else ""
-        lines.append(Line(f"{algorithm}{where}{number}", seeds, colour, stroke))
-    return learning_figure(task, lines)
+        line = Line(f"{name}{where}{number}", seeds, colour, "-" if sheet else stroke)
+        sheets.setdefault(sheet, []).append(line)
+    titles = {sheet: ", ".join(filter(None, (task, *sheet.split("+")))) for sheet in sheets}
+    return learning_figure({titles[sheet]: lines for sheet, lines in sheets.items()})
 
 
 def ablation_figure(name: str, variants: Mapping[str, Sequence[Rows]]) -> Figure:
     """The variants of an ablation."""
     named = zip(variants.items(), itertools.cycle(VARIANTS), strict=False)
-    return learning_figure(name, [Line(f"{label} ({len(s)})", s, colour) for (label, s), colour in named])
+    return learning_figure({name: [Line(f"{label} ({len(s)})", s, colour) for (label, s), colour in named]})
 
 
-def learning_figure(title: str, lines: Sequence[Line]) -> Figure:
-    """Success and return in validation above, violations while training below."""
+def learning_figure(sheets: Mapping[str, Sequence[Line]]) -> Figure:
+    """By title, one below the other."""
     with rc_context(STYLE):
-        figure = Figure(figsize=(9.5, 7.2), layout="constrained")
-        panels = figure.subplots(2, 2).ravel()
-        figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
-        curves = [rows for line in lines for rows in line.seeds]
-        longest = max(rows[-1]["step"] for rows in curves)
-        for axes, (name, scale, heading, label) in zip(panels, PANELS, strict=True):
-            for line in lines:
-                _line(axes, line.seeds, name, scale, line.colour, line.stroke)
-            axes.set(title=heading, ylabel=label, xlabel="environment steps", xlim=(0, longest or None))
-            axes.xaxis.set_major_formatter(thousands)
-            if name == "success_rate":
-                axes.set_ylim(-4, 104)
-            elif name != "mean_return":
-                axes.set_ylim(bottom=-0.03 * max(axes.get_ylim()[1], 1e-3))  # a line at zero is seen whole
-                if not any(row[name] > 0 for rows in curves for row in rows):
-                    axes.text(0.5, 0.5, "none", transform=axes.transAxes, ha="center", va="center", color=GREY)
-        panels[0].axhline(100 * GOAL, color=GREY, linewidth=0.9, linestyle=":", zorder=1)
-        for line in lines:
-            panels[0].plot([], [], color=line.colour, linestyle=line.stroke, label=line.label)
-        handles, labels = panels[0].get_legend_handles_labels()
-        told = "interquartile mean over (seeds) and its 95 % bootstrap interval; dashed grey: nothing trained"
-        fitting = max(1, LEGEND_CHARACTERS // (max(map(len, labels)) + HANDLE_CHARACTERS))
-        columns = min(len(labels), 5, fitting)
-        figure.legend(handles, labels, loc="outside lower center", ncols=columns, title=told)
+        figure = Figure(figsize=(9.5, 7.2 * len(sheets)), layout="constrained")
+        parts = figure.subfigures(len(sheets), 1, squeeze=False).ravel()
+        for part, (title, lines) in zip(parts, sheets.items(), strict=True):
+            _sheet(part, title, lines)
     return figure
+
+
+def _sheet(figure: SubFigure, title: str, lines: Sequence[Line]) -> None:
+    """Success and return in validation above, violations while training below."""
+    panels = figure.subplots(2, 2).ravel()
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+    curves = [rows for line in lines for rows in line.seeds]
+    longest = max(rows[-1]["step"] for rows in curves)
+    for axes, (name, scale, heading, label) in zip(panels, PANELS, strict=True):
+        for line in lines:
+            _line(axes, line.seeds, name, scale, line.colour, line.stroke)
+        axes.set(title=heading, ylabel=label, xlabel="environment steps", xlim=(0, longest or None))
+        axes.xaxis.set_major_formatter(thousands)
+        if name == "success_rate":
+            axes.set_ylim(-4, 104)
+        elif name != "mean_return":
+            axes.set_ylim(bottom=-0.03 * max(axes.get_ylim()[1], 1e-3))  # a line at zero is seen whole
+            if not any(row[name] > 0 for rows in curves for row in rows):
+                axes.text(0.5, 0.5, "none", transform=axes.transAxes, ha="center", va="center", color=GREY)
+    panels[0].axhline(100 * GOAL, color=GREY, linewidth=0.9, linestyle=":", zorder=1)
+    for line in lines:
+        panels[0].plot([], [], color=line.colour, linestyle=line.stroke, label=line.label)
+    handles, labels = panels[0].get_legend_handles_labels()
+    told = "interquartile mean over (seeds) and its 95 % bootstrap interval; dashed grey: nothing trained"
+    fitting = max(1, LEGEND_CHARACTERS // (max(map(len, labels)) + HANDLE_CHARACTERS))
+    columns = min(len(labels), 5, fitting)
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, title=told)
+
+
+def _shared_settings(curves: Curves) -> set[str]:
+    """Settings that two algorithms or more are trained with, beside others that are not."""
+    bases: dict[str, set[str]] = {}
+    for algorithm, _ in curves:
+        base, _, settings = algorithm.partition("+")
+        if Entry(algorithm).trained:
+            bases.setdefault(settings, set()).add(base)
+    return {settings for settings, names in bases.items() if settings and len(names) > 1 and "" in bases}
 
 
 def _line(axes: Axes, seeds: Sequence[Rows], name: str, scale: float, colour: str, stroke: object) -> None:
