@@ -105,8 +105,8 @@ COMPARISONS = {
             "planner, planner": Part("pillars"),
         },
         training=Conditions(
-            steps=4_000_000,
-            validate_every=400_000,
+            steps=2_500_000,
+            validate_every=250_000,
             options=(
                 *("environments=128", "rollout_steps=64", "batch_size=1024", "hidden_units=64"),
                 *("anneal_steps={steps}", "entropy_weight=0.0", "discount=0.98", "learning_rate=0.001", "epochs=8"),
@@ -125,22 +125,18 @@ COMPARISONS = {
         judged=("tracking_reward=0",),
     ),
     "residual": Comparison(
-        summary="a network beside the planner, against network and planner alone, on a body that the planner mistakes",
+        summary="a network beside the planner, against network and planner alone, on a system that it mistakes",
         parts={
-            "planner and correction": Part("mass-spring-damper", "sac-zop+correction=0.5+steers=false"),
-            "network alone": Part("mass-spring-damper", "sac"),
-            "planner alone": Part("mass-spring-damper"),
+            "planner and correction": Part("linear", "sac-zop+correction=0.5+steers=false"),
+            "network alone": Part("linear", "sac"),
+            "planner alone": Part("linear"),
+            "planner, knowing": Part("linear+matched=true"),
         },
-        training=Conditions(
-            steps=8_000,
-            validate_every=800,
-            validation_episodes=50,
-            options=("discount=0.95", "batch_size=64", "hidden_units=64", "warm_up_steps=800", "steps_per_chunk=800"),
-        ),
+        training=Conditions(steps=10_000, validate_every=1_000, validation_episodes=50),
         conditions=(
-            *sweep_of("mass [share]", 1.0, (0.5, 1.5, 2.0), lambda share: {"mass": share}),
-            *sweep_of("stiffness [share]", 1.0, (0.2, 1.5, 2.0), lambda share: {"stiffness": 0.5 * share}),
-            *sweep_of("starts [± m]", 1.0, (0.5, 1.5), lambda spread: {"start_spread": spread}),
+            *sweep_of("disturbance [1]", 0.1, (0.0, 0.05, 0.12, 0.15), lambda most: {"disturbance": most}),
+            *sweep_of("input [share]", 1.0, (0.7, 1.3), lambda share: {"B": (0.0813 * share, 0.2 * share)}),
+            *sweep_of("instability [1]", 1.1, (1.0, 1.15), lambda pole: {"A": ((0.9, 0.35), (0.0, pole))}),
         ),
     ),
 }

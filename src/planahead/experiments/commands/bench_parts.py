@@ -76,8 +76,8 @@ class BenchReferenceGenerator(_BenchParts):
 
 @dataclasses.dataclass(frozen=True)
 class BenchResidual(_BenchParts):
-    """Hold a mass on a spring that the planner mistakes: planner and correcting network, beside each alone, with other
-    masses, springs and starts. Run again after an interruption, it goes on.
+    """Keep an unstable system that the planner mistakes in its box: planner and correcting network, beside each alone
+    and a planner that knows it, with other disturbances, inputs and poles. Run again after an interruption, it goes on.
     """
 
     name: ClassVar[str] = "bench residual"
