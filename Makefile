@@ -1,8 +1,8 @@
 # Everything a fresh clone needs is Python 3.11 or newer and make: each target makes .venv and installs into it once.
 #   make demo       train and compare a planner that learns, end to end (the main job of the package)
 #   make check      ruff and pyright
-#   make test       the checks and the whole test suite, except tests marked slow
-#   make test-slow  the tests marked slow
+#   make test       the checks and the test suite, a quarter of an hour on two cores
+#   make test-long, test-slow  the tests marked long, as many minutes again, and those marked slow
 #   make docs       the site, in docs/_build/html; runs the course (linkcheck: its links)
 #   make test-browser  the live page in a real browser
 #   make test-portable, make test-instructions, make sanitize: the two backends apart, see below
@@ -28,7 +28,7 @@ TORCH ?= torch==2.13.0
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export MPLBACKEND := Agg
 
-.PHONY: demo check test test-portable test-instructions test-slow test-browser sanitize docs linkcheck clean
+.PHONY: demo check test test-long test-portable test-instructions test-slow test-browser sanitize docs linkcheck clean
 
 demo: .venv/.installed
 	$(BIN)/planahead demo
@@ -63,6 +63,9 @@ docs: .venv/.installed-docs
 	$(SPHINX) -b html docs docs/_build/html
 linkcheck: .venv/.installed-docs
 	$(SPHINX) -D plot_gallery=0 -b linkcheck docs docs/_build/linkcheck
+
+test-long: .venv/.installed-dev
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup -m long $(PYTEST_ARGUMENTS)
 
 test-slow: .venv/.installed-dev
 	$(BIN)/pytest -m slow $(PYTEST_ARGUMENTS)
