@@ -9,6 +9,7 @@ PACKAGE = pathlib.Path(planahead.__file__).parent
 ROOMS = ("problem", "qp", "tape", "planning", "policies", "tasks", "learning", "experiments", "interop", "viewer")
 DOORS = {
     ("experiments/commands/view.py", "viewer"),
+    ("experiments/benchmarks/stable_baselines.py", "interop"),
     ("experiments/benchmarks/torch_layer.py", "interop"),
 }
 """The command line opens every room: what these need is imported when a command runs."""

@@ -92,6 +92,7 @@ class TestRunning:
         assert running.finished_result(tmp_path, cell) == result
 
 
+@pytest.mark.long
 def test_processes_share_the_cells(tmp_path: pathlib.Path):
     """Real processes, which know no stub: planners of a small task, one of which another invocation holds."""
     from planahead.experiments.bench.jobs import run_cells_at_once

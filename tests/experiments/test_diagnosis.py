@@ -43,6 +43,7 @@ def found() -> dict[float, Diagnosis]:
     }
 
 
+@pytest.mark.long
 def test_reach_is_what_the_bound_leaves(found: dict[float, Diagnosis]):
     for diagnosis in found.values():
         np.testing.assert_allclose(diagnosis.reach, LIMIT, atol=0.01)  # an interval of length 1 in a box of length 2
@@ -59,6 +60,7 @@ def test_a_plan_is_blind_beyond_its_bound(found: dict[float, Diagnosis]):
     assert far.mean() > 0.7 and np.mean(inside.box_smallest < 0.5) == pytest.approx(0.5, abs=0.05)
 
 
+@pytest.mark.long
 def test_the_critic_says_where_a_blind_state_is_spurious(found: dict[float, Diagnosis]):
     diagnosis = found[1.5]
     assert diagnosis.gain is not None and (diagnosis.gain > -1e-3).all()  # the policy's action is itself within reach
@@ -90,6 +92,7 @@ def test_a_policy_without_a_plan_is_refused_in_words():
         diagnose(TASK, direct_policy(), jax.random.key(0))
 
 
+@pytest.mark.long
 def test_the_command_writes_a_table_and_a_picture(tmp_path, capsys):
     arguments = ["diagnose", "mass-spring-damper", "--states", "10", "--samples", "8"]
     assert main([*arguments, "--out", str(tmp_path / "d"), "--json", str(tmp_path / "d.json")]) == 0

@@ -6,6 +6,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from planahead.experiments.command import main
 from planahead.experiments.run_directory import RunDirectory
 
@@ -23,6 +25,7 @@ TRAIN = [
 ]
 
 
+@pytest.mark.long
 def test_killed_in_the_middle(tmp_path: pathlib.Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     last_words = ["--episodes", "2", "--options", *OPTIONS]

@@ -39,6 +39,7 @@ def test_a_table_has_a_line_for_every_learner_with_intervals_over_its_seeds():
     ]
 
 
+@pytest.mark.long
 def test_both_are_trained_once(tmp_path: pathlib.Path):
     pytest.importorskip("stable_baselines3", reason="Stable-Baselines3 is not installed: pip install '.[sb3]'")
     out = tmp_path / "out"

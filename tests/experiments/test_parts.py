@@ -57,6 +57,7 @@ def test_all_are_judged_by_the_same_reward(tmp_path: pathlib.Path):
         assert float(pilot.task().environment.tracking_reward) == 0.0 and isinstance(pilot.load(), PlanFollower)
 
 
+@pytest.mark.long
 def test_a_comparison_trains_judges_and_goes_on(tmp_path: pathlib.Path):
     world = "mass-spring-damper"
     tiny = Comparison(

@@ -93,6 +93,7 @@ def test_lanes_begin_anew_and_hand_out_their_last_observation(task: PendulumTask
         assert lanes.state.step.tolist() == [0 if ended else (step + 1) % 20] * 3
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("algorithm", ["sac", "sac-zop"])
 def test_learners_learn_in_it(task: PendulumTask, algorithm: str):
     """A chunk of the learner, and deterministic episodes of what it learned."""

@@ -90,6 +90,7 @@ def test_the_seed_decides_all_episodes_that_follow(task):
     assert len({tuple(start) for start in starts(1)}) == 3
 
 
+@pytest.mark.long
 @every_task
 def test_worlds_that_step_together_match_worlds_that_step_alone(task):
     """Also across the ends of episodes: the step after one starts the next, with no reward."""

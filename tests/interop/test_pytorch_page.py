@@ -10,6 +10,7 @@ pytest.importorskip("torch", reason="PyTorch is not installed: pip install '.[to
 PAGE = (pathlib.Path(__file__).parents[2] / "docs" / "pytorch.md").read_text()
 
 
+@pytest.mark.long
 def test_the_example_runs(capsys):
     names: dict = {}
     exec(re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[0], names)

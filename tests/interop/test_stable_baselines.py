@@ -59,6 +59,7 @@ def test_stable_baselines_own_checks_pass():
     check_env(ParameterMDP(TASK))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("algorithm", ["sac", "ppo"])
 def test_its_algorithms_train_the_planner_as_part_of_the_world(algorithm, capsys):
     returns = example("sb3_parameter_mdp")(["--algorithm", algorithm, "--steps", "300"])
@@ -67,6 +68,7 @@ def test_its_algorithms_train_the_planner_as_part_of_the_world(algorithm, capsys
     assert "trained in" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_the_example_of_a_planner_in_the_actor_runs(capsys):
     returns = example("sb3_planner_actor")(["--steps", "512"])
     assert -20 < returns.after < 0 and returns.after != returns.before

@@ -105,6 +105,7 @@ def outputs(plan: Any) -> tuple[torch.Tensor, ...]:
 CHECK: dict[str, Any] = {"eps": 1e-4, "atol": 1e-5, "rtol": 1e-4}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("batched", [True, False], ids=["φ per lane", "one φ"])
 def test_gradients_are_those_of_differences(x64, batched):
     """By state, pinned control and parameters, of everything that moves; V's by state and parameters."""
@@ -320,6 +321,7 @@ def in_workers(method: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, program, method], capture_output=True, text=True, timeout=300, check=False)
 
 
+@pytest.mark.long
 def test_spawned_workers_plan():
     done = in_workers("spawn")
     assert done.stdout.splitlines() == ["the same"], done.stderr

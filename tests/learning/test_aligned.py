@@ -167,6 +167,7 @@ def test_windows_end_with_their_episode_and_with_what_is_stored():
         assert m == length or end[m - 1] or not there[m]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("steps", [1, 3])
 def test_the_value_of_the_best_policy_is_riccatis(steps: int, x64):
     """A right model, one step ahead and a wrong end: fitting V and planning with it is policy iteration."""
@@ -236,6 +237,7 @@ def test_a_diverged_prediction_moves_nothing_and_is_counted(x64):
     np.testing.assert_allclose(found.gradient, expected.gradient, rtol=1e-10)
 
 
+@pytest.mark.long
 def test_both_objectives_add_up(x64):
     """g = ∇L + ω g_Q and their matrices likewise; at ω = 0 the cost is not trained, above it is."""
     weight, windows = 0.3, driven(20, 3)
@@ -272,6 +274,7 @@ def test_an_angle_counted_from_anew_is_no_error():
     np.testing.assert_allclose(task.deviation(x, z), [0.1, 6.29 - 2 * np.pi, 0.0, 0.0], atol=1e-5)
 
 
+@pytest.mark.long
 def test_what_cannot_be_fitted_is_refused_in_words():
     key = jax.random.key(0)
     with pytest.raises(ValueError, match=r"CartPoleProblem depend on none .*angle_reference.*; use fits='network'"):

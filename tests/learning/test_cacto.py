@@ -39,6 +39,7 @@ def linear_value(root: Any) -> TimedValue:
     return eqx.tree_at(lambda v: (v.network.layers[0].weight, v.scale), value, (weight, jnp.array(1.0)))
 
 
+@pytest.mark.long
 def test_the_critic_is_riccatis_and_the_actor_the_regulator():
     state, told = QUICK.init(TASK, actor(), jax.random.key(1)), []
     for chunk in range(10):
@@ -81,6 +82,7 @@ def test_the_critics_loss_is_nothing_at_the_optimum_and_counts_slopes():
     assert float(value_loss(value, states, spoilt, every, scale, sobolev=False).roots) > 1e-3
 
 
+@pytest.mark.long
 def test_one_step_is_what_it_costs_and_what_is_left():
     value, policy = linear_value(np.diag([2.0, 1.0])), actor()
     states = jax.random.normal(jax.random.key(0), (HORIZON + 1, 2))
@@ -94,6 +96,7 @@ def test_one_step_is_what_it_costs_and_what_is_left():
     np.testing.assert_allclose(guess.states[1], moved(states[0], guess.controls[0]), rtol=1e-6)
 
 
+@pytest.mark.long
 def test_the_value_of_a_stage_ends_a_shorter_plan():
     """V of stage 5 after five steps is what the whole horizon costs."""
     value = linear_value(np.linalg.cholesky(riccati()[5]).T).at(5)

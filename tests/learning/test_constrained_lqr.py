@@ -102,6 +102,7 @@ def test_the_control_step_uses_up_its_divergence(x64: None, bound: float, seed: 
     np.testing.assert_allclose(dense, bound, rtol=1e-6)
 
 
+@pytest.mark.long
 def test_a_bound_that_does_not_bind_leaves_the_regulator(x64: None):
     """Then the gains are LQR's, of which there is one more oracle: the same matrices as one dense quadratic program."""
     of, policy = world(), controller(0)

@@ -17,6 +17,7 @@ from planahead.tasks import make_task
 SMALL: dict = {"hidden_units": 8, "hidden_layers": 1, "batch_size": 4, "replay_size": 64, "environments": 8}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("awareness", ["penalised", "differentiated"])
 def test_the_replay_holds_what_learning_is_to_know(awareness):
     """The force that acted follows from the states; the reward and the stored action follow from it and the price."""
@@ -53,6 +54,7 @@ def test_the_replay_holds_what_learning_is_to_know(awareness):
 LEARNERS = tuple(name for name in algorithm_names() if PRESETS[name].guarded)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "awareness"),
     [

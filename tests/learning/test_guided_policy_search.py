@@ -72,6 +72,7 @@ def test_the_policy_comes_to_do_what_the_planner_does():
     assert closed_loop_cost(state.policy) < 5.0  # the planner's own way costs 4.2
 
 
+@pytest.mark.long
 def test_a_break_changes_nothing():
     """Saved, loaded into a fresh state: learning goes on to the same bytes."""
     first, _ = advanced(QUICK, 1)

@@ -99,6 +99,7 @@ def test_sensitivities_are_worth_samples(x64: None):
     assert np.abs(trained(0.0) + exact).max() > 0.3 * np.abs(exact).max()
 
 
+@pytest.mark.long
 def test_the_q_loss_is_the_cost_of_a_deviation_and_its_gradient_the_multiplier(x64: None):
     """For a linear-quadratic problem Q - V = ½ H (u - u*)²; the gradient also by finite differences of solved plans."""
     exact, x, unit = closed_form(), jnp.array([0.3, -0.2]), 0.1

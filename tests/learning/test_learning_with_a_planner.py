@@ -45,6 +45,7 @@ def chunk(learner: SAC, task: Task) -> tuple[bytes, dict[str, Any]]:
     return stream.getvalue(), dict(metrics)
 
 
+@pytest.mark.long
 def test_without_a_share_of_the_planner_it_is_plain_soft_actor_critic():
     """To the bit: switched off, and also where λ has fallen to 0 before learning begins."""
     task = PlantTask(problem=Believer())
@@ -85,6 +86,7 @@ class BlindTask(Task[Plant, Believer]):
         return PlantTask().imagined(observation, states, controls) if self.imagines else None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("believes", ["value", "steps"])
 def test_where_a_plan_fails_the_learned_critic_judges_alone(believes):
     planner = check_planner_critic(

@@ -70,6 +70,7 @@ def slopes_at(policy: TunedPlanner, tried: Tried) -> Slopes:
     return quick_jit(lambda tried: jax.vmap(lambda row: slopes_of(policy, row.observation))(tried))(tried)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("horizon", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_compatible_features_give_the_gradient_of_the_exact_cost(horizon, x64):
     problem = WrongModel(horizon=horizon)
@@ -155,6 +156,7 @@ def test_a_state_counts_the_same_however_little_is_explored_there(x64):
     np.testing.assert_allclose(found.gradient, 2.0, rtol=1e-9)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("advantage", ["compatible", "local"])
 def test_rows_whose_solve_failed_are_left_out_and_counted(advantage, x64):
     policy = policy_of(WrongModel())

@@ -17,6 +17,7 @@ from tests.learning.linear_quadratic import DISCOUNT, EXACT, PlantTask, WrongMod
 from tests.planning.study import quick_jit
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("horizon", [1, 2, 10])
 def test_the_right_cost_makes_up_for_a_wrong_model(horizon, x64):
     """Gros and Zanon's theorem with two states: with ℓ̂ = Q* - γ V*∘f̂ and terminal V*, the planner's policy, V and Q
@@ -39,6 +40,7 @@ def test_the_right_cost_makes_up_for_a_wrong_model(horizon, x64):
     assert float(q) == pytest.approx(z @ H @ z / 2, rel=1e-8)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("hessian", ["gauss-newton", "full"])
 def test_the_temporal_difference_vanishes_from_random_parameters(hessian, x64):
     """The learner itself, from perturbed costs: δ -> 0 on what it saw, and the policy becomes the best one."""
@@ -67,6 +69,7 @@ def rows(number: int = 6, key: int = 0) -> Tried:
     return Tried(observation, jnp.zeros_like(action), action, cost, following, no, no, ~no)
 
 
+@pytest.mark.long
 def test_directions_are_derivatives_of_the_temporal_difference(x64):
     """g is the gradient of ½ E[δ²] with the target held, and H with `full` its Hessian, by central differences."""
     policy, batch = policy_of(WrongModel(), ("cost",)), rows()
@@ -143,6 +146,7 @@ class TestAdmissibleStep:
         np.testing.assert_array_equal(self.step([0.3, -0.2], [jnp.nan, 0.1], curvature), jnp.array([0.3, -0.2]))
 
 
+@pytest.mark.long
 def test_parameters_stay_in_their_boxes_and_steps_within_their_limit():
     """On the linear system, with a rate that would throw them out of their boxes at once."""
     task = pa.make_task("linear")

@@ -83,6 +83,7 @@ def test_reward_of_the_second_step_is_discounted_in_the_first():
     np.testing.assert_allclose(values(state, [0.0, 0.5]), [QUICK_PPO.discount, 1.0], atol=0.06)
 
 
+@pytest.mark.long
 @every_policy
 def test_best_action_depends_on_the_observation(policy):
     state, metrics = train(AIM_AT_HALF, chunks=40, policy=policy)
@@ -159,6 +160,7 @@ def test_the_first_gradient_step_is_taken_from_a_ratio_of_one(policy):
     assert metrics["clipped"] == 0.0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -196,6 +198,7 @@ def test_statistics_are_those_of_all_that_was_seen():
     np.testing.assert_allclose(unseen(jnp.array([4.0])), 2.0)
 
 
+@pytest.mark.long
 def test_the_mean_is_decided_without_a_key():
     """Deployed is the planned control itself, of log density 0."""
     policy = POLICIES["planner, noise at the action"]

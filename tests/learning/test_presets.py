@@ -168,6 +168,7 @@ def test_unknown_names_list_the_known_ones(name, settings, message):
         make_algorithm(name, make_task("cartpole"), jax.random.key(0), **settings)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name",
     [
@@ -195,6 +196,7 @@ def test_learns_through_a_planner(name):
     np.testing.assert_allclose(metrics["smallest_singular_value"], 1.0, rtol=1e-2)
 
 
+@pytest.mark.long
 def test_a_warm_start_travels_with_every_transition():
     """The guesses at both ends are stored, so that an update plans from where the decision did. Traced, not
     compiled."""

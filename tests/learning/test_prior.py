@@ -29,6 +29,7 @@ def test_loss_by_hand_and_its_gradient():
     np.testing.assert_allclose(slope, 3.0 * 2 * (drawn - DEFAULT) / drawn.size, rtol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("weight", "expected"), [(0.0, [-0.5, 0.5]), (100.0, [DEFAULT, DEFAULT])])
 def test_a_huge_weight_leads_back_to_the_default_planner(weight: float, expected: list[float]):
     """The reward asks for half of what is observed; the default planner always does the same."""

@@ -69,6 +69,7 @@ def test_a_chunk_is_compiled_once(monkeypatch):
     go_on(start(1), range(1))
 
 
+@pytest.mark.long
 def test_repetitions_train_side_by_side():
     keys = jax.random.split(jax.random.key(0), 3)
 

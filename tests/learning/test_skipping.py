@@ -124,6 +124,7 @@ SMALL: dict[str, Any] = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 def test_trust_ends_and_the_policy_is_left_alone():
     task = IntegratorTask(environment=Integrator(start_spread=jnp.array(0.5)))
     policy = DirectPolicy((1.0, 2.0), ActionBox((-20.0,), (20.0,)), hidden=(16,), key=jax.random.key(0))

@@ -186,6 +186,7 @@ def test_failures_are_counted():
     assert metrics["failed_updates"] == pytest.approx(0.5, abs=0.1)
 
 
+@pytest.mark.long
 def test_the_presets_coincide_where_the_planner_is_the_identity():
     """With u₀*(s, φ) = φ, parameters are actions: every preset must take the same steps, from the same numbers."""
     network = direct_policy().network

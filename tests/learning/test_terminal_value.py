@@ -93,6 +93,7 @@ def test_what_no_value_can_be_fitted_to_is_refused_in_words():
             fit_terminal_value(TASK, TASK.problem, actor, jax.random.key(0), **settings)
 
 
+@pytest.mark.long
 def test_a_fitted_value_is_the_actors_and_improves_it():
     """The actor lets the spring do the work; a planner of five steps that ends in what this costs does better."""
     task, actor = pa.make_task("mass-spring-damper"), Linear(jnp.zeros((1, 2)))

@@ -39,6 +39,7 @@ def test_no_gradient_flows_into_the_goals():
     np.testing.assert_allclose(slope, [-0.5 * 0.81, -0.5 * 0.9, 0.0], rtol=1e-6)
 
 
+@pytest.mark.long
 def test_the_critic_learns_from_it_and_the_policy_does_not():
     task = make_task("race-split-s")
     small: dict[str, Any] = {"environments": 8, "rollout_steps": 4, "batch_size": 32, "epochs": 1, "hidden_units": 8}

@@ -46,6 +46,7 @@ def test_what_is_demonstrated():
     assert not demonstrate(direct_policy(), TASK, jnp.array([jnp.nan])).usable
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["acts", "plans"])
 def test_before_the_first_reward_counts_the_policy_is_the_default_planner(kind: str):
     """Half of the warm-up is the default planner's, and all of what imitation leaves behind."""
@@ -64,6 +65,7 @@ def test_before_the_first_reward_counts_the_policy_is_the_default_planner(kind: 
         assert saved(a) == saved(b)
 
 
+@pytest.mark.long
 def test_the_target_policy_imitates_too():
     state, _ = after_chunks(dataclasses.replace(QUICK_TD3, **SWITCH), direct_policy(), 1)
     imitated, _ = eqx.filter_jit(dataclasses.replace(QUICK_TD3, **SWITCH)._imitate)(state, jax.random.key(5))
@@ -81,6 +83,7 @@ def test_the_target_policy_starts_from_imitation_once_and_lags_behind_afterwards
     assert saved(later.target_policy.network) != saved(later.policy.network)
 
 
+@pytest.mark.long
 def test_it_happens_once_and_a_break_changes_nothing():
     """Saved right before imitation, loaded into a fresh state: the run goes on to the same bytes."""
     learner = dataclasses.replace(QUICK, **SWITCH)

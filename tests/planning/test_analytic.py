@@ -42,6 +42,7 @@ class LinearQuadratic(pa.Problem):
         return x @ self.P @ x / 2
 
 
+@pytest.mark.long
 def test_linear_quadratic_regulator_in_closed_form(x64):
     """u₀ = -Kx, V = ½xᵀPx, ∂V/∂x = Px, ∂u₀/∂x = -K, ∂Q/∂a = (R + BᵀPB)(a + Kx)."""
     random = np.random.default_rng(0)
@@ -74,6 +75,7 @@ def test_linear_quadratic_regulator_in_closed_form(x64):
 # 2. Values of states and of actions
 
 
+@pytest.mark.long
 @each_reference("bounded_control", "cart_pole_balance", "discounted_tracking")
 def test_the_value_of_a_state_is_that_of_its_best_action(reference: Reference, x64):
     """V(s) = Q(s, π(s)) <= Q(s, a) for every admissible a, and the slope of Q changes its sign at π(s)."""
@@ -104,6 +106,7 @@ def action_values(reference: Reference):
     return quick_jit(jax.vmap(one, in_axes=(None, None, 0)))
 
 
+@pytest.mark.long
 @each_reference("soft_state_bound", "discounted_tracking", "obstacle", "network_dynamics")
 def test_the_envelope_equals_the_derivative_through_the_plan(reference: Reference, x64):
     """∂V/∂p and ∂Q/∂p by the envelope theorem, and through ∂z/∂p, are the same numbers for every input p.

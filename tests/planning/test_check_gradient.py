@@ -55,6 +55,7 @@ class Misjudged(Drag):
 START = (1.0, 0.3)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("control", [None, (0.3,)])
 def test_right_derivatives_agree(x64, control):
     action = None if control is None else jnp.array(control)

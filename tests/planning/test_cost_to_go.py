@@ -22,6 +22,7 @@ def test_costs_to_go_are_riccatis():
         np.testing.assert_allclose(slope, P @ x, rtol=1e-7, atol=1e-10)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("x64")
 def test_costs_to_go_are_those_of_the_problem_begun_later():
     """On the way past an obstacle that is touched: prices of constraints and of bounds enter where they fall due."""

@@ -15,6 +15,7 @@ from tests.planning.test_lanes import BAD, Corridor
 pytestmark = pytest.mark.usefixtures("x64")
 
 
+@pytest.mark.long
 def test_second_derivatives_of_the_regulator_are_in_closed_form():
     """V = ½ xᵀPx and Q = ½ zᵀHz, z = (x, a): their Hessians are P and H."""
     random = np.random.default_rng(0)
@@ -32,6 +33,7 @@ def test_second_derivatives_of_the_regulator_are_in_closed_form():
     np.testing.assert_allclose(curvature, R + B.T @ P @ B, rtol=1e-8)
 
 
+@pytest.mark.long
 def test_second_derivatives_are_differences_of_first_ones_and_zero_in_failed_lanes():
     """In a batch in which lanes fail, by the state, the pinned control and a parameter that the lanes share."""
     states, actions = jnp.asarray(BAD, float), jnp.full((6, 1), 0.2)
@@ -60,6 +62,7 @@ def test_second_derivatives_are_differences_of_first_ones_and_zero_in_failed_lan
         assert np.abs(derivative[healthy]).min() > 0 and not np.any(derivative[~healthy])
 
 
+@pytest.mark.long
 def test_a_value_and_its_slope_can_be_mixed_in_one_loss():
     """d/dx (V V') = V'² + V V''."""
 
@@ -88,6 +91,7 @@ class Stored(Corridor):
         return self.storage @ x**2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shooting", ["multiple", pytest.param("single", marks=pytest.mark.slow)])
 def test_the_cost_of_the_given_state_moves_values_and_no_plan(shooting):
     planner, state = pa.SQP(shooting=shooting), jnp.array([0.2, 0.1])

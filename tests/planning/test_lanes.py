@@ -70,6 +70,7 @@ def test_controls_are_finite_and_admissible_whatever_the_status():
     assert np.isfinite(plan.controls).all() and np.abs(np.asarray(plan.controls)).max() <= 1.0
 
 
+@pytest.mark.long
 def test_gradients_of_a_mixed_batch_are_finite_and_those_of_the_healthy_lanes():
     def total(target, states):
         solve = jax.vmap(lambda state: pa.solve(Corridor(target=target), state).controls.sum())
@@ -144,6 +145,7 @@ HASTY_FAILURES = {1: "INVALID_INPUT", 4: "ITERATION_LIMIT", 6: "ITERATION_LIMIT"
 PATIENT_FAILURES = {1: "INVALID_INPUT", 4: "INFEASIBLE"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("cost", "planner", "failures"),
     [
@@ -228,6 +230,7 @@ class Reordered(Corridor):
         return jnp.stack([x[self.order[0]] - self.target, 0.1 * x[self.order[1]], 0.3 * u[0]])
 
 
+@pytest.mark.long
 def test_arrays_of_integers_are_batched_and_have_no_derivative():
     orders = jnp.array([[0, 1], [1, 0]])
 
@@ -242,6 +245,7 @@ def test_arrays_of_integers_are_batched_and_have_no_derivative():
     assert gradient.order is None and gradient.target != 0
 
 
+@pytest.mark.long
 def test_controls_of_failed_lanes_keep_bounds_that_exclude_zero():
     class Pushed(Corridor):
         def control_bounds(self):

@@ -33,6 +33,7 @@ def from_poor_guesses(name: str, planner: pa.SQP) -> pa.Plan:
     return jax.jit(jax.vmap(plan))(*poor_guesses(problem))
 
 
+@pytest.mark.long
 def test_poor_guesses_lead_home_where_full_steps_alone_do_not():
     searched = from_poor_guesses("van_der_pol", pa.SQP())
     stepped = from_poor_guesses("van_der_pol", pa.SQP(globalisation=pa.FullStep()))
@@ -83,6 +84,7 @@ class Pendulum(pa.Problem):
         return pa.Bounds(-20.0, 20.0)
 
 
+@pytest.mark.long
 def test_gaps_shrink_by_what_is_left_of_the_step_and_accepted_steps_pay():
     problem, search = Pendulum(), pa.LineSearch(full_steps=0)
     random = np.random.default_rng(0)

@@ -22,6 +22,7 @@ def short(problem, horizon=2):
     return type(problem)(horizon=horizon)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "shooting"), [("pendulum", "single"), ("cart-pole, soft track", "multiple"), ("quadrotor", "multiple")]
 )
@@ -49,6 +50,7 @@ def test_the_derivative_is_that_of_the_step(name, shooting, x64):
     np.testing.assert_allclose(jax.jit(jax.grad(outcome))(0.0), difference, rtol=2e-4, atol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["pendulum", "quadrotor"])
 def test_a_step_says_how_far_it_is_from_a_solution(name, x64):
     """It is the first iteration of the planner with full steps, in every field."""
@@ -61,6 +63,7 @@ def test_a_step_says_how_far_it_is_from_a_solution(name, x64):
     assert one.status == same.status == Status.ITERATION_LIMIT and one.gradient_valid
 
 
+@pytest.mark.long
 def test_a_step_from_a_solution_stays_there(x64):
     problem, state = CASES["cart-pole, soft track"]
     plan = solve(problem, state)
@@ -101,6 +104,7 @@ class Corridor(pa.Problem):
         return jnp.stack([x[1] - self.speed, u[0] + x[1] - 1.2])
 
 
+@pytest.mark.long
 def test_rows_of_every_kind_survive_single_shooting(x64):
     problem = pa.per_stage(Corridor(), "target")
     problem = eqx.tree_at(lambda p: p.target.values, problem, jnp.linspace(0.5, 1.5, 6))
@@ -115,6 +119,7 @@ def test_rows_of_every_kind_survive_single_shooting(x64):
     assert np.max(expected.constraints) > 0.01 and np.max(expected.state_bounds) > 0.01
 
 
+@pytest.mark.long
 def test_rows_that_do_not_exist_cost_nothing(x64):
     """One bounded entry of four states, smoothed: the barrier must not see the other three."""
     problem = CartPoleBalance(horizon=2)
@@ -126,6 +131,7 @@ def test_rows_that_do_not_exist_cost_nothing(x64):
     assert (single.multipliers.state_bounds[:, :, 1:] == 0).all()
 
 
+@pytest.mark.long
 def test_value_of_single_shooting_is_the_same(x64):
     problem, state = Corridor(), jnp.array([0.0, 0.3])
     one, other = (

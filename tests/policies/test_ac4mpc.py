@@ -49,6 +49,7 @@ def after(policy: AC4MPC, x: Array) -> Decision:
     return policy.decide(PROBLEM.dynamics(x, first.action), first.memory)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("planner", [None, pa.SQP.real_time()], ids=["solves", "real-time"])
 def test_what_acts_costs_no_more_than_the_actor_or_the_shifted_plan(planner):
     policy = AC4MPC.of(TASK, PROBLEM, BAD, planner=planner)
@@ -65,6 +66,7 @@ def test_what_acts_costs_no_more_than_the_actor_or_the_shifted_plan(planner):
         np.testing.assert_array_equal(second.action, second.plan.controls[0])
 
 
+@pytest.mark.long
 def test_a_bad_actor_does_not_harm():
     """With one that is no help what acts is at least as good as what the planner alone comes to from the same plan."""
     for x in STATES:
@@ -75,6 +77,7 @@ def test_a_bad_actor_does_not_harm():
         assert both.plan.cost <= alone.plan.cost * (1 + 1e-6)
 
 
+@pytest.mark.long
 def test_hanging_is_a_trap_that_a_roll_out_leads_out_of(x64):
     """From exactly below the cost is level: a cold solve is content there, one from a push is not."""
     task, hanging = pa.make_task("cartpole"), jnp.array([0.0, math.pi, 0.0, 0.0])
@@ -88,6 +91,7 @@ def test_hanging_is_a_trap_that_a_roll_out_leads_out_of(x64):
     assert guided.plan.cost < 0.95 * cold.plan.cost
 
 
+@pytest.mark.long
 def test_where_both_solves_fail_the_better_guess_acts_and_that_is_counted():
     strict = pa.SQP(iterations=1, gradient_tolerance=1e-12, tolerance=1e-12)
     decision = after(AC4MPC.of(TASK, PROBLEM, Pushing(jnp.array(3.0)), planner=strict), STATES[0])
@@ -108,6 +112,7 @@ def test_lanes_are_independent():
     assert bool(spoilt.failed[1]) and np.isfinite(spoilt.action).all() and not bool(spoilt.memory.known[1])
 
 
+@pytest.mark.long
 def test_a_value_moves_the_plan():
     """With a price on where the cart ends, a planner of two steps pushes it there."""
     actor, x = Pushing(jnp.array(0.0)), jnp.zeros(4)

@@ -39,17 +39,20 @@ def run(policy: AdaptivePlanner, steps: int, push: float = 0.0) -> tuple[list[in
     return chosen, actions
 
 
+@pytest.mark.long
 def test_a_plan_is_followed_to_its_end_and_not_further():
     chosen, actions = run(policy(computation=(0.0, 1.0, 9.0)), 7)
     assert chosen == [1, 0, 0, 1, 0, 0, 1]
     np.testing.assert_allclose(actions[:3], pa.solve(SHORT, STATE, planner=PLANNER).controls, atol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("patience", "expected"), [(1, [2, 2, 2, 2, 2]), (2, [2, 0, 2, 0, 2]), (3, [2, 0, 0, 2, 0])])
 def test_patience_is_planning_in_every_nth_step(patience, expected):
     assert run(policy(computation=(0.0, 1e6, 1.0), patience=patience), 5)[0] == expected
 
 
+@pytest.mark.long
 def test_learned_regrets_decide_by_price():
     """Of a network that knows that going on costs |x - x̂| and the short horizon 2."""
     wise = policy()
@@ -71,6 +74,7 @@ def test_learned_regrets_decide_by_price():
     assert run(dear, 3, push=0.1)[0] == [1, 1, 1], "and shorter, where that is cheaper by more than it costs"
 
 
+@pytest.mark.long
 def test_one_lane_and_many_decide_alike():
     some = policy(computation=(0.0, 1.0, 9.0))
     memory = some.decide(STATE, some.initial_memory()).memory
@@ -84,6 +88,7 @@ def test_one_lane_and_many_decide_alike():
         np.testing.assert_allclose(together.action[lane], alone.action, atol=1e-5)
 
 
+@pytest.mark.long
 def test_a_failed_plan_is_not_followed():
     strict = eqx.tree_at(
         lambda policy: policy.problems, policy(), (SHORT, eqx.tree_at(lambda p: p.mass, FAR, jnp.array(jnp.nan)))
@@ -101,6 +106,7 @@ def test_shapes_of_plans_fit_one_another():
     np.testing.assert_array_equal(longer.controls[3:], jnp.repeat(plan.controls[2:], 17, axis=0))
 
 
+@pytest.mark.long
 def test_measured_regret_is_what_the_longest_planner_loses():
     """Q(x, u) - Q(x, u*) of a linear planner, from its own action values."""
     some = policy()

@@ -90,6 +90,7 @@ def test_refusals(settings: dict[str, Any], text: str):
         steering(**settings)
 
 
+@pytest.mark.long
 def test_a_chunk_of_learning_moves_the_network_beside_the_planner():
     task = pa.make_task("linear")
     made, learner = policy("sac-zop", "linear", steers=False, correction=1.0, batch_size=64, warm_up_steps=256)

@@ -44,6 +44,7 @@ def pushing() -> DirectPolicy:
     return eqx.tree_at(lambda p: p.network.layers[-1].bias, policy, jnp.array([jnp.arctanh(0.5), 0.0]))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("awareness", AWARENESS)
 def test_all_act_alike_and_learning_knows_what_it_was_told(awareness):
     policy = FilteredStochasticPolicy(pushing(), guard(awareness, price=2.0))

@@ -32,6 +32,7 @@ def fitted(signs: np.ndarray, heads: int):
     return fit_guide_to(linear_plans(len(signs), signs), start, fitting, heads, (32, 32), 1500, 64, 1e-2)
 
 
+@pytest.mark.long
 def test_regression_finds_what_is_a_function_of_the_state():
     found = fitted(np.ones(400), 1)
     assert float(found.error) < 0.05
@@ -40,6 +41,7 @@ def test_regression_finds_what_is_a_function_of_the_state():
     np.testing.assert_allclose(guess.controls[0, :, 0], 0.35, atol=0.05)
 
 
+@pytest.mark.long
 def test_two_heads_keep_apart_what_one_would_average():
     signs = np.where(np.arange(400) % 2, 1.0, -1.0)
     one, two = (fitted(signs, heads) for heads in (1, 2))
@@ -55,6 +57,7 @@ def aimed(sign: float) -> GuessGuide:
     return GuessGuide((1.0, 1.0), mean, spread, hidden=(4,), key=jax.random.key(0))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sign", [-1.0, 1.0])
 def test_a_wrong_guess_is_not_chosen_and_the_plan_is_the_same(sign):
     state = jnp.array([0.3, 0.0])
@@ -70,6 +73,7 @@ def test_a_wrong_guess_is_not_chosen_and_the_plan_is_the_same(sign):
     np.testing.assert_allclose(second.action, pa.solve(PROBLEM, after).controls[0], atol=1e-3)
 
 
+@pytest.mark.long
 def test_the_cheapest_is_chosen_among_those_allowed_and_lanes_do_not_mix():
     guide = aimed(1.0)
     states = jnp.array([[0.0, 0.0], [-1.0, 0.0], [math.nan, 0.0]])
@@ -99,6 +103,7 @@ def test_what_does_not_fit_is_refused():
         pa.fit_guess_guide(PROBLEM, jnp.ones(2), jnp.zeros(2), jax.random.key(0))
 
 
+@pytest.mark.long
 def test_a_guide_is_learned_from_solved_plans():
     """Of a linear problem all guesses lead to one optimum, and the network comes close to it."""
     low, high = jnp.array([-0.2, -0.2]), jnp.array([0.2, 0.2])

@@ -129,6 +129,7 @@ def slider_run(disturbed: bool, kind: str) -> Run:
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["random", "pushing", "broken"])
 @pytest.mark.parametrize("disturbed", [False, True], ids=["exact", "disturbed"])
 def test_nothing_is_ever_violated(disturbed, kind):
@@ -140,6 +141,7 @@ def test_nothing_is_ever_violated(disturbed, kind):
     assert np.mean(np.asarray(seen.filtered.action) != np.asarray(seen.proposals)) > 0.1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("disturbed", [False, True], ids=["exact", "disturbed"])
 def test_a_filtered_action_passes_unchanged(disturbed):
     seen = slider_run(disturbed, "random")
@@ -162,6 +164,7 @@ def test_a_proposal_that_is_no_number_is_answered_by_the_last_certificate():
     assert np.all(statuses[broken] == pa.Status.INVALID_INPUT) and np.all(statuses[~broken] == pa.Status.SOLVED)
 
 
+@pytest.mark.long
 def test_without_a_solver_that_solves_the_filter_still_keeps_everything_safe():
     """One iteration from far away plans nothing useful for the cart-pole; simulations tell, and certificates hold."""
     planner = pa.SQP(iterations=1, tolerance=1e-6)
@@ -175,6 +178,7 @@ def test_without_a_solver_that_solves_the_filter_still_keeps_everything_safe():
     assert np.all(np.abs(seen.after[..., 0]) <= 2.4) and np.all(seen.filtered.certified)
 
 
+@pytest.mark.long
 def test_a_proposal_that_passes_has_the_derivative_of_the_identity_and_a_fallback_none():
     safety = slider_filter(False)
 
@@ -192,6 +196,7 @@ def test_a_proposal_that_passes_has_the_derivative_of_the_identity_and_a_fallbac
     assert found.action[2, 0] < 0 and abs(gradient[2, 0]) < 1e-2
 
 
+@pytest.mark.long
 def test_the_derivative_of_a_smoothed_projection_is_that_of_finite_differences(x64):
     planner = pa.SQP(hessian=pa.Exact(), iterations=60, tau=1e-3)
     safety = SafetyFilter(ObstaclesTask().safety_problem(), planner)
@@ -214,6 +219,7 @@ def test_a_soft_filter_comes_back_from_outside():
     assert np.all(np.abs(seen.after[-1]) <= Slider.LIMIT[None])
 
 
+@pytest.mark.long
 def test_a_soft_filter_comes_back_after_a_push_that_no_certificate_foresaw():
     pushes = jnp.zeros((40, 2, 2)).at[5].set(jnp.array([[1.1, 0.0], [-1.2, -0.3]]))
     seen = run(slider_filter(False, soft=True), jnp.zeros((2, 2)), jnp.zeros((40, 2, 1)), jnp.zeros((1, 2)), pushes)
@@ -237,6 +243,7 @@ def test_a_certificate_ends_with_a_push_further_than_it_allows_for(disturbed):
     assert np.all(seen.filtered.fallback[13:16, 1]) and np.all(seen.filtered.action[13:16, 1] < 0)
 
 
+@pytest.mark.long
 def test_a_remembered_plan_that_is_closer_than_a_confirmed_one_is_no_fallback(x64):
     """A smoothed solver keeps away from the end of the interval, and what is remembered goes there."""
     planner = pa.SQP(iterations=20, tau=1e-2)

@@ -51,6 +51,7 @@ def diagnosed(target: Float[Array, ""], tau: float | None):
 CRITIC = TwinCritic((1.0,), 1, hidden=(16,), key=jax.random.key(1))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("target", "tau", "slope"),
     [(0.2, None, 1.0), (0.9, None, 0.0), (0.9, 1e-2, slope_of_smoothed_clip(0.9, 1e-2))],

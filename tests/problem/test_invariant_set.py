@@ -73,6 +73,7 @@ def test_the_tube_is_reached_by_the_worst_disturbances_and_never_left():
     np.testing.assert_allclose(tube.control_radius.values[-1], sum(np.abs(K @ p) @ w for p in powers), rtol=1e-4)
 
 
+@pytest.mark.long
 def test_what_cannot_be_computed_is_said():
     with pytest.raises(ValueError, match="does not stabilise the system, so its errors grow without end; use lqr_gain"):
         linear_tube(A, B, 0 * K, np.ones(2), 3)

@@ -74,6 +74,7 @@ def test_with_the_cost_to_go_every_horizon_is_optimal(x64, horizon, kind):
     np.testing.assert_allclose(plan.cost, 0.5 * X @ P @ X, rtol=1e-9)
 
 
+@pytest.mark.long
 def test_it_answers_for_the_problem_inside(x64):
     P, _ = riccati()
     base = LinearQuadratic()

@@ -26,6 +26,7 @@ def same(one: pa.Plan, other: pa.Plan) -> bool:
     return all(np.array_equal(a, b) for a, b in parts)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["linear", "mass-spring-damper"])
 def test_an_untrained_network_changes_no_bit_of_a_plan(name: str, x64):
     base = pa.make_task(name).problem
@@ -65,6 +66,7 @@ def test_what_is_left_to_the_base_counts_as_written_where_the_base_writes_it():
     assert not wraps(problem, pa.QuadraticTerminalCost)
 
 
+@pytest.mark.long
 def test_a_terminal_value_starts_as_the_quadratic_cost_that_it_replaces(x64):
     base = pa.make_task("mass-spring-damper", matched=True).problem
     problem = pa.QuadraticTerminalCost(base)

@@ -39,6 +39,7 @@ def same(one: pa.QPSolution, other: pa.QPSolution) -> None:
         np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.long
 @every_backend
 def test_a_right_set_is_the_solution_and_a_wrong_row_costs_its_own_lane_iterations(which, qps):
     found = solved(qps, None, which)
@@ -84,6 +85,7 @@ def test_a_point_that_is_no_minimum_is_not_taken_for_one(x64):
     assert int(found.status) != pa.Status.SOLVED
 
 
+@pytest.mark.long
 def test_the_derivative_is_that_of_the_solution(qps):
     qp = lane(qps, 0)
     proposed = ActiveSet.of(qp, pa.solve_qp(qp))

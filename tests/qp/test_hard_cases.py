@@ -58,6 +58,7 @@ def test_a_saddle_is_no_solution(which):
     assert names([solution.status]) == ["STALLED"] and not solution.gradient_valid
 
 
+@pytest.mark.long
 @every_backend
 def test_the_square_root_form_needs_a_convex_cost_and_says_so(which):
     """The classic form needs convexity along the dynamics only: x_{k+1} = u_k here, so a concave Q below R is one."""
@@ -122,6 +123,7 @@ def test_a_float32_state_joins_float64_matrices():
         pa.solve_qp(jax.tree.map(lambda leaf: leaf.astype(jnp.float16), integrator()))
 
 
+@pytest.mark.long
 @every_backend
 def test_a_guess_saves_iterations_and_a_bad_one_is_left_alone(which):
     """At the solution itself half of them at least; one that is no number, or knows of no active row, changes
@@ -181,6 +183,7 @@ def growing(seed: int, *, growth: float, horizon: int, dtype: Any = np.float64) 
     return pa.QP(**data)
 
 
+@pytest.mark.long
 @every_backend
 @pytest.mark.parametrize("form", RICCATI)
 @pytest.mark.parametrize("dtype, growth, horizon", [(np.float64, 30.0, 30), (np.float32, 8.0, 12)])
@@ -199,6 +202,7 @@ def test_a_valid_gradient_is_one(which, form, dtype, growth, horizon):
     assert valid.any() and (~valid).sum() >= (np.asarray(solutions.status) != pa.Status.SOLVED).sum()
 
 
+@pytest.mark.long
 @every_backend
 def test_a_loss_that_is_no_number_has_no_gradient_that_is_one(which):
     """Of two lanes, the one whose cotangent is NaN: its neighbour does not notice."""
@@ -226,6 +230,7 @@ def test_what_is_far_is_not_infeasible(which, far, iterations):
     assert names([few.status])[0] != "INFEASIBLE" and names([enough.status]) == ["SOLVED"]
 
 
+@pytest.mark.long
 @every_backend
 @pytest.mark.parametrize("form", RICCATI)
 def test_float32_problems_are_solved_where_float64_is_enabled(which, form):
@@ -238,6 +243,7 @@ def test_float32_problems_are_solved_where_float64_is_enabled(which, form):
     assert solutions.controls.dtype == slope.q.dtype == jnp.float32
 
 
+@pytest.mark.long
 @every_backend
 def test_semidefinite_costs_may_be_rounded(which):
     """Hessians of rank 1 are slightly indefinite when written down in float32, which is no reason to give up."""
@@ -247,6 +253,7 @@ def test_semidefinite_costs_may_be_rounded(which):
     assert names(status) == ["SOLVED"] * 64
 
 
+@pytest.mark.long
 @every_backend
 def test_what_was_not_factorised_has_no_gain(which):
     saddle = jax.tree.map(lambda leaf: leaf[..., None], integrator(Q=-1.0, R=-1.0, lower=-jnp.inf, state=0.0).pack())
@@ -255,6 +262,7 @@ def test_what_was_not_factorised_has_no_gain(which):
     assert names(outcome.status) == ["STALLED"] and (np.asarray(outcome.gain) == 0).all()
 
 
+@pytest.mark.long
 @every_backend
 def test_a_closed_loop_is_a_scan(which):
     """Three steps of a scan, their derivative by the first state included, beside the same steps one by one."""

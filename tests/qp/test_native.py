@@ -43,6 +43,7 @@ BACKENDS: tuple[Literal["native", "portable"], ...] = ("native", "portable")
 SHAPES = [{"horizon": 1, "nx": 2, "nu": 1, "ng": 0}, {"horizon": 9, "nx": 7, "nu": 5, "ng": 6}]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("riccati", ["classic", "square-root"])
 @pytest.mark.parametrize("free_initial_state", [False, True])
@@ -59,6 +60,7 @@ def test_iterates_are_those_of_the_portable_solver(shape, free_initial_state, ri
     assert (ours.status == pa.Status.SOLVED).all()
 
 
+@pytest.mark.long
 def test_the_adjoint_is_that_of_the_portable_solver():
     qps = batch([random_qp(seed) for seed in range(11)])
     point = solve(qps, "native").point

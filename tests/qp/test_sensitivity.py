@@ -13,6 +13,7 @@ from tests.qp.random_qps import random_qp
 pytestmark = pytest.mark.usefixtures("x64")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ng", [0, 2])
 @pytest.mark.parametrize("free_initial_state", [False, True])
 def test_the_cotangents_of_the_data_are_the_transpose_of_the_residuals(ng, free_initial_state):

@@ -162,6 +162,7 @@ def test_absent_bounds_are_no_arrays_of_an_earlier_import():
         np.testing.assert_array_equal(solve(jnp.ones((4, 3))), solve(jnp.ones((4, 3))))
 
 
+@pytest.mark.long
 @every_backend
 @pytest.mark.parametrize(("states", "horizon"), [(2, 20), (8, 40)])
 def test_saturated_controls_of_unstable_dynamics_are_found(which, states, horizon):

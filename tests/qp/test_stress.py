@@ -34,6 +34,7 @@ def test_warm_starts_say_what_they_are(far):
     stress.judge(qp, kind, stress.solve(qp, guess=QPGuess(*parts)))
 
 
+@pytest.mark.long
 def test_the_portable_solver_says_so_too():
     """Many lanes in float64: the maxima of XLA lose NaNs there, and the solver must not."""
     qp, kind = stress.batch(np.random.default_rng(5), stress.Size(nx=4, nu=2, ng=3, N=10, lanes=1500))

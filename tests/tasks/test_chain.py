@@ -206,6 +206,7 @@ def test_costs_and_time_steps_are_the_published_ones(x64):
     assert (published.horizon, published.time_step) == (20, 0.0125)
 
 
+@pytest.mark.long
 def test_plans_are_found_from_every_start_and_bring_the_chain_closer():
     """Held for as long as planned, the plan's first control leads to the plan's second state."""
     task = ChainTask()

@@ -33,6 +33,7 @@ def test_every_task_is_counted():
     assert set(SIZES) == set(task_names())
 
 
+@pytest.mark.long
 @both
 @pytest.mark.parametrize("name", SIZES)
 def test_a_policy_writes_as_many_numbers_as_the_interface_says(name, interface):
@@ -77,6 +78,7 @@ def test_every_listed_stage_moves_the_plan_and_no_other_does(name, x64):
             assert not np.asarray(value.values[~listed]).any()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "interface"),
     [

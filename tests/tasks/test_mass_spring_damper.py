@@ -119,6 +119,7 @@ def test_a_matched_planner_follows_the_constants_of_its_world():
     assert task.environment.mass == task.problem.mass == 2.0
 
 
+@pytest.mark.long
 def test_a_stiffer_spring_is_the_planners_only_mistake(x64):
     """And its value is what the world pays from there, with a discount, where the spring is right."""
     wrong = MassSpringDamperTask(matched=True, stiffness_factor=5.0, discount=0.9)

@@ -262,6 +262,7 @@ def test_a_planner_that_is_told_where_to_go_reaches_the_goal():
     assert success.any() and solved.all()
 
 
+@pytest.mark.long
 def test_plans_are_found_from_everywhere_and_lead_away_from_the_goal_by_default():
     """The default reference is the origin."""
     task = make_task("windmaze-hard", starts="anywhere")

@@ -51,6 +51,7 @@ def test_starts_are_as_the_docstring_says():
     np.testing.assert_allclose(jnp.linalg.norm(states[:, 3:7], axis=1), 1.0, atol=1e-6)
 
 
+@pytest.mark.long
 def test_the_planner_as_it_comes_holds_the_point():
     task = make_task("hover")
     found = evaluate(task, FixedPlanner(task), KEY, episodes=25)

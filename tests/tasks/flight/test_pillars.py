@@ -51,6 +51,7 @@ def test_a_step_by_hand():
     np.testing.assert_allclose(moved.observation[18:22], [MASS * GRAVITY, 0.0, 5.0, 2.0], rtol=1e-6)
 
 
+@pytest.mark.long
 def test_pillars_and_walls_end_an_episode_but_not_where_references_are_drawn():
     world = make_task("pillars", reference="goal", **STILL).environment
     edge = RADIUS - 0.02
@@ -85,6 +86,7 @@ def test_a_reference_begins_where_the_quadrotor_is_and_is_renewed_at_its_rate(re
     assert ages == [0, 1, 2, 0, 1, 2, 0]
 
 
+@pytest.mark.long
 def test_drawn_references_are_those_of_a_point_mass_and_their_goals_move():
     world = make_task("pillars", reference="drawn").environment
     state = world.reset(KEY)
@@ -110,6 +112,7 @@ def test_every_plant_measures_what_it_does():
         assert (fallen == pytest.approx(-GRAVITY, rel=1e-4)) == (kind == "nominal")  # rotors take their time
 
 
+@pytest.mark.long
 def test_a_wind_is_drawn_for_every_episode():
     world = make_task("pillars", plant="nominal", reference="goal", wind_spread=2.0).environment
     states = jax.vmap(world.reset)(jax.random.split(KEY, 50))

@@ -134,6 +134,7 @@ def test_the_planner_sees_where_the_quadrotor_is(plant):
         np.testing.assert_allclose(from_matrix(matrix(state.x[3:7])), x[3:7], atol=1e-5)
 
 
+@pytest.mark.long
 def test_starts_from_anywhere_reach_every_gate_inside_the_arena():
     race = Race.on("split-s", starts="anywhere")
     states = jax.vmap(race.reset)(jax.random.split(KEY, 200))
@@ -144,6 +145,7 @@ def test_starts_from_anywhere_reach_every_gate_inside_the_arena():
     assert np.mean(moved.terminated) < 0.05
 
 
+@pytest.mark.long
 def test_starts_from_anywhere_fly_the_way_the_track_goes():
     """Behind a gate the way of that gate, before one the way of that one: never back at what was just passed."""
     race = Race.on("split-s", starts="anywhere", start_spread=0.0)
@@ -231,6 +233,7 @@ def test_the_cost_is_the_quadratic_that_the_docstring_says(model, cost, size, x6
     assert np.linalg.eigvalsh(Q).min() >= 0.01 - 1e-9
 
 
+@pytest.mark.long
 def test_a_speed_limit_in_the_plan_is_kept_where_it_can_be():
     """Full thrust upwards would be fastest; ten steps ahead the plan brakes in time, and says what it exceeds."""
     x = jnp.array([0.0, 0.0, -9.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 5.0])
@@ -265,6 +268,7 @@ class TestRotors:
         task = make_task("race-split-s", model="rotors", horizon=horizon)
         assert ParameterSpace(task.problem, task.learned_parameters).size == 34 * horizon
 
+    @pytest.mark.long
     def test_a_nominal_quadrotor_does_what_was_planned(self, x64):
         """Thrusts near to hovering, so that no rate is beyond the limits: the body and the model agree to the digit."""
         task = RaceTask(model="rotors", starts="anywhere")

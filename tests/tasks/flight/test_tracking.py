@@ -35,6 +35,7 @@ def test_it_flies_the_lap_that_it_is_given():
     np.testing.assert_allclose(found.outcomes["lap [s]"], float(lap.duration), atol=5e-3)
 
 
+@pytest.mark.long
 def test_a_quadrotor_on_the_lap_gets_the_commands_of_the_lap():
     task, lap = RaceTask(), Lap.load("split-s-90", 7)
     race, policy = task.environment, LapPolicy(task, lap, TrackingProblem())
@@ -95,6 +96,7 @@ def off(found: np.ndarray, true: np.ndarray) -> np.ndarray:
     return np.linalg.norm(found - share() * true, axis=1) / np.linalg.norm(true, axis=1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("lags", [False, True])
 def test_a_constant_push_is_found(lags):
     """Within six time constants of the filter, 0.3 s, and ever after, but for what the turning quadrotor takes from the
@@ -113,6 +115,7 @@ def test_what_the_thrust_lacks_is_found_along_it(lags):
     assert off(found, true)[SETTLED:].max() < 0.2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("known", [{"disturbance": (0.0, 0.0, 3.0)}, {"lift": 3.0}])
 @pytest.mark.parametrize("lags", [False, True])
 def test_a_push_that_is_known_is_hovered_against(lags, known):
@@ -178,6 +181,7 @@ def test_drag_is_that_of_the_realistic_quadrotor(axis):
         np.testing.assert_allclose(ours, theirs, rtol=0.1, atol=1e-4)
 
 
+@pytest.mark.long
 def test_what_is_slower_than_the_lap_catches_up():
     lap, limit = Lap.load("split-s-90", 7), jnp.array(15.0)
     time = lap.times[40]
