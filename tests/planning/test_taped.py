@@ -196,9 +196,33 @@ class Decomposing(Scalar):
         return x + 0.1 * jnp.linalg.eigvalsh(jnp.diag(x) + jnp.full((2, 2), 2.0))[0] + u[0]
 
 
-def test_problems_without_a_tape_are_left_to_xla():
-    check(Decomposing(), pa.GaussNewton())
-    check_slopes(Decomposing())
+class WithNetwork(Scalar):
+    """A small network may be in a tape, a large one is faster without."""
+
+    matrices: list[jax.Array] = eqx.field(kw_only=True)
+
+    @classmethod
+    def of(cls, units: int) -> "WithNetwork":
+        random = np.random.default_rng(0)
+        sizes = ((units, 3), (units, units), (2, units))
+        return cls(matrices=[jnp.asarray(random.normal(size=size) / size[1]) for size in sizes])
+
+    def dynamics(self, x, u):
+        first, second, last = self.matrices
+        return x + 0.1 * last @ jnp.tanh(second @ jnp.tanh(first @ jnp.concatenate([x, u])))
+
+
+@pytest.mark.parametrize(
+    "problem", [Decomposing(), WithNetwork.of(16)], ids=["a decomposition", "a network without a tape"]
+)
+def test_problems_without_a_tape_are_left_to_xla(problem):
+    check(problem, pa.GaussNewton())
+    check_slopes(problem)
+
+
+def test_a_small_network_has_a_tape():
+    check(WithNetwork.of(8), pa.GaussNewton())
+    check_slopes(WithNetwork.of(8), held=(0,))
 
 
 def test_what_is_not_a_number_shows():
