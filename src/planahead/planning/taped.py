@@ -16,7 +16,6 @@ from planahead.problem.per_stage import is_per_stage
 from planahead.tape.arrays import UnsupportedError
 from planahead.tape.evaluate import Argument, Segment, evaluate
 
-
 MATRIX = 200
 """Entries of a matrix, at most, that all lanes and stages share: XLA multiplies a batch by larger ones in fewer
 instructions than a tape has. Networks of two hidden layers take it two thirds of the tape's time with 16 units a layer,
