@@ -41,17 +41,18 @@ check: .venv/.installed-dev
 test: check
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup $(PYTEST_ARGUMENTS)
 
-# What solves and differentiates once more, with the native kernel left out (the tests of the QPs run over both backends anyway);
-# `make test-portable PORTABLE=tests` takes more than an hour.
-PORTABLE := tests/qp/test_solve_qp.py tests/qp/test_sensitivity.py tests/planning/test_lanes.py tests/policies/test_planned.py
+# What solves, differentiates and decides once more, with the native kernel left out: ten minutes on two cores. Of the rooms'
+# tests those of the QPs run over both backends anyway; `make test-portable PORTABLE=tests` takes more than an hour.
+PORTABLE := tests/qp tests/planning tests/policies
 test-portable: .venv/.installed-dev
 	PLANAHEAD_NATIVE=0 $(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup $(PORTABLE) $(PYTEST_ARGUMENTS)
 
 # The kernel's other instruction sets, beside the portable solver and by the optimality conditions.
+EVERY_LENGTH := -m 'not slow and not browser'
 KERNEL_TESTS := tests/qp/test_native.py tests/qp/test_stress.py tests/tape/test_evaluate.py
 test-instructions: .venv/.installed-dev
 	for isa in generic avx2; do \
-		PLANAHEAD_ISA=$$isa $(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup $(KERNEL_TESTS) $(PYTEST_ARGUMENTS) || exit 1; done
+		PLANAHEAD_ISA=$$isa $(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup $(EVERY_LENGTH) $(KERNEL_TESTS) $(PYTEST_ARGUMENTS) || exit 1; done
 
 # The native kernel under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer.
 sanitize:
