@@ -24,18 +24,21 @@ def test_rows_survive_their_file(tmp_path: pathlib.Path):
 def test_a_table_has_a_line_for_every_learner_with_intervals_over_its_seeds():
     rows = [dataclasses.replace(ROW, seed=seed, success=success) for seed, success in enumerate((0.5, 0.75, 1.0))]
     planner = dataclasses.replace(ROW, learner=bench.PLANNER, steps=0, seconds=None)
-    assert bench.cells([planner, *rows]) == [
-        ("windmaze-easy", bench.PLANNER, "–", "–", "70 %", "-2.50", "1.0 %", "–"),
+    fewer = dataclasses.replace(ROW, episodes=5, success=0.2)  # of an earlier run: scores of their own
+    assert bench.cells([planner, *rows, fewer]) == [
+        ("windmaze-easy", bench.PLANNER, "–", "–", "10", "70 %", "-2.50", "1.0 %", "–"),
         (
             "windmaze-easy",
             bench.THEIRS,
             "500",
             "3",
+            "10",
             "75 [50, 100] %",
             "-2.50 [-2.50, -2.50]",
             "1.0 [1.0, 1.0] %",
             "12 s",
         ),
+        ("windmaze-easy", bench.THEIRS, "500", "1", "5", "20 %", "-2.50", "1.0 %", "12 s"),
     ]
 
 
@@ -53,6 +56,28 @@ def test_both_are_trained_once(tmp_path: pathlib.Path):
     assert main(arguments) == 0
     assert read_csv(out / "scores.csv", bench.Row) == rows  # times too: nothing was trained again
     assert bench.OURS in (out / "scores.md").read_text()
+
+
+def test_what_is_asked_twice_is_trained_once(monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("stable_baselines3", reason="Stable-Baselines3 is not installed: pip install '.[sb3]'")
+    trained: list[tuple[int, int]] = []
+
+    def train(task: object, steering: object, steps: int, seed: int) -> bench.Trained:
+        trained.append((steps, seed))
+        return bench.Trained(lambda seen: seen, 1.0)
+
+    found = {"mean_return": 0.0, "success": 1.0, "failed_plans": 0.0}
+    monkeypatch.setattr(bench, "_evaluated", lambda *_: found)
+    for learner in ("_ours", "_theirs"):
+        monkeypatch.setattr(bench, learner, train)
+    assert len(bench.run(["linear"], [0, 0, 1], 100, 5)) == 5
+    assert trained == [(100, 0), (100, 0), (100, 1), (100, 1)]  # once by either
+
+
+def test_an_unknown_task_is_said(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]):
+    pytest.importorskip("stable_baselines3", reason="Stable-Baselines3 is not installed: pip install '.[sb3]'")
+    assert main(["bench", "stable-baselines", "--tasks", "cartpol", "--out", str(tmp_path)]) == 2
+    assert "there is no task «cartpol»; the known ones are «cartpole»" in capsys.readouterr().err
 
 
 def test_nothing_to_compare_is_said(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]):

@@ -189,6 +189,24 @@ def test_slopes_by_a_discount_are_without_a_tape():
     assert np.abs(ours).min() > 0
 
 
+class Patient(pa.WrappedProblem):
+    """Its discount is no leaf, but computed from one."""
+
+    patience: jax.Array = eqx.field(kw_only=True)
+
+    @property
+    def discount(self):  # pyright: ignore[reportIncompatibleVariableOverride]
+        return jax.nn.sigmoid(self.patience)
+
+
+def test_slopes_by_what_a_discount_is_computed_from_are_without_a_tape():
+    patient = Patient(ScalarEnd(), patience=jnp.asarray(2.0))  # pyright: ignore[reportCallIssue]  # its only fields
+    problem = jax.tree.map(jnp.asarray, patient)
+    ours, theirs = (np.asarray(found.leaves[-1]) for found in slopes(problem))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+    assert np.abs(ours).min() > 0
+
+
 class Decomposing(Scalar):
     """The smallest eigenvalue of a matrix has no scalar form."""
 

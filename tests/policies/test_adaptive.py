@@ -137,6 +137,9 @@ def test_regression_learns_regrets():
     nothing = dataclasses.replace(measured, regrets=0 * regrets)
     with pytest.raises(ValueError, match="no option ever cost more than another"):
         fit_regrets(policy(), nothing, start, fitting, 1, 8, 1e-3, 60)
+    unjudged = dataclasses.replace(measured, usable=measured.usable.at[-60:].set(False))
+    with pytest.raises(ValueError, match="no solve succeeded in the 60 steps that are kept to judge by"):
+        fit_regrets(policy(), unjudged, start, fitting, 1, 8, 1e-3, 60)
 
 
 class Fitting(Exception):

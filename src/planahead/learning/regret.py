@@ -58,7 +58,8 @@ def fit_adaptive_planner(
     """Measure regrets over `steps` steps of `lanes` worlds, and fit the policy's network to them. A tenth of the
     worlds, one at least, is kept to judge by. Adam, its step on a cosine that ends at 0.
 
-    **Raises:** `ValueError` for fewer than two worlds, and where all regrets are zero or no solve succeeds.
+    **Raises:** `ValueError` for fewer than two worlds, and where all regrets are zero or no solve succeeds, of all
+    worlds or of those that are kept.
     """
     if lanes < 2:
         raise ValueError(f"lanes={lanes}; at least two worlds are needed to learn from one and judge by another")
@@ -136,6 +137,11 @@ def fit_regrets(
             "other horizons, or a world with disturbances"
         )
     unit, rows = jnp.median(positive), measured.features.shape[0]
+    learned = rows - kept
+    if not bool(jnp.any(measured.usable[learned:])):
+        raise ValueError(
+            f"no solve succeeded in the {kept} steps that are kept to judge by; measure more worlds (`lanes`) or steps"
+        )
     scale = jnp.maximum(jnp.sqrt(jnp.mean(measured.features**2, axis=0)), 1e-6)
     network = Network(
         [float(value) for value in scale],
@@ -148,7 +154,6 @@ def fit_regrets(
     wanted = jnp.log1p(measured.regrets / unit)
     trained, fixed = eqx.partition(policy, mask_of(policy, lambda policy: policy.network))
     optimiser = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
-    learned = rows - kept
 
     @eqx.filter_jit
     def run(trained: PyTree, measured: Measured, wanted: Array) -> tuple[PyTree, Array, Array]:

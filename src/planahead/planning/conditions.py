@@ -3,11 +3,12 @@ r"""The optimality conditions as a function of what the problem is made of, weig
     C(p) = ⟨∇_z L(z, π, λ; p), w_z⟩ + ⟨f(z) - x₊, w_π⟩ + ⟨σ h(z) - b, w_λ⟩ + ⟨Z s + z_l, w_s⟩
 
 is a sum over stages, each a function of the problem at that stage: one derivative by reverse mode gives a solution's
-cotangents of all leaves p (`implicit.py`), and needs no Jacobian. What does not depend on p is left out.
+cotangents of all leaves p, and needs no Jacobian. What does not depend on p is left out.
 
     symbol         shape               meaning
     z, π, λ, s     as in `Point`       a solution, which is held
-    w_z, w_π, …    as in `Residuals`   weights: what the adjoint says of them
+    w_z, w_π, …    as in `Residuals`   weights; those of `backend.adjoint`, which are -w of `implicit.py`, make ∂C/∂p
+                                       the cotangents themselves
 """
 
 from collections.abc import Callable, Sequence
@@ -38,7 +39,7 @@ class Held(NamedTuple):
     along: Float[Array, "nodes nz *B"]
     """w_z"""
     rows: Float[Array, "nodes 2 m *B"]
-    """w_λ"""
+    """w_λ, zero where no row is: of x_0 and of what a pinned control settles, whatever their methods say."""
     prices: Float[Array, "nodes 2 m *B"]
     """w_s"""
     costates: Float[Array, "N nx *B"]
@@ -47,17 +48,16 @@ class Held(NamedTuple):
     """w_π"""
 
     @classmethod
-    def of(cls, point: Point, adjoint: Residuals, weights: Float[Array, "nodes *B"], nu: int) -> "Held":
+    def of(cls, point: Point, adjoint: Residuals, weights: Float[Array, "nodes *B"]) -> "Held":
         """With `z` of the point, which has the pinned control where there is one."""
-        nz, nx = point.z.shape[1], point.pi.shape[1]
-        given = adjoint.row.at[0, :, nu : nu + nx].set(0.0)  # x_0 has no rows
+        nz = point.z.shape[1]
         return cls(
             weights,
             point.z,
             net(point.lam)[:, nz:],
             point.s,
             adjoint.stationarity,
-            given,
+            adjoint.row,
             adjoint.price,
             point.pi[1:],
             adjoint.dynamics,

@@ -106,7 +106,7 @@ class ProblemBatch:
         self, control: Float[Array, "nu B"] | None, point: Point, adjoint: Residuals, wanted: Sequence[bool]
     ) -> Slopes:
         """The derivatives of `conditions` at a solution by the leaves that are `wanted`, and by a pinned control."""
-        held = Held.of(point, adjoint, self._weights(point.z.dtype), self.control_size)
+        held = Held.of(point, adjoint, self._weights(point.z.dtype))
         if is_native(self._backend):
             try:
                 return taped.slopes(self._taped(), held, wanted, control is not None)

@@ -118,8 +118,11 @@ def slopes(taped: Taped, held: Held, wanted: Sequence[bool], pinned: bool) -> Sl
     nodes, _, lanes = held.z.shape
     N, nu, number = nodes - 1, taped.single.control_size, len(taped.arrays)
     moving = [index for index, source in enumerate(taped.sources) if wanted[source.number]]
-    if any(taped.arrays[index] is taped.single.discount for index in moving):
-        raise UnsupportedError("a discount that moves: stages are not told which they are")
+    held_leaves = [leaf for index, leaf in enumerate(taped.arrays) if index not in moving]
+    discount = taped.single.discount
+    # One that is none of the leaves was computed, and from which of them nothing here tells.
+    if moving and isinstance(discount, jax.Array) and not any(discount is leaf for leaf in held_leaves):
+        raise UnsupportedError("a discount that moves, or may: stages are not told which they are")
 
     def gradients(part: Callable[..., Array], by_control: bool = False) -> Callable[..., Any]:
         def function(*values: Array) -> list[Array]:

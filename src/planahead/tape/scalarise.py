@@ -122,6 +122,8 @@ class _Interpreter:
         if name in ("custom_lin", "convert_element_type", "reduce_precision"):
             if whole and _is(equation.invars[0], jnp.inexact) and not self.whole(inputs[0]):
                 raise UnsupportedError("a floating-point number made an integer")
+            if whole:
+                self.check_range(inputs[0], outputs[0].dtype)
             if _is(equation.outvars[0], jnp.bool_) and not _is(equation.invars[0], jnp.bool_):
                 return [self.arrays.each(Operation.NE, inputs[0], np.asarray(self.graph.zero))]
             return inputs
@@ -129,23 +131,25 @@ class _Interpreter:
             raise UnsupportedError(f"{name} of integers")
         if name in ELEMENTWISE:
             nodes = self.arrays.each(ELEMENTWISE[name], *inputs)
-            if whole and self.overflows(nodes, outputs[0].dtype):
-                raise UnsupportedError(f"{outputs[0].dtype} beyond its range")
-            return [nodes]
-        if name not in ARRAYS:
+        elif name in ARRAYS:
+            nodes = np.asarray(ARRAYS[name](self.arrays, parameters, outputs[0], *inputs))
+        else:
             raise UnsupportedError(name)
-        return [np.asarray(ARRAYS[name](self.arrays, parameters, outputs[0], *inputs))]
+        if whole:
+            self.check_range(nodes, outputs[0].dtype)
+        return [nodes]
 
     def whole(self, nodes: Nodes) -> bool:
         """Whether all are known integers."""
         values = self.graph.values
         return all(node in values and values[node].is_integer() for node in nodes.ravel().tolist())
 
-    def overflows(self, nodes: Nodes, dtype: Any) -> bool:
-        """Whether a known integer is none of `dtype`, where it would wrap around."""
+    def check_range(self, nodes: Nodes, dtype: Any) -> None:
+        """Refuse known integers that are none of `dtype`, where they would wrap around."""
         limits = jnp.iinfo(dtype)
         known = (self.graph.values.get(node, 0.0) for node in nodes.ravel().tolist())
-        return any(not limits.min <= value <= limits.max for value in known)
+        if any(not limits.min <= value <= limits.max for value in known):
+            raise UnsupportedError(f"{dtype} beyond its range")
 
     def closed_or_open(self, jaxpr: Any, inputs: list[Nodes]) -> list[Nodes]:
         if hasattr(jaxpr, "consts"):

@@ -41,6 +41,7 @@ VIOLATION_PRICE = 100.0  # a unit
 START = (0.5, 0.0)
 STATE_NAMES = ("first state [1]", "second state [1]")
 
+WORLD_A, WORLD_B, PUSH = ((0.9, 0.35), (0.0, 1.1)), (0.0813, 0.2), 0.1
 BELIEVED_A, BELIEVED_B = np.array([[1.0, 0.25], [0.0, 1.0]]), np.array([0.0312, 0.25])
 DISCOUNT = 0.9
 BACK_OFFS = ("low_back_off", "high_back_off")
@@ -94,11 +95,11 @@ class LinearSystem(Environment[LinearSystemState]):
     [ 0.4037 -0.09  ], reward -0.380
     """
 
-    A: Array = constant(((0.9, 0.35), (0.0, 1.1)))
+    A: Array = constant(WORLD_A)
     """What the states become without control, row by row."""
-    B: Array = constant((0.0813, 0.2))
+    B: Array = constant(WORLD_B)
     """What a unit of control adds to the states."""
-    disturbance: Array = constant(0.1)
+    disturbance: Array = constant(PUSH)
     """The first state is pushed down by up to this much."""
     start_spread: Array = constant(0.25)
 

@@ -25,6 +25,7 @@ from planahead.policies import Policy
 from planahead.tasks import Task
 from planahead.tasks.flight.plan_follower import PlanFollower
 from planahead.tasks.flight.quadrotor import MASS, MOTOR_TIME
+from planahead.tasks.linear_system import PUSH, WORLD_A, WORLD_B
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,9 +135,9 @@ COMPARISONS = {
         },
         training=Conditions(steps=10_000, validate_every=1_000, validation_episodes=50),
         conditions=(
-            *sweep_of("disturbance [1]", 0.1, (0.0, 0.05, 0.12, 0.15), lambda most: {"disturbance": most}),
-            *sweep_of("input [share]", 1.0, (0.7, 1.3), lambda share: {"B": (0.0813 * share, 0.2 * share)}),
-            *sweep_of("instability [1]", 1.1, (1.0, 1.15), lambda pole: {"A": ((0.9, 0.35), (0.0, pole))}),
+            *sweep_of("disturbance [1]", PUSH, (0.0, 0.05, 0.12, 0.15), lambda most: {"disturbance": most}),
+            *sweep_of("input [share]", 1.0, (0.7, 1.3), lambda share: {"B": tuple(share * entry for entry in WORLD_B)}),
+            *sweep_of("instability [1]", WORLD_A[1][1], (1.0, 1.15), lambda pole: {"A": (WORLD_A[0], (0.0, pole))}),
         ),
     ),
 }

@@ -19,12 +19,13 @@ import numpy as np
 
 from planahead.experiments.benchmarks.rows import NOTHING
 from planahead.experiments.errors import UserError
+from planahead.experiments.experiment import make_known_task
 from planahead.experiments.statistics import interquartile_estimate
 from planahead.interop.gymnasium_vector import GymnasiumVectorTask
 from planahead.interop.parameter_mdp import ParameterMDP, VectorParameterMDP, task_steering
 from planahead.learning import make_algorithm
 from planahead.policies import Steering
-from planahead.tasks import Task, make_task
+from planahead.tasks import Task
 
 PLANNER, THEIRS, OURS = "the planner as it is", "Stable-Baselines3", "planahead"
 FIRST_EPISODE = 1_000_000
@@ -83,6 +84,7 @@ def run(
             return
         choose, seconds = made()
         rows.append(dataclasses.replace(row, seconds=seconds, **_evaluated(task, steering, choose, episodes)))
+        done.add(row.key)
         keep(rows)
         report(_told(rows[-1]))
 
@@ -98,7 +100,7 @@ def run(
 
 def _steered(name: str) -> tuple[Task, Steering]:
     """A task and the planner that both learners steer."""
-    task = make_task(name)
+    task = make_known_task(name)
     policy: Any = make_algorithm("sac-zop", task, jax.random.key(0)).policy
     return task, task_steering(task, planner=policy.steering.planner)
 
@@ -174,14 +176,14 @@ def _told(row: Row) -> str:
     return f"{row.task}, {row.learner}{trained}: success {100 * row.success:.0f} %, return {row.mean_return:.4g}"
 
 
-HEADINGS = ("task", "learner", "steps", "seeds", "success", "return", "failed plans", "trained in")
+HEADINGS = ("task", "learner", "steps", "seeds", "episodes", "success", "return", "failed plans", "trained in")
 
 
 def cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     """Lines of the table, under `HEADINGS`: interquartile means over seeds and their 95 % intervals; median times."""
     lines = []
-    for key in dict.fromkeys((row.task, row.learner, row.steps) for row in rows):
-        some = [row for row in rows if (row.task, row.learner, row.steps) == key]
+    for key in dict.fromkeys((row.task, row.learner, row.steps, row.episodes) for row in rows):
+        some = [row for row in rows if (row.task, row.learner, row.steps, row.episodes) == key]
         seconds = [row.seconds for row in some if row.seconds is not None]
         lines.append(
             (
@@ -189,6 +191,7 @@ def cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
                 key[1],
                 f"{key[2]:,}" if key[2] else NOTHING,
                 str(len(some)) if seconds else NOTHING,
+                str(key[3]),
                 _over_seeds([100 * row.success for row in some], "{:.0f}") + " %",
                 _over_seeds([row.mean_return for row in some], "{:.2f}"),
                 _over_seeds([100 * row.failed_plans for row in some], "{:.1f}") + " %",
