@@ -10,6 +10,7 @@ ROOMS = ("problem", "qp", "tape", "planning", "policies", "tasks", "learning", "
 DOORS = {
     ("experiments/commands/view.py", "viewer"),
     ("experiments/benchmarks/stable_baselines.py", "interop"),
+    ("experiments/benchmarks/stable_baselines_learners.py", "interop"),
     ("experiments/benchmarks/torch_layer.py", "interop"),
 }
 """The command line opens every room: what these need is imported when a command runs."""

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib import rc_context
@@ -112,7 +112,7 @@ def _sheet(figure: SubFigure, title: str, lines: Sequence[Line]) -> None:
     longest = max(rows[-1]["step"] for rows in curves)
     for axes, (name, scale, heading, label) in zip(panels, PANELS, strict=True):
         for line in lines:
-            _line(axes, line.seeds, name, scale, line.colour, line.stroke)
+            draw_line(axes, line, name, scale)
         axes.set(title=heading, ylabel=label, xlabel="environment steps", xlim=(0, longest or None))
         axes.xaxis.set_major_formatter(thousands)
         if name == "success_rate":
@@ -141,23 +141,24 @@ def _shared_settings(curves: Curves) -> set[str]:
     return {settings for settings, names in bases.items() if settings and len(names) > 1 and "" in bases}
 
 
-def _line(axes: Axes, seeds: Sequence[Rows], name: str, scale: float, colour: str, stroke: object) -> None:
-    """Interquartile mean and band at the steps that all seeds have and know."""
-    length = min(len(rows) for rows in seeds)
-    steps = np.array([row["step"] for row in seeds[0][:length]])
-    values = scale * np.array([[row[name] for row in rows[:length]] for rows in seeds])
+def draw_line(axes: Axes, line: Line, name: str, scale: float) -> None:
+    """Interquartile mean of column `name` and its band, at the steps that all seeds have and know; what has a single
+    row was not trained, and is a level."""
+    length = min(len(rows) for rows in line.seeds)
+    steps = np.array([row["step"] for row in line.seeds[0][:length]])
+    values = scale * np.array([[row[name] for row in rows[:length]] for rows in line.seeds])
     known = np.isfinite(values).all(axis=0)
     if not known.any():
         return
-    if length == 1:  # nothing was trained
-        axes.axhline(float(np.mean(values)), color=colour, linestyle="--", linewidth=1.4)
+    if length == 1:
+        axes.axhline(float(np.mean(values)), color=line.colour, linestyle="--", linewidth=1.4)
         return
     found = [interquartile_estimate(column, RESAMPLES) for column in values.T[known]]
-    line = {"color": colour, "linestyle": stroke}
-    axes.plot(steps[known], [estimate.value for estimate in found], linewidth=1.9, **line)
+    look: dict[str, Any] = {"color": line.colour, "linestyle": line.stroke}
+    axes.plot(steps[known], [estimate.value for estimate in found], linewidth=1.9, **look)
     if not math.isnan(found[0].low):
         low, high = [estimate.low for estimate in found], [estimate.high for estimate in found]
-        axes.fill_between(steps[known], low, high, color=colour, alpha=0.15, linewidth=0)
+        axes.fill_between(steps[known], low, high, color=line.colour, alpha=0.15, linewidth=0)
 
 
 def _looks(curves: Curves) -> Iterator[tuple[str, object]]:

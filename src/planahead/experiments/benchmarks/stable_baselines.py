@@ -3,31 +3,35 @@ one idea, two implementations that share no learner. If both are right, they lea
 
 SAC has sac-zop's settings where Stable-Baselines3 has them too: rates, batch, steps per update, networks, discount,
 target entropy. It keeps its own way of everything else: one environment where sac-zop steps 16 in turn, its own replay,
-its own initial weights and normalisation (none). Policies are those of the last step, in the same deterministic
+its own initial weights and normalisation (none). Policies are judged every so many steps, in the same deterministic
 episodes.
 """
 
 import dataclasses
 import functools
 import importlib.util
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from planahead.experiments.benchmarks.rows import NOTHING
+from planahead.experiments.benchmarks.stable_baselines_learners import Checkpoint, ours, theirs, untrained
 from planahead.experiments.errors import UserError
 from planahead.experiments.experiment import make_known_task
 from planahead.experiments.statistics import interquartile_estimate
 from planahead.interop.gymnasium_vector import GymnasiumVectorTask
-from planahead.interop.parameter_mdp import ParameterMDP, VectorParameterMDP, task_steering
+from planahead.interop.parameter_mdp import VectorParameterMDP, task_steering
 from planahead.learning import make_algorithm
 from planahead.policies import Steering
 from planahead.tasks import Task
 
 PLANNER, THEIRS, OURS = "the planner as it is", "Stable-Baselines3", "planahead"
+TRAINED: Mapping[str, Callable[[Task, Steering, Sequence[int], int], Iterator[Checkpoint]]] = {
+    OURS: ours,
+    THEIRS: theirs,
+}
 FIRST_EPISODE = 1_000_000
 """Seed of the first evaluation episode; trainings begin at the small ones."""
 INSTALL = "pip install '.[sb3]'"
@@ -40,7 +44,10 @@ class Row:
     task: str
     learner: str
     seed: int
+    training_steps: int
+    """Environment steps that were asked for; the training ends with the first policy that has seen them."""
     steps: int
+    """Those that this policy has seen."""
     episodes: int
     mean_return: float
     success: float
@@ -48,117 +55,81 @@ class Row:
     failed_plans: float
     """Share of steps."""
     seconds: float | None
-    """Of training; `None` where nothing was trained."""
+    """Of processor time for training so far; `None` where nothing was trained."""
 
     @property
-    def key(self) -> tuple[str, str, int, int, int]:
-        """What was asked; two rows with the same say the same."""
-        return self.task, self.learner, self.seed, self.steps, self.episodes
+    def training(self) -> tuple[str, str, int, int, int]:
+        """What was asked; rows with the same are of one training."""
+        return self.task, self.learner, self.seed, self.training_steps, self.episodes
+
+    @property
+    def last(self) -> bool:
+        """Whether its training was over."""
+        return self.steps >= self.training_steps
 
 
-class Trained(NamedTuple):
-    """A policy, and how long it was trained."""
+class Contest(NamedTuple):
+    """A task, the planner that both learners steer, and the worlds in which they are judged."""
 
-    choose: Callable[[np.ndarray], np.ndarray]
-    """Parameters in [-1, 1] `[n, φ]` for observations `[n, …]`."""
-    seconds: float | None
+    task: Task
+    steering: Steering
+    worlds: VectorParameterMDP
+
+    @classmethod
+    def on(cls, name: str, episodes: int) -> "Contest":
+        """Worlds for as many episodes; **raises** `UserError` for a task that nobody knows."""
+        task = make_known_task(name)
+        policy: Any = make_algorithm("sac-zop", task, jax.random.key(0)).policy
+        steering = task_steering(task, planner=policy.steering.planner)
+        return cls(task, steering, VectorParameterMDP(GymnasiumVectorTask(task, episodes), steering))
 
 
 def run(
     names: Sequence[str],
     seeds: Sequence[int],
     steps: int,
+    every: int,
     episodes: int,
     known: Sequence[Row] = (),
     report: Callable[[str], None] = lambda _: None,
     keep: Callable[[list[Row]], None] = lambda _: None,
 ) -> list[Row]:
-    """`known` rows and those that are missing; `keep` is called with all rows after every training."""
+    """`known` rows and those that are missing, a row `every` so many steps; `keep` is called with all rows after each.
+    A training whose last row is not known starts anew, without its earlier ones."""
     if importlib.util.find_spec("stable_baselines3") is None:
         raise UserError(f"bench stable-baselines trains with Stable-Baselines3, which is not installed: {INSTALL}")
-    rows, done = list(known), {row.key for row in known}
-    steered = {name: _steered(name) for name in names}
+    rows = list(known)
+    contests = {name: Contest.on(name, episodes) for name in names}
+    marks = [*range(every, steps, every), steps]
 
-    def add(row: Row, task: Task, steering: Steering, made: Callable[[], Trained]) -> None:
-        if row.key in done:
+    def add(blank: Row, contest: Contest, train: Callable[[], Iterator[Checkpoint]]) -> None:
+        if any(row.last and row.training == blank.training for row in rows):
             return
-        choose, seconds = made()
-        rows.append(dataclasses.replace(row, seconds=seconds, **_evaluated(task, steering, choose, episodes)))
-        done.add(row.key)
-        keep(rows)
+        rows[:] = [row for row in rows if row.training != blank.training]
+        for steps, choose, seconds in train():
+            found = evaluated(contest.worlds, choose)
+            rows.append(dataclasses.replace(blank, steps=steps, seconds=seconds, **found))
+            keep(rows)
         report(_told(rows[-1]))
 
-    for name, (task, steering) in steered.items():
-        blank = Row(name, PLANNER, 0, 0, episodes, 0.0, 0.0, 0.0, None)
-        add(blank, task, steering, functools.partial(_untrained, steering))
+    for name, contest in contests.items():
+        blank = Row(name, PLANNER, 0, 0, 0, episodes, 0.0, 0.0, 0.0, None)
+        add(blank, contest, functools.partial(untrained, contest.steering))
         for seed in seeds:
-            for learner, train in ((OURS, _ours), (THEIRS, _theirs)):
-                asked = dataclasses.replace(blank, learner=learner, seed=seed, steps=steps)
-                add(asked, task, steering, functools.partial(train, task, steering, steps, seed))
+            for learner, train in TRAINED.items():
+                asked = dataclasses.replace(blank, learner=learner, seed=seed, training_steps=steps)
+                add(asked, contest, functools.partial(train, contest.task, contest.steering, marks, seed))
     return rows
 
 
-def _steered(name: str) -> tuple[Task, Steering]:
-    """A task and the planner that both learners steer."""
-    task = make_known_task(name)
-    policy: Any = make_algorithm("sac-zop", task, jax.random.key(0)).policy
-    return task, task_steering(task, planner=policy.steering.planner)
-
-
-def _untrained(steering: Steering) -> Trained:
-    default = np.asarray(steering.default_unit(), np.float32)
-    return Trained(lambda seen: np.tile(default, (len(seen), 1)), None)
-
-
-def _theirs(task: Task, steering: Steering, steps: int, seed: int) -> Trained:
-    from stable_baselines3 import SAC
-
-    ours: Any = make_algorithm("sac-zop", task, jax.random.key(0)).learner
-    learner = SAC(
-        "MlpPolicy",
-        ParameterMDP(task, steering),
-        learning_rate=ours.learning_rate,
-        batch_size=ours.batch_size,
-        gamma=ours.discount,
-        tau=ours.polyak,
-        train_freq=ours.steps_per_update,
-        learning_starts=min(ours.warm_up_steps, steps // 4),
-        ent_coef=f"auto_{ours.initial_temperature}",
-        target_entropy=ours.target_entropy * steering.space.size,  # planahead's is per number that is drawn, too
-        policy_kwargs={"net_arch": [ours.hidden_units] * ours.hidden_layers},
-        seed=seed,
-        device="cpu",
-    )
-    start = time.perf_counter()
-    learner.learn(steps)
-    return Trained(lambda seen: learner.predict(seen, deterministic=True)[0], time.perf_counter() - start)
-
-
-def _ours(task: Task, steering: Steering, steps: int, seed: int) -> Trained:
-    """For as many steps, rounded up to whole chunks."""
-    policy_key, init_key, run_key = jax.random.split(jax.random.key(seed), 3)
-    policy, learner = make_algorithm("sac-zop", task, policy_key)
-    start = time.perf_counter()
-    state = learner.init(task, policy, init_key)
-    for key in jax.random.split(run_key, -(-steps // learner.steps_per_chunk)):
-        state, _ = learner.advance(state, key)
-    jax.block_until_ready(state)
-    seconds = time.perf_counter() - start
-    trained: Any = learner.policy(state)
-    propose = jax.jit(jax.vmap(lambda seen: trained.propose(seen).unit))
-    return Trained(lambda seen: np.asarray(propose(seen)), seconds)
-
-
-def _evaluated(
-    task: Task, steering: Steering, choose: Callable[[np.ndarray], np.ndarray], episodes: int
-) -> dict[str, float]:
-    """One episode in each of as many worlds, the same starts for all."""
-    envs = VectorParameterMDP(GymnasiumVectorTask(task, episodes), steering)
-    seen, _ = envs.reset(seed=FIRST_EPISODE)
+def evaluated(worlds: VectorParameterMDP, choose: Callable[[np.ndarray], np.ndarray]) -> dict[str, float]:
+    """One episode in each world, from the same starts whatever was judged there before."""
+    seen, _ = worlds.reset(seed=FIRST_EPISODE)
+    episodes = len(seen)
     going = np.ones(episodes, bool)
     returns, successes, failed, steps = np.zeros(episodes), np.zeros(episodes, bool), 0, 0
     while going.any():
-        seen, rewards, terminated, truncated, info = envs.step(choose(seen))
+        seen, rewards, terminated, truncated, info = worlds.step(choose(seen))
         returns += np.where(going, rewards, 0.0)
         failed, steps = failed + int((info["plan_failed"] & going).sum()), steps + int(going.sum())
         ended = going & (terminated | truncated)
@@ -180,10 +151,12 @@ HEADINGS = ("task", "learner", "steps", "seeds", "episodes", "success", "return"
 
 
 def cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
-    """Lines of the table, under `HEADINGS`: interquartile means over seeds and their 95 % intervals; median times."""
+    """Lines of the table, under `HEADINGS`, of what trainings ended with: interquartile means over seeds and their
+    95 % intervals; median processor times."""
     lines = []
-    for key in dict.fromkeys((row.task, row.learner, row.steps, row.episodes) for row in rows):
-        some = [row for row in rows if (row.task, row.learner, row.steps, row.episodes) == key]
+    last = [row for row in rows if row.last]
+    for key in dict.fromkeys((row.task, row.learner, row.steps, row.episodes) for row in last):
+        some = [row for row in last if (row.task, row.learner, row.steps, row.episodes) == key]
         seconds = [row.seconds for row in some if row.seconds is not None]
         lines.append(
             (

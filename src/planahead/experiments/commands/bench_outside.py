@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 @dataclasses.dataclass(frozen=True)
 class BenchStableBaselines(Command):
     """Train planners as a part of the world, by Stable-Baselines3's SAC and by planahead's sac-zop, which share no
-    learner, for as many steps: what both have learned, and how long it took (the extra `sb3`). Into a CSV file and a
-    table; what is in the file is not trained again.
+    learner, for as many steps: what both have learned, and how much of a processor's time it took (the extra `sb3`).
+    Into a CSV file, a table and a figure; a training whose end is in the file is not repeated.
     """
 
     tasks: Annotated[tuple[str, ...], tyro.conf.arg(metavar="TASK")] = ("cartpole", "windmaze-easy")
@@ -26,10 +26,12 @@ class BenchStableBaselines(Command):
     """A training of either for each."""
     steps: int = 50_000
     """Environment steps per training."""
+    validate_every: int = 5_000
+    """Environment steps between policies that are judged."""
     episodes: int = 100
-    """Deterministic ones, after the last step."""
+    """Deterministic ones, in which a policy is judged."""
     out: Folder = pathlib.Path("runs/bench-stable-baselines")
-    """Where scores.csv and scores.md go."""
+    """Where scores.csv, scores.md and learning.png go."""
 
     name: ClassVar[str] = "bench stable-baselines"
     examples: ClassVar[tuple[str, ...]] = ("", "--tasks mass-spring-damper --seeds 0 --steps 2000")
@@ -37,12 +39,14 @@ class BenchStableBaselines(Command):
     def run(self, console: "Console") -> Mapping[str, Any]:
         from planahead.experiments.benchmarks import stable_baselines as bench
         from planahead.experiments.benchmarks.rows import csv_text, markdown, read_csv, table
+        from planahead.experiments.benchmarks.stable_baselines_figure import learning_figure
         from planahead.experiments.errors import UserError, at_least
+        from planahead.experiments.figures import save
         from planahead.experiments.files import make_folder, write_text
         from planahead.experiments.versions import versions
 
-        for option in ("steps", "episodes"):
-            at_least(f"--{option}", getattr(self, option), 1)
+        for option in ("steps", "validate_every", "episodes"):
+            at_least(f"--{option.replace('_', '-')}", getattr(self, option), 1)
         if not self.tasks or not self.seeds:
             raise UserError("there is nothing to compare: give --tasks and --seeds")
         make_folder(self.out)
@@ -56,7 +60,9 @@ class BenchStableBaselines(Command):
             console.print(line, highlight=False)
 
         known = read_csv(written[0], bench.Row)
-        rows = bench.run(self.tasks, self.seeds, self.steps, self.episodes, known, told, keep)
+        rows = bench.run(self.tasks, self.seeds, self.steps, self.validate_every, self.episodes, known, told, keep)
+        written.append(self.out / "learning.png")
+        save(learning_figure(rows), written[-1])
         console.print(table(bench.HEADINGS, bench.cells(rows)))
         console.print(", ".join(map(str, written)), highlight=False, soft_wrap=True)
         return {"scores": [dataclasses.asdict(row) for row in rows], "versions": versions()}
