@@ -28,7 +28,8 @@ PLANAHEAD_INLINE V sine(V x, Bits quarter) {
                         z * (-2.75573143513906633035e-07 + z * (2.08757232129817482790e-09 - z * 1.13596475577881948265e-11))));
   const V half = 0.5 * z, rest = 1.0 - half;
   const M turns = M(shifted) + quarter;
-  const V found = select((turns & 1) != 0, rest + (((1.0 - rest) - half) + z * z * c), r + r * z * s);
+  const V odd = select(r == V{}, r, r + r * z * s);  // -0 plus anything is not -0
+  const V found = select((turns & 1) != 0, rest + (((1.0 - rest) - half) + z * z * c), odd);
   V y = select((turns & 2) != 0, -found, found);
   const M beyond = ~(magnitude(x) < kReducible);
   if (any(beyond))

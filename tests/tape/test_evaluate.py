@@ -68,6 +68,10 @@ def test_sine_and_cosine_are_within_the_error_that_is_promised(function, exact):
         assert np.max(error / np.spacing(np.abs(wanted).astype(float))) < units + rounded
 
 
+def test_the_sine_of_minus_nothing_has_its_sign():
+    assert np.signbit(pointwise(jnp.sin, jnp.array([-0.0, 0.0]))).tolist() == [True, False]
+
+
 def looped(x):
     return lax.fori_loop(0, 5, lambda k, y: y + jnp.sin(y) * x[0] + k, x)
 
