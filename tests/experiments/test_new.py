@@ -34,7 +34,9 @@ def test_its_own_tests_pass(written: pathlib.Path):
 def test_the_task_goes_by_its_module_and_class(written: pathlib.Path):
     task = make_task("tank_level:TankLevelTask", interface="stage", wind=0.1)
     assert (task.name, float(task.environment.wind)) == ("tank_level:TankLevelTask", pytest.approx(0.1))
-    with pytest.raises(ValueError, match=r"task 'tank_level:Tank': tank_level has no Task called 'Tank'\."):
+    with pytest.raises(
+        ValueError, match=r"task 'tank_level:Tank': tank_level has no Task called 'Tank'; it has: TankLevelTask\."
+    ):
         make_task("tank_level:Tank")
     with pytest.raises(ValueError, match="there is no module 'tank_lvl' in this folder or among what is installed"):
         make_task("tank_lvl:TankLevelTask")

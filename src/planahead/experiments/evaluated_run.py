@@ -32,7 +32,8 @@ HEADINGS = (
 
 UNTRAINED = (
     "The best policy is the untrained one: no later validation was better. Train for longer, or with other settings "
-    "(planahead list ALGORITHM)."
+    "(planahead list ALGORITHM). What keeps near a planner that is good already: narrower boxes of its parameters, and "
+    "prior_weight and imitation_steps, where the algorithm has them."
 )
 """Of a run whose best checkpoint is its first."""
 

@@ -20,6 +20,8 @@ Every array in a problem is a leaf of a pytree: `jax.grad` with respect to the p
 """
 
 import abc
+import difflib
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -31,13 +33,16 @@ from jaxtyping import Array, Float
 from planahead.problem.bounds import Bounds, Slack
 from planahead.problem.fields import parameter_boxes, static
 
+_NEARLY = 0.92
+"""Of two names: `stage_costs` is 0.95 like `stage_cost`, `state_cost` 0.9, which may well be another thing."""
+
 
 class Problem(eqx.Module):
     """An optimal control problem over a finite horizon. Subclass it and write its functions for one stage.
 
     Required are the static fields `horizon`, `state_size`, `control_size` and the method `dynamics`. All costs are
     minimised. A residual contributes ½‖r‖² and gives the Gauss-Newton Hessian its curvature; prefer it where a cost is
-    a sum of squares.
+    a sum of squares. A method that is misspelled is refused, since its default would be planned with.
 
     >>> import jax.numpy as jnp
     >>> import planahead as pa
@@ -63,6 +68,10 @@ class Problem(eqx.Module):
     control_size: eqx.AbstractVar[int]
     discount: Float[Array, ""] | float = static(1.0)
     """γ: stage k weighs γ^k. Declare it as a `parameter()` to learn it."""
+
+    def __init_subclass__(cls, **options: Any):
+        super().__init_subclass__(**options)
+        _check_spelling(cls)
 
     def __check_init__(self):
         name = type(self).__name__
@@ -157,6 +166,18 @@ class Problem(eqx.Module):
     def terminal_constraint_slack(self) -> Slack | None:
         """The price of violating `terminal_constraints`; `None` makes them hard."""
         return None
+
+
+def _check_spelling(kind: type[Problem]) -> None:
+    """Refuse methods that nobody will call, and whose names are nearly those of methods that the class lacks."""
+    known = [name for name in vars(Problem) if not name.startswith("_")]
+    for name in vars(kind).keys() - dir(Problem) - vars(kind).get("__annotations__", {}).keys():
+        for meant in difflib.get_close_matches(name, known, n=1, cutoff=_NEARLY):
+            if all(meant not in vars(base) for base in kind.__mro__[: kind.__mro__.index(Problem)]):
+                raise TypeError(
+                    f"{kind.__name__} writes `{name}`, which no planner calls, and has the default `{meant}`; call it "
+                    f"`{meant}` if that is what it is, or something less like it."
+                )
 
 
 def overrides(problem: Problem, method: str) -> bool:

@@ -94,5 +94,16 @@ def _kind(name: str) -> type[Task]:
             f"task '{name}': there is no module '{module}' in this folder or among what is installed."
         ) from None
     if not (isinstance(found, type) and issubclass(found, Task)):
-        raise ValueError(f"task '{name}': {module} has no Task called '{kind}'.")
+        raise ValueError(f"task '{name}': {module} has no Task called '{kind}'{_others(module)}.")
     return found
+
+
+def _others(module: str) -> str:
+    """The tasks that there are in a module, told after one that there is not."""
+    found = vars(importlib.import_module(module)).values()
+    names = sorted(
+        kind.__name__
+        for kind in found
+        if isinstance(kind, type) and issubclass(kind, Task) and kind is not Task and kind.__module__ == module
+    )
+    return f"; it has: {', '.join(names)}" if names else ""

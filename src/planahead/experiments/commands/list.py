@@ -57,7 +57,7 @@ def _taxonomy() -> "Table":
 
     table = Table(title="roles of the planner", box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
     for heading in ("role", "architecture", "how", "algorithms"):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")
     role = None
     for place in TAXONOMY:
         shown = "" if place.role == role else place.role

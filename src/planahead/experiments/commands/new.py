@@ -57,7 +57,7 @@ class New(Command):
             console.print(f"{path}", highlight=False, markup=False, soft_wrap=True)
         console.print("\nnext:", highlight=False)
         for line in (
-            f"pytest test_{module}.py",
+            f"python -m pytest test_{module}.py        # pip install pytest",
             f"planahead plan {module}:{kind}Task",
             f"planahead train sac-zop {module}:{kind}Task --steps 12000",
         ):

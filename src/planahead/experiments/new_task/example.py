@@ -7,7 +7,7 @@ beside the mark. A policy that writes its parameters learns where to aim instead
 
     planahead plan example:ExampleTask                               # the planner as it comes, as a picture
     planahead train sac-zop example:ExampleTask --steps 12000        # a network steers it
-    pytest test_example.py
+    python -m pytest test_example.py                                 # pip install pytest
 
 Change one thing at a time, and run the tests after each. What every method may rely on and has to keep is in the
 docstrings of `planahead.Environment`, `planahead.Problem` and `planahead.Task`.
