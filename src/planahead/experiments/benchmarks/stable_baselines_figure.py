@@ -23,7 +23,10 @@ def learning_figure(rows: Sequence[Row]) -> Figure:
         figure = Figure(figsize=(9.5, 3.3 * len(sheets) + 0.4), layout="constrained")
         for line, sheet in zip(figure.subplots(len(sheets), 2, squeeze=False), sheets, strict=True):
             _draw(list(line), rows, *sheet)
-        handles = [figure.axes[0].plot([], [], color=colour, label=name)[0] for name, colour in COLOURS.items()]
+        handles = [
+            figure.axes[0].plot([], [], "--" if name == PLANNER else "-", color=colour)[0]
+            for name, colour in COLOURS.items()
+        ]
         told = "interquartile mean over seeds and its 95 % bootstrap interval"
         figure.legend(handles, list(COLOURS), loc="outside lower center", ncols=len(handles), title=told)
     return figure

@@ -37,19 +37,19 @@ def theirs(task: Task, steering: Steering, marks: Sequence[int], seed: int) -> I
     from stable_baselines3 import SAC
     from stable_baselines3.common.logger import Logger
 
-    ours: Any = make_algorithm("sac-zop", task, jax.random.key(0)).learner
+    settings: Any = make_algorithm("sac-zop", task, jax.random.key(0)).learner
     learner = SAC(
         "MlpPolicy",
         ParameterMDP(task, steering),
-        learning_rate=ours.learning_rate,
-        batch_size=ours.batch_size,
-        gamma=ours.discount,
-        tau=ours.polyak,
-        train_freq=ours.steps_per_update,
-        learning_starts=min(ours.warm_up_steps, marks[-1] // 4),
-        ent_coef=f"auto_{ours.initial_temperature}",
-        target_entropy=ours.target_entropy * steering.space.size,  # planahead's is per number that is drawn, too
-        policy_kwargs={"net_arch": [ours.hidden_units] * ours.hidden_layers},
+        learning_rate=settings.learning_rate,
+        batch_size=settings.batch_size,
+        gamma=settings.discount,
+        tau=settings.polyak,
+        train_freq=settings.steps_per_update,
+        learning_starts=min(settings.warm_up_steps, marks[-1] // 4),
+        ent_coef=f"auto_{settings.initial_temperature}",
+        target_entropy=settings.target_entropy * steering.space.size,  # planahead's is per number that is drawn, too
+        policy_kwargs={"net_arch": [settings.hidden_units] * settings.hidden_layers},
         seed=seed,
         device="cpu",
     )

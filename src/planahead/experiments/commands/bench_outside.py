@@ -61,10 +61,10 @@ class BenchStableBaselines(Command):
 
         known = read_csv(written[0], bench.Row)
         rows = bench.run(self.tasks, self.seeds, self.steps, self.validate_every, self.episodes, known, told, keep)
-        written.append(self.out / "learning.png")
-        save(learning_figure(rows), written[-1])
+        picture = self.out / "learning.png"
+        save(learning_figure(rows), picture)
         console.print(table(bench.HEADINGS, bench.cells(rows)))
-        console.print(", ".join(map(str, written)), highlight=False, soft_wrap=True)
+        console.print(", ".join(map(str, [*written, picture])), highlight=False, soft_wrap=True)
         return {"scores": [dataclasses.asdict(row) for row in rows], "versions": versions()}
 
 
