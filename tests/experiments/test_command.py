@@ -345,6 +345,28 @@ def test_plan_draws_the_untrained_planner():
     assert pathlib.Path("plan-mass-spring-damper.png").stat().st_size > 20_000
 
 
+ROOTED = """
+import jax.numpy as jnp
+import planahead as pa
+from planahead.tasks import MassSpringDamperTask
+from planahead.tasks.mass_spring_damper import MassSpringDamperProblem
+
+class Rooted(MassSpringDamperProblem):
+    def stage_cost(self, x, u):
+        return jnp.sqrt(jnp.abs(u[0]))
+
+class RootedTask(MassSpringDamperTask):
+    def __init__(self):
+        super().__init__(problem=Rooted())
+"""
+
+
+def test_plan_says_which_function_a_planner_cannot_work_with(capsys: pytest.CaptureFixture[str]):
+    pathlib.Path("rooted.py").write_text(ROOTED)
+    assert main(["plan", "rooted:RootedTask", "--episodes", "2"]) == 0
+    assert "- Rooted.stage_cost: the derivative by u[0] is inf at stage 0, where x = [" in capsys.readouterr().out
+
+
 def test_the_installed_program_answers():
     program = pathlib.Path(sys.executable).with_name("planahead")
     done = subprocess.run([program, "--help"], capture_output=True, text=True, timeout=120, check=False)

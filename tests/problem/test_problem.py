@@ -45,3 +45,11 @@ def test_a_name_like_a_method_that_is_there_is_free():
             return x[0] ** 2
 
     assert Heir().horizon == 3
+
+
+def test_a_word_is_no_parameter():
+    class Own(Written):
+        target: pa.Array = pa.parameter(0.0)
+
+    with pytest.raises(TypeError, match=r"^Own\.target is 'far'; a number or an array is expected\.$"):
+        Own(target="far")

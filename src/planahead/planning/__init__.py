@@ -5,6 +5,7 @@ from planahead.planning.action_curvature import (
     action_curvature as action_curvature,
 )
 from planahead.planning.check_gradient import GradientCheck as GradientCheck, check_gradient as check_gradient
+from planahead.planning.check_problem import ProblemCheck as ProblemCheck, check_problem as check_problem
 from planahead.planning.cold_start import cold_start as cold_start
 from planahead.planning.cost_to_go import (
     CostToGo as CostToGo,

@@ -25,7 +25,7 @@ def check_kinds(problem: Any, guess: Any, planner: Any) -> None:
         raise TypeError(f"planner is {_described(planner)}; planner settings such as planahead.SQP(...) are expected.")
 
 
-def check_problem(problem: Problem, dtype: Any) -> None:
+def check_shapes(problem: Problem, dtype: Any) -> None:
     """Shapes and kinds of what the problem's methods return, at the cost of tracing them.
 
     **Raises:** `ValueError` for a wrong shape, `TypeError` for a wrong kind.

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from planahead.planning import transcription
-from planahead.planning.arguments import check_kinds, check_problem, guess_of, vector
+from planahead.planning.arguments import check_kinds, check_shapes, guess_of, vector
 from planahead.planning.envelope import optimal_cost
 from planahead.planning.implicit import Answer, Inputs, solution
 from planahead.planning.plan import Guess, Multipliers, Plan
@@ -170,7 +170,7 @@ def _prepare(problem: Problem, state, control, guess) -> tuple[Inputs, Callable[
     if control is not None:
         control = vector(control, problem.control_size, "control", f"{name}.control_size", dtype)
     guess = guess_of(problem, guess, dtype)
-    check_problem(problem, dtype)
+    check_shapes(problem, dtype)
     arrays, rest = eqx.partition(problem, eqx.is_array)
     leaves, structure = jax.tree.flatten(arrays)
 

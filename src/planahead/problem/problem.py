@@ -81,6 +81,8 @@ class Problem(eqx.Module):
                 raise ValueError(f"{name}.{field} is {size}; an integer of at least 1 is expected.")
         for field in parameter_boxes(self):
             value = getattr(self, field)
+            if isinstance(value, str):
+                raise TypeError(f"{name}.{field} is {value!r}; a number or an array is expected.")
             for array in jax.tree.leaves(value):
                 known = isinstance(array, jax.Array | np.ndarray) and not isinstance(array, Tracer)
                 if known and np.isnan(np.asarray(array, float)).any():

@@ -36,6 +36,7 @@ _SENTENCES = {
     ),
     Status.INVALID_INPUT: (
         "A NaN or infinite number came in, or a lower bound was above its upper bound, in the state, the parameters "
-        "or what the problem's functions return at the guess. The lane was left out."
+        "or what the problem's functions and their derivatives are at the guess. The lane was left out. "
+        "`planahead.check_problem(problem, state)` looks at them one by one."
     ),
 }

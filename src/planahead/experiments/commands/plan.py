@@ -10,8 +10,10 @@ import tyro
 from planahead.experiments.commands.command import Command
 
 if TYPE_CHECKING:
+    from jaxtyping import PRNGKeyArray
     from rich.console import Console
 
+    from planahead.planning import ProblemCheck
     from planahead.tasks import Task
 
 
@@ -62,6 +64,9 @@ class Plan(Command):
                 raise
             raise UserError(f"--problem {' '.join(self.problem)}: {error}") from error
         console.print(evaluation_table(rows, first="policy"))
+        if any(row.evaluation.failed_solves for row in rows):
+            for finding in check_first_plan(task, key).findings:
+                console.print(f"- {finding}", style="yellow", highlight=False, soft_wrap=True)
         figures.save(figures.closed_loop(task, {f"{self.task}, the planner as it comes": trajectory}), picture)
         console.print(f"picture: {picture}", highlight=False, soft_wrap=True)
         return {"task": self.task, "problem": self.problem, "picture": picture, "rows": [row.summary() for row in rows]}
@@ -89,6 +94,14 @@ class Plan(Command):
         except ValueError as error:
             raise UserError(f"--problem {' '.join(self.problem)}: {error}") from error
         return eqx.tree_at(lambda task: task.problem, task, problem)
+
+
+def check_first_plan(task: "Task", key: "PRNGKeyArray") -> "ProblemCheck":
+    """What `planahead.check_problem` finds in the task's planning problem at a start of the world."""
+    from planahead.planning import check_problem
+
+    world = task.environment
+    return check_problem(task.problem, task.planner_state(world.observe(world.reset(key))))
 
 
 def _require_like(name: str, value: Any, default: Any) -> None:

@@ -1,0 +1,125 @@
+"""What a planner cannot work with is named: the function, the stage, the entry."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import planahead as pa
+
+
+class Homing(pa.Problem):
+    """A point that is pushed about, with a function of the tests' in the place of each method."""
+
+    horizon: int = pa.static(4)
+    state_size: int = pa.static(2)
+    control_size: int = pa.static(1)
+    pull: pa.Array = pa.parameter(0.5, low=0.0, high=2.0)
+    limit: pa.Array = pa.parameter([1.0, np.inf])
+
+    def dynamics(self, x, u):
+        return jnp.stack([x[0] + 0.1 * x[1], x[1] + 0.1 * u[0]])
+
+    def stage_residual(self, x, u):
+        return jnp.stack([self.pull * x[0], u[0]])
+
+
+def findings(problem: pa.Problem, state=(1.0, 0.0), guess: pa.Guess | None = None) -> list[str]:
+    return [found.splitlines()[0] for found in pa.check_problem(problem, jnp.array(state), guess).findings]
+
+
+def test_nothing_is_found_in_what_can_be_planned():
+    for name in ("cartpole", "windmaze-walls", "race-split-s"):
+        task = pa.make_task(name)
+        world = task.environment
+        state = task.planner_state(world.observe(world.reset(jax.random.key(0))))
+        assert pa.check_problem(task.problem, state).findings == ()
+
+
+def test_a_value_and_its_stage():
+    class Overflowing(Homing):
+        def dynamics(self, x, u):
+            return jnp.stack([jnp.where(x[1] > 1.5, jnp.inf, x[0]), x[1] + 0.3])
+
+    guess = pa.Guess(jnp.stack([jnp.zeros(5), 0.5 * jnp.arange(5)], 1), jnp.zeros((4, 1)))
+    assert findings(Overflowing(), guess=guess) == []  # 2.0 is the last state's, which goes nowhere
+    guess = pa.Guess(guess.states + 0.5, guess.controls)
+    assert findings(Overflowing(), guess=guess) == [
+        "Overflowing.dynamics: the value of entry 0 is inf at stage 3, where x = [0.5, 2] and u = [0]; so at 1 of 4 "
+        "stages."
+    ]
+
+
+def test_derivatives_by_states_controls_and_leaves():
+    class Rooted(Homing):
+        def stage_residual(self, x, u):
+            return jnp.stack([x[0], jnp.sqrt(jnp.abs(u[0]))])
+
+        def stage_cost(self, x, u):
+            return jnp.abs(x[1]) ** 1.5
+
+        def terminal_residual(self, x):
+            return x * jnp.sqrt(self.pull)
+
+    found = findings(Rooted(pull=jnp.array(0.0)), state=(1.0, 0.5))
+    assert found == [
+        "Rooted.stage_residual: the derivative of entry 1 by u[0] is inf at stage 0, where x = [1, 0.5] and u = [0]; "
+        "so at 4 of 4 stages.",
+        "Rooted.terminal_residual: the derivative by Rooted.pull is inf at stage 4, where x = [1.2, 0.5].",
+    ]
+    bent = findings(Rooted(), state=(1.0, 0.0))[1]
+    assert bent.startswith("Rooted.stage_cost: the second derivative by x[1] and ")
+
+
+def test_what_is_found_is_what_fails():
+    class Norm(Homing):
+        def stage_cost(self, x, u):
+            return jnp.linalg.norm(x) + u[0] ** 2
+
+    assert int(pa.solve(Norm(), jnp.zeros(2)).status) == pa.Status.INVALID_INPUT
+    assert len(findings(Norm(), state=(0.0, 0.0))) == 1
+    assert "check_problem" in pa.solve(Norm(), jnp.zeros(2)).explain()
+    assert findings(Norm()) == []
+
+
+def test_bounds_that_cross():
+    class Crossed(Homing):
+        def control_bounds(self):
+            return pa.Bounds(-1.0, self.limit[0])
+
+        def state_bounds(self):
+            return pa.Bounds(0.0, jnp.stack([5.0, self.limit[0]]))
+
+    limits = jnp.stack([jnp.array([1.0, -2.0, 1.0, 1.0, -3.0]), jnp.ones(5)], 1)
+    problem = pa.per_stage(Crossed(), "limit")
+    assert findings(eqx.tree_at(lambda problem: problem.limit.values, problem, limits)) == [
+        "Crossed.control_bounds: no number is between the bounds -1 and -2 of entry 0 at stage 1.",
+        "Crossed.state_bounds: no number is between the bounds 0 and -2 of entry 1 at stage 1.",
+        "Crossed.terminal_bounds: no number is between the bounds 0 and -3 of entry 1 at stage 4.",
+    ]
+
+
+def test_what_came_in():
+    assert findings(Homing(), state=(1.0, np.nan)) == ["state is not finite at [1]."]
+    guess = pa.Guess(jnp.zeros((5, 2)).at[3, 1].set(jnp.inf), jnp.zeros((4, 1)))
+    assert findings(Homing(), guess=guess) == ["guess.states is not finite at [3, 1]."]
+    with pytest.raises(ValueError, match=r"state has shape \(3,\)"):
+        pa.check_problem(Homing(), jnp.zeros(3))
+
+
+def test_a_problem_without_a_cost():
+    class Aimless(pa.Problem):
+        horizon: int = pa.static(4)
+        state_size: int = pa.static(2)
+        control_size: int = pa.static(1)
+
+        def dynamics(self, x, u):
+            return x + u
+
+    class Priced(Aimless):
+        def state_bounds(self):
+            return pa.Bounds(upper=1.0, slack=pa.Slack(linear=1.0))
+
+    assert findings(Aimless()) == ["Aimless has no cost: any trajectory that keeps its constraints solves it."]
+    assert findings(Priced()) == []
