@@ -15,7 +15,7 @@ import jax
 from jaxtyping import PRNGKeyArray
 
 from planahead.experiments.checkpoint import CheckpointInfo, load_checkpoint
-from planahead.experiments.errors import UserError, known_names
+from planahead.experiments.errors import UserError, did_you_mean, known_names
 from planahead.experiments.files import plain
 from planahead.experiments.run_directory import RunDirectory
 from planahead.experiments.settings import TrainSettings
@@ -138,8 +138,8 @@ def make_known_task(name: str, flag: str = "--task-options", **options: Any) -> 
     """
     if name not in task_names() and ":" not in name:
         raise UserError(
-            f"there is no task «{name}»; the known ones are {known_names(task_names())}. See: planahead list; one of "
-            "your own is module:Kind, see: planahead new"
+            f"there is no task «{name}»{did_you_mean(name, task_names())}; the known ones are "
+            f"{known_names(task_names())}. See: planahead list; one of your own is module:Kind, see: planahead new"
         )
     try:
         return make_task(name, **options)
@@ -155,8 +155,11 @@ def make_known_task(name: str, flag: str = "--task-options", **options: Any) -> 
 def known_algorithm(name: str, *others: str) -> str:
     """`name`, if there is an algorithm of that name; `others` are told with the known ones."""
     if name not in algorithm_names():
-        known = known_names((*algorithm_names(), *others))
-        raise UserError(f"there is no algorithm «{name}»; the known ones are {known}. See: planahead list")
+        known = (*algorithm_names(), *others)
+        raise UserError(
+            f"there is no algorithm «{name}»{did_you_mean(name, known)}; the known ones are {known_names(known)}. See: "
+            "planahead list"
+        )
     return name
 
 

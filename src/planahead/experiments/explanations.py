@@ -15,7 +15,7 @@ from typing import Any
 import equinox as eqx
 import numpy as np
 
-from planahead.experiments.errors import UserError, known_names
+from planahead.experiments.errors import UserError, did_you_mean, known_names
 from planahead.experiments.experiment import algorithm_sentences, first_sentence, make_known_task, task_sentences
 from planahead.learning.policy_settings import PolicySettings
 from planahead.learning.presets import PRESETS
@@ -53,7 +53,8 @@ def explain(name: str) -> Explanation:
         return _task(name, tasks[name])
     if ":" in name:
         return _task(name, first_sentence(make_known_task(name)))
-    raise UserError(f"there is no «{name}»; the known names are {known_names((*tasks, *algorithms))}.")
+    known = (*tasks, *algorithms)
+    raise UserError(f"there is no «{name}»{did_you_mean(name, known)}; the known names are {known_names(known)}.")
 
 
 def field_meanings(kind: type) -> dict[str, str]:

@@ -22,7 +22,7 @@ from planahead.experiments.run_directory import Rows
 from planahead.experiments.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, STYLE
 from planahead.experiments.trajectory import Trajectory
 from planahead.qp import Status
-from planahead.tasks import Task
+from planahead.tasks import Environment, Task
 
 
 def learning_curve(validations: Rows, metrics: Rows, best_step: int | None) -> Figure:
@@ -83,12 +83,19 @@ def closed_loop(task: Task, columns: Mapping[str, Trajectory], horizons: int = 2
     with rc_context(STYLE):
         width = 9.5 if len(columns) > 1 else 8.0
         flies = any(trajectory.flight is not None for trajectory in columns.values())
-        ratios = [5.0 if flies else 1.6] + [1.0] * rows
+        # Bars of the observation, which stand for a world without a picture of its own, say nothing of many moments.
+        drawn = flies or type(task.environment).draw is not Environment.draw
+        ratios = [5.0 if flies else 1.6 if drawn else 0.01] + [1.0] * rows
         figure = Figure(figsize=(width, 1.35 * sum(ratios) + 0.6), layout="constrained")
         grid = figure.subplots(len(ratios), len(columns), squeeze=False, height_ratios=ratios)
         for column, (title, trajectory) in enumerate(columns.items()):
             axes = list(grid[:, column])
-            _plant(task, axes.pop(0), trajectory, title)
+            plant = axes.pop(0)
+            plant.set_title(title)
+            if drawn:
+                _plant(task, plant, trajectory)
+            else:
+                plant.set_axis_off()
             for index in range(len(names)):
                 if "[rad]" in names[index]:
                     _ticks_of_half_turns(axes[index])
@@ -222,17 +229,15 @@ def _limit_is_fine(evaluation: Evaluation) -> bool:
     return evaluation.failed_solves < 0.5 * limited
 
 
-def _plant(task: Task, axes: Axes, trajectory: Trajectory, title: str) -> None:
+def _plant(task: Task, axes: Axes, trajectory: Trajectory) -> None:
     """The way of what flies, and any other plant at some moments, from faint at the start to full at the end."""
     if trajectory.flight is not None:
         draw_flight(axes, task.environment, trajectory.flight, widest_view(task.environment, [trajectory.flight]))
-        axes.set_title(title)
         return
     moments = np.unique(np.linspace(0, trajectory.steps, 12).round().astype(int))
     for order, step in enumerate(moments):
         task.environment.draw(axes, trajectory.state(int(step)), alpha=0.08 + 0.92 * (order / (len(moments) - 1)) ** 2)
     axes.grid(visible=False)
-    axes.set_title(title)
 
 
 def _state_panel(axes: Axes, trajectory: Trajectory, index: int, angle: bool, horizons: int) -> None:

@@ -98,7 +98,7 @@ class Plan(eqx.Module):
             return explain_lanes([int(status) for status in jnp.ravel(self.status)])
         status = Status(int(self.status))
         numbers = (
-            f"After {int(self.iterations)} iterations: cost {float(self.cost):.6g}, optimality residual "
+            f"After {_counted(int(self.iterations), 'iteration')}: cost {float(self.cost):.6g}, optimality residual "
             f"{float(self.residual):.1e}, violation {float(self.violation):.1e}."
         )
         gradient = "" if bool(self.gradient_valid) else " Its derivatives are set to zero (`gradient_valid` is false)."
@@ -107,10 +107,15 @@ class Plan(eqx.Module):
 
 def explain_lanes(statuses: Sequence[int]) -> str:
     """Which lanes of a batch ended how, status by status, and what to try."""
-    lines = [f"{len(statuses)} lanes:"]
+    lines = [f"{_counted(len(statuses), 'lane')}:"]
     for status in Status:
         lanes = [lane for lane, ended in enumerate(statuses) if ended == status]
         if lanes:
             shown = ", ".join(map(str, lanes[:5])) + (", …" if len(lanes) > 5 else "")
-            lines.append(f"  {len(lanes)} x {status.name} (lanes {shown}). {status.sentence}")
+            which = "lane" if len(lanes) == 1 else "lanes"
+            lines.append(f"  {len(lanes)} x {status.name} ({which} {shown}). {status.sentence}")
     return "\n".join(lines)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
