@@ -89,9 +89,15 @@ def benchmark_figure(task: str, curves: Curves) -> Figure:
 
 
 def ablation_figure(name: str, variants: Mapping[str, Sequence[Rows]]) -> Figure:
-    """The variants of an ablation."""
-    named = zip(variants.items(), itertools.cycle(VARIANTS), strict=False)
-    return learning_figure({name: [Line(f"{label} ({len(s)})", s, colour) for (label, s), colour in named]})
+    """The variants of an ablation; what is only there to compare with, and is not trained, in grey."""
+    colours, strokes = itertools.cycle(VARIANTS), itertools.cycle(STROKES[1:])
+    lines = [
+        Line(f"{label} ({len(seeds)})", seeds, next(colours))
+        if _moves(seeds)
+        else Line(label, seeds, GREY, next(strokes))
+        for label, seeds in variants.items()
+    ]
+    return learning_figure({name: lines})
 
 
 def learning_figure(sheets: Mapping[str, Sequence[Line]]) -> Figure:
@@ -125,7 +131,7 @@ def _sheet(figure: SubFigure, title: str, lines: Sequence[Line]) -> None:
     for line in lines:
         panels[0].plot([], [], color=line.colour, linestyle=line.stroke, label=line.label)
     handles, labels = panels[0].get_legend_handles_labels()
-    told = "interquartile mean over (seeds) and its 95 % bootstrap interval; dashed grey: nothing trained"
+    told = "interquartile mean over (seeds) and its 95 % bootstrap interval; grey: nothing trained"
     fitting = max(1, LEGEND_CHARACTERS // (max(map(len, labels)) + HANDLE_CHARACTERS))
     columns = min(len(labels), 5, fitting)
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, title=told)
@@ -150,8 +156,8 @@ def draw_line(axes: Axes, line: Line, name: str, scale: float) -> None:
     known = np.isfinite(values).all(axis=0)
     if not known.any():
         return
-    if length == 1:
-        axes.axhline(float(np.mean(values)), color=line.colour, linestyle="--", linewidth=1.4)
+    if not _moves(line.seeds):
+        axes.axhline(float(np.mean(values)), color=line.colour, linestyle=line.stroke, linewidth=1.4)
         return
     found = [interquartile_estimate(column, RESAMPLES) for column in values.T[known]]
     look: dict[str, Any] = {"color": line.colour, "linestyle": line.stroke}
@@ -159,6 +165,11 @@ def draw_line(axes: Axes, line: Line, name: str, scale: float) -> None:
     if not math.isnan(found[0].low):
         low, high = [estimate.low for estimate in found], [estimate.high for estimate in found]
         axes.fill_between(steps[known], low, high, color=line.colour, alpha=0.15, linewidth=0)
+
+
+def _moves(seeds: Sequence[Rows]) -> bool:
+    """Whether there is a curve to draw, and not one row of what was not trained."""
+    return min(len(rows) for rows in seeds) > 1
 
 
 def _looks(curves: Curves) -> Iterator[tuple[str, object]]:

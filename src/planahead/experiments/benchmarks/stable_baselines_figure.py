@@ -43,7 +43,7 @@ def _draw(panels: Sequence[Axes], rows: Sequence[Row], task: str, steps: int, ep
                 for training in trainings
             ]
             if curves:
-                draw_line(axes, Line(learner, curves, colour), name, scale)
+                draw_line(axes, Line(learner, curves, colour, "--" if learner == PLANNER else "-"), name, scale)
         axes.set(xlabel="environment steps", ylabel=label, xlim=(0, steps), title=task)
         axes.xaxis.set_major_formatter(thousands)
     panels[0].set_ylim(-4, 104)
