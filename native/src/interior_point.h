@@ -36,10 +36,14 @@ class InteriorPoint : private S {
     for (int i = 0; i < W; i++) problem_[i] = -1;
     begin(tasks_.load_all(problem_));
     for (;;) {
-      M fresh = none();
-      for (int i = 0; i < W; i++)
-        if (problem_[i] < 0 && (problem_[i] = tasks_.load(i)) >= 0) fresh[i] = -1;
-      begin(fresh);
+      int free = 0;
+      for (int i = 0; i < W; i++) free += problem_[i] < 0;
+      if (free >= kTogether) {
+        M fresh = none();
+        for (int i = 0; i < W; i++)
+          if (problem_[i] < 0 && (problem_[i] = tasks_.load(i)) >= 0) fresh[i] = -1;
+        begin(fresh);
+      }
       if (!any(active_)) return;
       iterate();
       if (!any(active_)) begin(tasks_.load_all(problem_));
@@ -50,6 +54,7 @@ class InteriorPoint : private S {
   using S::nu;
   using S::nx;
   using S::nz;
+  static constexpr int kTogether = W >= 8 ? W / 4 : 1;  // lanes that are filled at once: what fills one goes through all of them
   static constexpr Real kRecentre = 0.1, kShort = 0.99, kLong = sizeof(Real) == 8 ? 0.9999999 : 0.999999;
   static constexpr Real kRaise = 10.0, kWeary = 5.0, kPatience = 30.0;
   static constexpr Real kTiny = 0.1, kMiddling = 0.3, kProgress = 0.9;  // step lengths; an error that has come down

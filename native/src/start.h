@@ -145,7 +145,8 @@ class Start : private S {
     add_symmetric(w_.H + k * nz * nz, nz, w_.next.z + k * nz, w_.gradient, nz);
   }
 
-  // Distances, multipliers and violations of `lanes` in w.next, from its z; `inside`: z keeps all rows; `warm`: it is the guess.
+  // Distances, multipliers and violations of `lanes` in w.next, from its z; `inside`: z keeps all rows; `warm`: it is the guess. Divisions
+  // and roots are what this costs: a hard row of a cold start has one.
   void place_rows(M lanes, M inside, M warm, V mu) {
     Iterate& q = w_.next;
     for (int k = 0; k < nodes_; k++) {
@@ -154,20 +155,28 @@ class Start : private S {
       for (int e = pattern_.begin[k]; e < pattern_.begin[k + 1]; e++) {
         const M exists = w_.exists[e], soft = w_.soft[e];
         const V away = distance(e, values), lack = larger(-away, V{}), room = margin(e);
-        const V given = keep(warm & exists, larger(w_.guess.lam[e], V{})), enough = mu / larger(given, root(mu));
-        const V least = keep(~inside, select(warm, enough, select(soft, room, larger(room, 0.5 * lack))));
-        const V t = select(exists, larger(away, least), splat(1.0));
-        V lam = keep(exists, select(warm, larger(given, mu / t), mu / select(inside, t, splat(1.0))));
-        // A soft row starts without a row residual: its violation is what is missing, and its price is shared.
-        const V force = w_.linear[e] + w_.quadratic[e] * lack;
-        lam = select(soft & ~inside, smaller(lam, select(warm, splat(0.99), splat(0.5)) * force), lam);
-        const V balanced = mu / larger(force, root(mu * larger(w_.quadratic[e], splat(1e-12))));
-        const V s = larger(lack, balanced);
-        const V lam_s = larger(mu / s, keep(~inside, force - lam));
+        V given{}, least = larger(room, 0.5 * lack);
+        if (pattern_.sides[e].soft) least = select(soft, room, least);
+        if (any(warm)) {
+          given = keep(warm & exists, larger(w_.guess.lam[e], V{}));
+          least = select(warm, mu / larger(given, root(mu)), least);
+        }
+        const V t = select(exists, larger(away, keep(~inside, least)), splat(1.0));
+        V lam = mu / select(inside | warm, t, splat(1.0)), s{}, lam_s{};
+        lam = keep(exists, larger(lam, given));
+        if (pattern_.sides[e].soft) {
+          // A soft row starts without a row residual: its violation is what is missing, and its price is shared.
+          const V force = w_.linear[e] + w_.quadratic[e] * lack;
+          lam = select(soft & ~inside, smaller(lam, select(warm, splat(0.99), splat(0.5)) * force), lam);
+          const V balanced = mu / larger(force, root(mu * larger(w_.quadratic[e], splat(1e-12))));
+          s = larger(lack, balanced);
+          lam_s = keep(soft, larger(mu / s, keep(~inside, force - lam)));
+          s = keep(soft, s);
+        }
         q.t[e] = select(lanes, t, q.t[e]);
         q.lam[e] = select(lanes, lam, q.lam[e]);
-        q.s[e] = select(lanes, keep(soft, s), q.s[e]);
-        q.lam_s[e] = select(lanes, keep(soft, lam_s), q.lam_s[e]);
+        q.s[e] = select(lanes, s, q.s[e]);
+        q.lam_s[e] = select(lanes, lam_s, q.lam_s[e]);
       }
     }
   }
