@@ -39,8 +39,9 @@ class Adjoint {
           lanes &= load.good() | ~lane_mask(i);
         }
       }
-      const M definite = any(lanes) ? solve() : none();
-      for (int i = 0; i < used; i++) store(i, problems[i], lanes[i] && definite[i]);
+      const M good = any(lanes) ? lanes & solve() : none();
+      for (int i = 0; i < used; i++) outputs_.definite[problems[i]] = good[i] != 0;
+      if (any(good) && outputs_.stationarity) store(good, problems, used);
     }
   }
 
@@ -165,21 +166,25 @@ class Adjoint {
       for (int i = 0; i < nx; i++) r.initial[i] -= d.z[nu + i];
   }
 
-  void store(int slot, int64_t lane, bool good) {
+  void store(M good, const int64_t* problems, int used) {
     const int64_t lanes = shape_.lanes, nodes = shape_.nodes(), nz = shape_.nz(), nx = shape_.nx;
     const Iterate& d = w_.total;
-    outputs_.definite[lane] = good;
-    if (!good || outputs_.stationarity == nullptr) return;
-    auto put = [&](T* to, int64_t index, V value, double sign) { to[index * lanes + lane] = T(sign * value[slot]); };
-    for (int64_t e = 0; e < nodes * nz; e++) put(outputs_.stationarity, e, d.z[e], -1);
-    for (int64_t e = 0; e < (nodes - 1) * nx; e++) put(outputs_.dynamics, e, d.pi[nx + e], -1);
-    for (int64_t e = 0; e < nx; e++) put(outputs_.initial, e, d.pi[e], -1);
-    for (int k = 0; k < nodes; k++)
-      for (int e = pattern_.begin[k]; e < pattern_.begin[k + 1]; e++) {
-        const int64_t at = side_index(shape_, k, pattern_.sides[e]);
-        put(outputs_.row, at, d.lam[e], 1);
-        put(outputs_.price, at, d.s[e], -1);
-      }
+    int64_t places[W] = {};
+    std::copy(problems, problems + used, places);
+    Lanes(good, places).each([&](auto put) {
+      auto all = [&](T* to, const V* from, int64_t count) {
+        for (int64_t e = 0; e < count; e++) put(to + e * lanes, -from[e]);
+      };
+      all(outputs_.stationarity, d.z, nodes * nz);
+      all(outputs_.dynamics, d.pi + nx, (nodes - 1) * nx);
+      all(outputs_.initial, d.pi, nx);
+      for (int k = 0; k < nodes; k++)
+        for (int e = pattern_.begin[k]; e < pattern_.begin[k + 1]; e++) {
+          const int64_t at = side_index(shape_, k, pattern_.sides[e]) * lanes;
+          put(outputs_.row + at, d.lam[e]);
+          put(outputs_.price + at, -d.s[e]);
+        }
+    });
   }
 
   const Shape& shape_;

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "interior_point.h"
+#include "lanes.h"
 #include "staging.h"
 
 namespace planahead {
@@ -220,24 +221,28 @@ class Batch : public Tasks {
     return filled;
   }
 
-  void store(int slot, int64_t lane, const Iterate& p, int32_t status, int32_t iterations, Real residual, Real tau,
-             bool factorised) override {
+  void store(M ended, const int64_t* problems, const Iterate& p, const Outcome& outcome) override {
     const int64_t lanes = shape_.lanes, nodes = shape_.nodes(), nz = shape_.nz(), nx = shape_.nx;
-    auto scatter = [&](T* to, const V* from, int64_t count) {
-      if (to == nullptr) return;
-      for (int64_t e = 0; e < count; e++) to[e * lanes + lane] = T(from[e][slot]);
-    };
-    scatter(solution_.z, p.z, nodes * nz);
-    scatter(solution_.pi, p.pi, nodes * nx);
     const std::pair<T*, const V*> rows[] = {{solution_.t, p.t}, {solution_.lam, p.lam}, {solution_.s, p.s}, {solution_.lam_s, p.lam_s}};
-    for (const auto& [to, from] : rows) {
-      if (to == nullptr) continue;
-      for (int k = 0; k < nodes; k++)
-        for (int e = pattern_.begin[k]; e < pattern_.begin[k + 1]; e++)
-          to[side_index(shape_, k, pattern_.sides[e]) * lanes + lane] = T(from[e][slot]);
+    Lanes(ended, problems).each([&](auto put) {
+      auto all = [&](T* to, const V* from, int64_t count) {
+        if (to == nullptr) return;
+        for (int64_t e = 0; e < count; e++) put(to + e * lanes, from[e]);
+      };
+      all(solution_.z, p.z, nodes * nz);
+      all(solution_.pi, p.pi, nodes * nx);
+      for (const auto& [to, from] : rows) {
+        if (to == nullptr) continue;
+        for (int k = 0; k < nodes; k++)
+          for (int e = pattern_.begin[k]; e < pattern_.begin[k + 1]; e++)
+            put(to + side_index(shape_, k, pattern_.sides[e]) * lanes, from[e]);
+      }
+    });
+    for (int i = 0; i < W; i++) {
+      if (!ended[i]) continue;
+      if (solution_.gain && outcome.factorised[i]) store_gain(i, problems[i]);
+      conclude(problems[i], outcome.status[i], int32_t(outcome.iterations[i]), outcome.residual[i], outcome.tau[i]);
     }
-    if (solution_.gain && factorised) store_gain(slot, lane);
-    outcome(lane, status, iterations, residual, tau);
   }
 
  private:
@@ -272,9 +277,9 @@ class Batch : public Tasks {
       refuse(lane);
   }
 
-  void refuse(int64_t lane) { outcome(lane, kInvalidInput, 0, kInfinity, 0); }
+  void refuse(int64_t lane) { conclude(lane, kInvalidInput, 0, kInfinity, 0); }
 
-  void outcome(int64_t lane, int32_t status, int32_t iterations, Real residual, Real tau) {
+  void conclude(int64_t lane, int32_t status, int32_t iterations, Real residual, Real tau) {
     solution_.status[lane] = status;
     solution_.iterations[lane] = iterations;
     solution_.residual[lane] = T(residual);

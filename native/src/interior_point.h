@@ -12,15 +12,21 @@
 namespace planahead {
 namespace PLANAHEAD_ISA {
 
+// How the problems of a group ended, of those lanes that did.
+struct Outcome {
+  int32_t status[W];
+  V iterations, residual, tau;
+  M factorised;  // the last factorisation succeeded
+};
+
 // Where the group gets its problems and leaves its answers.
 struct Tasks {
   // The next problem for lane `slot`, or -1.
   virtual int64_t load(int slot) = 0;
   // Try to fill all lanes with neighbouring problems at once; the mask of those filled.
   virtual M load_all(int64_t* problems) = 0;
-  // `factorised`: the last factorisation succeeded.
-  virtual void store(int slot, int64_t problem, const Iterate& p, int32_t status, int32_t iterations, Real residual, Real tau,
-                     bool factorised) = 0;
+  // Write out the lanes that have `ended`; `problems` says which problem is in which.
+  virtual void store(M ended, const int64_t* problems, const Iterate& p, const Outcome& outcome) = 0;
   virtual ~Tasks() = default;
 };
 
@@ -212,12 +218,12 @@ class InteriorPoint : private S {
     if (any(ended)) {
       const M failed = ended & ~solved;
       const M contradiction = any(failed) ? infeasible(w_.next) : none();
-      for (int i = 0; i < W; i++) {
-        if (!ended[i]) continue;
-        Status status = solved[i] ? kSolved : contradiction[i] ? kInfeasible : stalled[i] ? kStalled : kIterationLimit;
-        tasks_.store(i, problem_[i], w_.next, status, int32_t(iterations_[i]), error_[i], tau_[i], definite[i] != 0);
-        problem_[i] = -1;
-      }
+      Outcome outcome{{}, iterations_, error_, tau_, definite};
+      for (int i = 0; i < W; i++)
+        outcome.status[i] = solved[i] ? kSolved : contradiction[i] ? kInfeasible : stalled[i] ? kStalled : kIterationLimit;
+      tasks_.store(ended, problem_, w_.next, outcome);
+      for (int i = 0; i < W; i++)
+        if (ended[i]) problem_[i] = -1;
     }
     active_ &= ~ended;
     starting_ = none();

@@ -34,13 +34,19 @@ static inline V splat(Real a) { return a - V{}; }  // one broadcast; entry by en
 // An entry of a matrix that lanes have of their own (V) or share (Real): both multiply a vector.
 static inline V spread(V a) { return a; }
 static inline V spread(Real a) { return splat(a); }
-// W neighbours in memory.
+// From and to W neighbours in memory.
 template <typename T>
 static inline V read(const T* from) {
   typedef T Vector __attribute__((vector_size(W * sizeof(T))));
   Vector v;
   std::memcpy(&v, from, sizeof(Vector));
   return __builtin_convertvector(v, V);
+}
+template <typename T>
+static inline void write(T* to, V v) {
+  typedef T Vector __attribute__((vector_size(W * sizeof(T))));
+  const Vector numbers = __builtin_convertvector(v, Vector);
+  std::memcpy(to, &numbers, sizeof(Vector));
 }
 static inline V select(M where, V a, V b) { return where ? a : b; }
 static inline V keep(M where, V a) { return where ? a : V{}; }
