@@ -79,6 +79,14 @@ def test_arguments_of_another_kind_are_named(function, arguments, settings, mess
             r"Push.constraints returns shape \(2, 1\); .* one axis is expected",
         ),
         (
+            changed(stage_residual=lambda self, x, u: jnp.array([0, 1])),
+            r"Push.stage_residual returns int\d+, which has no derivative; floating-point numbers are expected",
+        ),
+        (
+            changed(constraints=lambda self, x, u: x[0] > 1),
+            r"Push.constraints returns bool, which has no derivative; .* x\[0\] - 1\.0 and not x\[0\] > 1\.0",
+        ),
+        (
             changed(control_bounds=lambda self: (-1.0, 1.0)),
             r"Push.control_bounds returns a tuple; Bounds\(lower, upper\) is expected",
         ),

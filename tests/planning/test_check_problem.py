@@ -100,7 +100,80 @@ def test_bounds_that_cross():
     ]
 
 
+def test_prices_and_derivatives_of_bounds():
+    class Priced(Homing):
+        def control_bounds(self):
+            return pa.Bounds(-jnp.sqrt(self.limit[0]), 1.0)
+
+        def state_bounds(self):
+            return pa.Bounds(upper=1.0, slack=pa.Slack(linear=jnp.sqrt(self.pull - 1.0)))
+
+        def constraints(self, x, u):
+            return x[0] - 5.0
+
+        def constraint_slack(self):
+            return pa.Slack(linear=1.0, quadratic=self.pull - 1.0)
+
+    problem = Priced(limit=jnp.array([0.0, 1.0]))
+    assert int(pa.solve(problem, jnp.ones(2)).status) == pa.Status.INVALID_INPUT
+    expected = "; a number that is not negative is expected."
+    assert findings(problem) == [
+        "Priced.control_bounds: the derivative by Priced.limit[0] is -inf at stage 0.",
+        f"Priced.state_bounds: the linear price of entry 0 is nan at stage 1{expected}",
+        f"Priced.constraint_slack: the quadratic price of entry 0 is -0.5 at stage 0{expected}",
+        f"Priced.terminal_bounds: the linear price of entry 0 is nan at stage 4{expected}",
+    ]
+
+
+def test_what_has_no_derivative():
+    class Looping(Homing):
+        def dynamics(self, x, u):
+            _, x = jax.lax.while_loop(lambda at: at[0] < 2, lambda at: (at[0] + 1, 0.9 * at[1]), (0, x))
+            return x + 0.1 * u
+
+    state = jnp.array([1.0, 0.0])
+    assert int(pa.solve(Looping(), state).status) == pa.Status.SOLVED
+    with pytest.raises(ValueError, match="Reverse-mode differentiation does not work"):
+        jax.grad(lambda problem: pa.solve(problem, state).cost)(Looping())
+    (told,) = findings(Looping())
+    assert told.startswith(
+        "Looping.dynamics has no derivative in reverse mode: it can be planned with, but its plans have no gradient. "
+        "JAX says: Reverse-mode differentiation does not work"
+    )
+
+    class LoopingCost(Homing):
+        def stage_cost(self, x, u):
+            return jax.lax.while_loop(lambda cost: cost < 1.0, lambda cost: 2.0 * cost, x @ x)
+
+    with pytest.raises(ValueError, match="Reverse-mode differentiation does not work"):
+        pa.solve(LoopingCost(), state)
+    (told,) = findings(LoopingCost())
+    assert told.startswith("LoopingCost.stage_cost has no derivative by its arguments, which every planner asks for.")
+
+
+def test_what_is_at_the_start():
+    class Starting(Homing):
+        discount: pa.Array | float = pa.parameter(1.0)
+
+        def initial_cost(self, x):
+            return jnp.linalg.norm(x)
+
+        def control_guess(self):
+            return jnp.sqrt(self.pull - 1.0)[None]
+
+    assert findings(Starting()) == ["Starting.control_guess: entry 0 is nan at stage 0."]
+    assert findings(Starting(pull=jnp.array(1.5)), state=(0.0, 0.0)) == [
+        "Starting.initial_cost: the derivative by x[0] is nan at stage 0, where x = [0, 0]."
+    ]
+    problem = Starting(discount=jnp.array(np.inf))
+    assert findings(problem) == ["Starting.discount is inf; a finite number is expected."]
+
+
 def test_what_came_in():
+    learned = pa.ResidualDynamics(Homing(), (1.0, 1.0), (1.0,), key=jax.random.key(0))
+    weight = learned.residual_network.layers[0].weight
+    broken = eqx.tree_at(lambda it: it.residual_network.layers[0].weight, learned, weight.at[2, 1].set(np.nan))
+    assert findings(broken) == ["ResidualDynamics.residual_network.layers[0].weight is not a number at [2, 1]."]
     assert findings(Homing(), state=(1.0, np.nan)) == ["state is not finite at [1]."]
     guess = pa.Guess(jnp.zeros((5, 2)).at[3, 1].set(jnp.inf), jnp.zeros((4, 1)))
     assert findings(Homing(), guess=guess) == ["guess.states is not finite at [3, 1]."]

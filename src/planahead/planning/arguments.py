@@ -39,7 +39,7 @@ def check_shapes(problem: Problem, dtype: Any) -> None:
             )
     x, u = jax.ShapeDtypeStruct((nx,), dtype), jax.ShapeDtypeStruct((nu,), dtype)
     first, last = at_stage(problem, 0), at_stage(problem, -1)
-    following = _returned(f"{name}.dynamics", first.dynamics, x, u)
+    following = _differentiable(f"{name}.dynamics", first.dynamics, x, u)
     if following.shape != (nx,):
         raise ValueError(
             f"{name}.dynamics returns shape {following.shape}; with state_size = {nx} it must return ({nx},)."
@@ -50,16 +50,16 @@ def check_shapes(problem: Problem, dtype: Any) -> None:
             f"{name}.control_guess returns shape {control.shape}; with control_size = {nu} it must return ({nu},)."
         )
     for method, stage, given in (("stage_cost", first, (x, u)), ("terminal_cost", last, (x,))):
-        cost = _returned(f"{name}.{method}", getattr(stage, method), *given)
+        cost = _differentiable(f"{name}.{method}", getattr(stage, method), *given)
         if cost.size != 1:
             raise ValueError(
                 f"{name}.{method} returns shape {cost.shape}; a cost is a scalar (use {method[:-4]}residual for "
                 "squares)."
             )
     for method, stage, given in (("stage_residual", first, (x, u)), ("terminal_residual", last, (x,))):
-        _returned(f"{name}.{method}", getattr(stage, method), *given)
+        _differentiable(f"{name}.{method}", getattr(stage, method), *given)
     for method, stage, given in (("constraints", first, (x, u)), ("terminal_constraints", last, (x,))):
-        rows = _returned(f"{name}.{method}", getattr(stage, method), *given)
+        rows = _differentiable(f"{name}.{method}", getattr(stage, method), *given)
         if rows.ndim > 1:
             raise ValueError(
                 f"{name}.{method} returns shape {rows.shape}; a scalar or one axis is expected (use jnp.ravel)."
@@ -98,6 +98,16 @@ def _returned(what: str, method: Callable, *arguments: Any) -> Any:
     shape = jax.eval_shape(method, *arguments)
     if not isinstance(shape, jax.ShapeDtypeStruct):
         raise TypeError(f"{what} returns a {type(shape).__name__}; an array is expected (use jnp.stack or jnp.array).")
+    return shape
+
+
+def _differentiable(what: str, method: Callable, *arguments: Any) -> Any:
+    shape = _returned(what, method, *arguments)
+    if shape.size and not jnp.issubdtype(shape.dtype, jnp.floating):
+        raise TypeError(
+            f"{what} returns {shape.dtype}, which has no derivative; floating-point numbers are expected (1.0 and not "
+            "1, x[0] - 1.0 and not x[0] > 1.0)."
+        )
     return shape
 
 

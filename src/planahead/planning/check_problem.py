@@ -4,15 +4,17 @@ A planner needs of every stage, along the trajectory (x_k, u_k) that it starts f
 
     the values of       f, r, ℓ, g, r_N, ℓ_N, g_N           and their derivatives by x_k and u_k
     the curvature of    ℓ and ℓ_N
-    lower <= upper      in every bound
+    the value of        λ                                   and its derivative by x_0
+    lower <= upper      in every bound, and no price of a soft one that is negative
 
-and a gradient by a leaf of the problem needs the derivatives by that leaf. One number among them that is not finite
-ends a solve with `Status.INVALID_INPUT`, or makes a gradient NaN; here each is looked at by itself.
+and a gradient by a leaf of the problem needs the derivatives of all of them by that leaf. One number among them that is
+not finite ends a solve with `Status.INVALID_INPUT`, or makes a gradient NaN; here each is looked at by itself.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -21,15 +23,26 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from planahead.planning.arguments import check_kinds, check_shapes, guess_of, vector
-from planahead.planning.cold_start import cold_start
 from planahead.planning.plan import Guess, Plan
-from planahead.problem import Problem, at_stage, map_stages
+from planahead.planning.stage_numbers import (
+    AT_THE_END,
+    BOUNDS,
+    BOUNDS_AT_STAGES,
+    METHODS,
+    Looks,
+    Numbers,
+    look,
+    points_of,
+)
+from planahead.problem import Problem, at_stage
 from planahead.problem.bounds import BoundRows
 
 COSTS = ("stage_residual", "stage_cost", "terminal_residual", "terminal_cost")
-AT_STAGES = ("dynamics", "stage_residual", "stage_cost", "constraints")
-AT_THE_END = ("terminal_residual", "terminal_cost", "terminal_constraints")
-ADVICE = "  A root, a norm, a logarithm or a quotient of zero has none: add a small number inside."
+VALUE_ADVICE = (
+    "  Look for a logarithm or a quotient of zero, a root of what is negative, a parameter that is infinite, and "
+    "numbers that grow without bound."
+)
+SLOPE_ADVICE = "  A root, a norm, a logarithm or a quotient of zero has none: add a small number inside."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +68,8 @@ def check_problem(problem: Problem, state: Float[Array, "..."], guess: Guess | P
     **Raises:** what `solve` raises for a wrong kind or shape.
 
     **Returns:** a `ProblemCheck`. What it finds is why a plan is `INVALID_INPUT` or a gradient NaN: numbers that are
-    not finite, with function, stage and entry, and bounds that cross; also a problem that has no cost.
+    not finite, with function, stage and entry, bounds that cross and prices that are negative; also functions that JAX
+    does not differentiate, and a problem that has no cost.
 
     >>> import jax.numpy as jnp
     >>> import planahead as pa
@@ -81,8 +95,10 @@ def check_problem(problem: Problem, state: Float[Array, "..."], guess: Guess | P
     given = guess_of(problem, guess, dtype)
     findings = list(_of_arrays(problem, state, given))
     if not findings:  # which all that follows would repeat
-        looks = eqx.filter_jit(_look)(problem, state, given)
-        findings = [*_crossing(name, looks.bounds), *_not_finite(name, looks)]
+        looks = look(problem, state, given)
+        findings = [looks.refusals[method].sentence for method in METHODS if method in looks.refusals]
+        findings += _of_bounds(name, looks)
+        findings += list(_of_guess(name, looks.along)) or _not_finite(name, state, looks)
     priced = any(slack is not None for slack in eqx.filter_eval_shape(_slacks, problem))
     if not priced and not any(problem.writes(method) for method in COSTS):
         findings.append(f"{name} has no cost: any trajectory that keeps its constraints solves it.")
@@ -91,81 +107,16 @@ def check_problem(problem: Problem, state: Float[Array, "..."], guess: Guess | P
 
 def _of_arrays(problem: Problem, state: Array, guess: Guess | None) -> Iterator[str]:
     """What came in. Infinite leaves may be bounds."""
+    name, key = type(problem).__name__, jax.tree_util.keystr
     for path, leaf in jax.tree_util.tree_flatten_with_path(problem)[0]:
         if eqx.is_inexact_array(leaf) and np.isnan(leaf).any():
-            yield f"{type(problem).__name__}{jax.tree_util.keystr(path)} has a NaN: {_shown(leaf)}."
+            yield f"{name}{key(path)} is not a number{_where(np.isnan(leaf))}."
+    if np.isinf(problem.discount):
+        yield f"{name}.discount is {float(problem.discount)}; a finite number is expected."
     given = {"state": state} if guess is None else {"state": state, "guess": guess}
     for path, array in jax.tree_util.tree_flatten_with_path(given)[0]:
         if not np.isfinite(array).all():
-            what = path[0].key + jax.tree_util.keystr(path[1:])
-            yield f"{what} is not finite at {_shown(np.argwhere(~np.isfinite(array))[0])}."
-
-
-class _Numbers(NamedTuple):
-    """Of one function, at all its stages."""
-
-    value: Array
-    slope: Array
-    """[..., nz], by x and, before stage N, u."""
-    curvature: Array
-    """[nz, nz] of a cost, else nothing."""
-    by_leaf: dict[str, Array]
-
-
-class _Looks(NamedTuple):
-    """All that is looked at, by method; the first axis is that of its stages."""
-
-    at_stages: dict[str, _Numbers]
-    at_the_end: dict[str, _Numbers]
-    bounds: dict[str, BoundRows]
-    along: Guess
-
-
-def _look(problem: Problem, state: Array, guess: Guess | None) -> _Looks:
-    nx, nu, last = problem.state_size, problem.control_size, at_stage(problem, -1)
-    along = cold_start(problem, state) if guess is None else guess
-    states, controls, end = along.states[:-1], along.controls, along.states[-1:]
-    at_stages = {
-        method: map_stages(
-            lambda stage, x, u, method=method: _numbers(stage, method, (x, u)), problem, states, controls
-        )
-        for method in AT_STAGES
-        if problem.writes(method)
-    }
-    at_the_end = {
-        method: jax.vmap(lambda x, method=method: _numbers(last, method, (x,)))(end)
-        for method in AT_THE_END
-        if problem.writes(method)
-    }
-    bounds = {
-        "control_bounds": map_stages(lambda stage: stage.control_bounds().rows(nu, "control_bounds"), problem),
-        "state_bounds": map_stages(lambda stage: stage.state_bounds().rows(nx, "state_bounds"), problem),
-        "terminal_bounds": jax.tree.map(lambda rows: rows[None], last.terminal_bounds().rows(nx, "terminal_bounds")),
-    }
-    return _Looks(at_stages, at_the_end, bounds, along)
-
-
-def _numbers(problem: Problem, method: str, point: tuple[Array, ...]) -> _Numbers:
-    """`problem` is the problem at the stage."""
-    parts = range(len(point))
-
-    def call(problem: Problem, *point: Array) -> Array:
-        value = jnp.asarray(getattr(problem, method)(*point), float)
-        return value.reshape(()) if method.endswith("_cost") else value
-
-    def of(*point: Array) -> Array:
-        return call(problem, *point)
-
-    # By one part at a time: what is not finite by u makes a derivative by x and u together NaN in x too.
-    slope = jnp.concatenate([jax.jacfwd(of, part)(*point) for part in parts], -1)
-    curvature = jnp.zeros(0)
-    if method.endswith("_cost"):
-        blocks = [[jax.jacfwd(jax.grad(of, i), j)(*point) for j in parts] for i in parts]
-        curvature = jnp.concatenate([jnp.concatenate(row, -1) for row in blocks])
-    arrays, rest = eqx.partition(problem, eqx.is_inexact_array)
-    by_leaf = jax.grad(lambda arrays: jnp.sum(call(eqx.combine(arrays, rest), *point)))(arrays)
-    named = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(by_leaf)[0]}
-    return _Numbers(of(*point), slope, curvature, named)
+            yield f"{path[0].key}{key(path[1:])} is not finite{_where(~np.isfinite(array))}."
 
 
 def _slacks(problem: Problem) -> tuple[Any, ...]:
@@ -179,43 +130,73 @@ def _slacks(problem: Problem) -> tuple[Any, ...]:
     )
 
 
-def _crossing(name: str, bounds: dict[str, BoundRows]) -> Iterator[str]:
-    """The first entry of each bound that no number keeps."""
-    horizon = len(bounds["control_bounds"].lower)
-    for method in ("control_bounds", "state_bounds", "terminal_bounds"):
-        rows = bounds[method]
-        lower, upper = np.asarray(rows.lower), np.asarray(rows.upper)
-        crossed = ~(lower <= upper) | (lower == np.inf) | (upper == -np.inf)
-        if method == "state_bounds":
-            crossed[0] = False  # x_0 is what it is
-        for stage, entry in np.argwhere(crossed)[:1]:
+def _of_bounds(name: str, looks: Looks) -> Iterator[str]:
+    """The first thing that is wrong with each of the bounds."""
+    for method in BOUNDS:
+        rows, by_leaf = jax.tree.map(np.asarray, looks.bounds[method])
+        first = 0 if method in BOUNDS_AT_STAGES else len(looks.along.controls)
+        skipped = 1 if method == "state_bounds" else 0  # x_0 is what it is
+        yield from itertools.islice(_of_rows(f"{name}.{method}", name, rows, by_leaf, first, skipped), 1)
+
+
+def _of_rows(
+    what: str, name: str, rows: BoundRows, by_leaf: dict[str, np.ndarray], first: int, skipped: int
+) -> Iterator[str]:
+    """Entries that no number keeps, prices that are none, and derivatives by leaves that are not finite."""
+
+    def found(bad: Any) -> Iterator[tuple[int, ...]]:
+        for stage, *at in np.argwhere(bad[skipped:])[:1]:
+            yield skipped + int(stage), *map(int, at)
+
+    lower, upper = np.asarray(rows.lower), np.asarray(rows.upper)
+    for stage, entry in found(~(lower <= upper) | (lower == np.inf) | (upper == -np.inf)):
+        yield (
+            f"{what}: no number is between the bounds {lower[stage, entry]:g} and {upper[stage, entry]:g} of entry "
+            f"{entry} at stage {first + stage}."
+        )
+    for field, price in (("linear", np.asarray(rows.linear)), ("quadratic", np.asarray(rows.quadratic))):
+        for stage, entry in found(~(price >= 0)):
             yield (
-                f"{name}.{method}: no number is between the bounds {lower[stage, entry]:g} and {upper[stage, entry]:g} "
-                f"of entry {entry} at stage {horizon if method == 'terminal_bounds' else stage}."
+                f"{what}: the {field} price of entry {entry} is {price[stage, entry]:g} at stage {first + stage}; a "
+                "number that is not negative is expected."
             )
+    for leaf, array in by_leaf.items():
+        for stage, *at in found(~np.isfinite(array)):
+            derivative = f"the derivative by {name}{leaf}{_index(at)} is {array[(stage, *at)]}"
+            yield f"{what}: {derivative} at stage {first + stage}.\n{SLOPE_ADVICE}"
 
 
-def _not_finite(name: str, looks: _Looks) -> Iterator[str]:
+def _of_guess(name: str, along: Guess) -> Iterator[str]:
+    """What `cold_start` made: of a guess that was given all is finite here."""
+    controls = np.asarray(along.controls)
+    for stage, entry in np.argwhere(~np.isfinite(controls))[:1]:
+        yield f"{name}.control_guess: entry {entry} is {controls[stage, entry]} at stage {stage}."
+
+
+def _not_finite(name: str, state: Array, looks: Looks) -> Iterator[str]:
     """The first number of each function that is not finite."""
-    states, controls = np.asarray(looks.along.states), np.asarray(looks.along.controls)
-    for method in (*AT_STAGES, *AT_THE_END):
-        if method in looks.at_stages:
-            yield from _first(name, method, looks.at_stages[method], {"x": states[:-1], "u": controls}, 0)
-        if method in looks.at_the_end:
-            yield from _first(name, method, looks.at_the_end[method], {"x": states[-1:]}, len(controls))
+    for method in METHODS:
+        if method in looks.numbers:
+            points = {letter: np.asarray(part) for letter, part in points_of(method, state, looks.along).items()}
+            first = len(looks.along.controls) if method in AT_THE_END else 0
+            yield from _first(f"{name}.{method}", name, looks.numbers[method], points, first)
 
 
-def _first(name: str, method: str, numbers: _Numbers, points: dict[str, np.ndarray], first_stage: int) -> Iterator[str]:
+def _first(what: str, name: str, numbers: Numbers, points: dict[str, np.ndarray], first: int) -> Iterator[str]:
     entries = [f"{letter}[{i}]" for letter, part in points.items() for i in range(part.shape[1])]
 
-    def named() -> Iterator[tuple[Array, Callable[[list[int]], str]]]:
-        yield numbers.value, lambda at: f"the value{_of_entry(at)}"
-        yield numbers.slope, lambda at: f"the derivative{_of_entry(at[:-1])} by {entries[at[-1]]}"
-        yield numbers.curvature, lambda at: f"the second derivative by {entries[at[0]]} and {entries[at[1]]}"
+    def named() -> Iterator[tuple[Array, str, Callable[[list[int]], str]]]:
+        yield numbers.value, VALUE_ADVICE, lambda at: f"the value{_of_entry(at)}"
+        yield numbers.slope, SLOPE_ADVICE, lambda at: f"the derivative{_of_entry(at[:-1])} by {entries[at[-1]]}"
+        yield (
+            numbers.curvature,
+            SLOPE_ADVICE,
+            lambda at: f"the second derivative by {entries[at[0]]} and {entries[at[1]]}",
+        )
         for leaf, array in numbers.by_leaf.items():
-            yield array, lambda at, leaf=leaf: f"the derivative by {name}{leaf}{''.join(f'[{i}]' for i in at)}"
+            yield array, SLOPE_ADVICE, lambda at, leaf=leaf: f"the derivative by {name}{leaf}{_index(at)}"
 
-    for array, words in named():
+    for array, advice, words in named():
         array = np.asarray(array)
         bad = ~np.isfinite(array)
         if bad.any():
@@ -223,9 +204,18 @@ def _first(name: str, method: str, numbers: _Numbers, points: dict[str, np.ndarr
             where = " and ".join(f"{letter} = {_shown(part[stage])}" for letter, part in points.items())
             count = int(bad.reshape(len(bad), -1).any(1).sum())
             more = f"; so at {count} of {len(bad)} stages" if len(bad) > 1 else ""
-            what = f"{name}.{method}: {words(at)} is {array[(stage, *at)]}"
-            yield f"{what} at stage {first_stage + stage}, where {where}{more}.\n{ADVICE}"
+            said = f"{what}: {words(at)} is {array[(stage, *at)]}"
+            yield f"{said} at stage {first + stage}, where {where}{more}.\n{advice}"
             return
+
+
+def _where(bad: np.ndarray) -> str:
+    """The first entry of which it holds; nothing of a number."""
+    return f" at {_shown(np.argwhere(bad)[0])}" if np.ndim(bad) else ""
+
+
+def _index(at: list[int]) -> str:
+    return "".join(f"[{i}]" for i in at)
 
 
 def _of_entry(index: list[int]) -> str:

@@ -65,8 +65,8 @@ class Plan(Command):
             raise UserError(f"--problem {' '.join(self.problem)}: {error}") from error
         console.print(evaluation_table(rows, first="policy"))
         if any(row.evaluation.failed_solves for row in rows):
-            for finding in check_first_plan(task, key).findings:
-                console.print(f"- {finding}", style="yellow", highlight=False, soft_wrap=True)
+            for finding in _check_first_plan(task, key).findings:
+                console.print(f"- {finding}", style="yellow", highlight=False, markup=False, soft_wrap=True)
         figures.save(figures.closed_loop(task, {f"{self.task}, the planner as it comes": trajectory}), picture)
         console.print(f"picture: {picture}", highlight=False, soft_wrap=True)
         return {"task": self.task, "problem": self.problem, "picture": picture, "rows": [row.summary() for row in rows]}
@@ -96,7 +96,7 @@ class Plan(Command):
         return eqx.tree_at(lambda task: task.problem, task, problem)
 
 
-def check_first_plan(task: "Task", key: "PRNGKeyArray") -> "ProblemCheck":
+def _check_first_plan(task: "Task", key: "PRNGKeyArray") -> "ProblemCheck":
     """What `planahead.check_problem` finds in the task's planning problem at a start of the world."""
     from planahead.planning import check_problem
 
