@@ -104,6 +104,7 @@ if TYPE_CHECKING:
         Environment as Environment,
         Task as Task,
         Transition as Transition,
+        check_task as check_task,
         make_task as make_task,
         task_names as task_names,
     )
@@ -196,7 +197,7 @@ __getattr__, __dir__ = _lazy_names(
             "zero_order_hold",
         ],
         "planahead.qp": ["QP", "ActiveSet", "InteriorPoint", "QPSolution", "StageBounds", "Status", "solve_qp"],
-        "planahead.tasks": ["Environment", "Task", "Transition", "make_task", "task_names"],
+        "planahead.tasks": ["Environment", "Task", "Transition", "check_task", "make_task", "task_names"],
         "planahead.viewer": ["record_page", "view"],
     },
     rooms=["experiments", "interop", "learning", "planning", "policies", "problem", "qp", "tape", "tasks", "viewer"],

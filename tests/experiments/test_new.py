@@ -26,7 +26,7 @@ def written(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 def test_its_own_tests_pass(written: pathlib.Path):
     tests = importlib.import_module("test_tank_level")
     found = [getattr(tests, name) for name in dir(tests) if name.startswith("test_")]
-    assert len(found) == 4
+    assert len(found) == 5
     for test in found:
         test()
 

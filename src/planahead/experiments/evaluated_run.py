@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from planahead.experiments.checkpoint import CheckpointInfo
@@ -36,6 +37,10 @@ UNTRAINED = (
     "prior_weight and imitation_steps, where the algorithm has them."
 )
 """Of a run whose best checkpoint is its first."""
+NO_NUMBERS = (
+    "Some returns are not numbers: the world gave NaN or infinity, in a reward or an observation, and what is learned "
+    "from them is nothing. planahead.check_task(task) looks at an episode of random actions."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +97,12 @@ class EvaluatedRun:
     def headline(self) -> Row:
         """What counts: the best checkpoint, the last where the best cannot be read, from starts it has not seen."""
         return next(row for row in self.rows if row.starts != "single")
+
+    def warning(self) -> str:
+        """What has to be said of the run beside its numbers, or nothing."""
+        if not all(np.isfinite(row.evaluation.mean_return) for row in self.rows):
+            return NO_NUMBERS
+        return UNTRAINED if self.best_step == 0 else ""
 
     def row(self, policy: str, starts: str) -> Evaluation | None:
         return next((row.evaluation for row in self.rows if (row.policy, row.starts) == (policy, starts)), None)

@@ -23,7 +23,7 @@ from planahead.learning import Learner, algorithm_names, make_algorithm
 from planahead.learning.presets import PRESETS
 from planahead.learning.settings import check_settings
 from planahead.policies import Policy
-from planahead.tasks import Task, make_task, task_names
+from planahead.tasks import Task, check_task, make_task, task_names
 from planahead.tasks.names import SENTENCES
 
 
@@ -141,15 +141,22 @@ def make_known_task(name: str, flag: str = "--task-options", **options: Any) -> 
             f"there is no task «{name}»{did_you_mean(name, task_names())}; the known ones are "
             f"{known_names(task_names())}. See: planahead list; one of your own is module:Kind, see: planahead new"
         )
+    own = name not in task_names()
     try:
-        return make_task(name, **options)
+        task = make_task(name, **options)
     except (TypeError, ValueError) as error:
-        if not options and ":" in name and name not in task_names():
+        if not options and own:
             raise UserError(str(error)) from error
         if not options:
             raise
         told = " ".join(f"{option}={value}" for option, value in options.items())
         raise UserError(f"{flag} {told}: {error}") from error
+    if own:  # ours are looked at by their tests
+        try:
+            check_task(task)
+        except ValueError as error:
+            raise UserError(f"task «{name}»: {error}") from error
+    return task
 
 
 def known_algorithm(name: str, *others: str) -> str:

@@ -83,8 +83,7 @@ def closed_loop(task: Task, columns: Mapping[str, Trajectory], horizons: int = 2
     with rc_context(STYLE):
         width = 9.5 if len(columns) > 1 else 8.0
         flies = any(trajectory.flight is not None for trajectory in columns.values())
-        # Bars of the observation, which stand for a world without a picture of its own, say nothing of many moments.
-        drawn = flies or type(task.environment).draw is not Environment.draw
+        drawn = flies or has_picture(task.environment)
         ratios = [5.0 if flies else 1.6 if drawn else 0.01] + [1.0] * rows
         figure = Figure(figsize=(width, 1.35 * sum(ratios) + 0.6), layout="constrained")
         grid = figure.subplots(len(ratios), len(columns), squeeze=False, height_ratios=ratios)
@@ -116,6 +115,11 @@ def closed_loop(task: Task, columns: Mapping[str, Trajectory], horizons: int = 2
         handles, labels = grid[1, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper right", ncols=len(labels))
     return figure
+
+
+def has_picture(world: Environment) -> bool:
+    """Whether the world draws itself. Bars of the observation, for one that does not, say nothing of many moments."""
+    return type(world).draw is not Environment.draw
 
 
 def solver_statistics(evaluation: Evaluation, metrics: Rows) -> Figure:

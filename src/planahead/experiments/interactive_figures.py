@@ -78,7 +78,9 @@ def learning(runs: Mapping[str, tuple[Rows, Rows]]) -> "Figure":
         ]
     )
     figure.update_xaxes(title_text="environment steps", rangemode="tozero")
-    return _styled(figure, 430)
+    _styled(figure, 470)
+    below = {"y": 0.0, "yanchor": "bottom"}  # the buttons and plotly's own are above
+    return figure.update_layout(legend=below, margin={"b": 110})
 
 
 def closed_loop(task: Task, trajectory: Trajectory) -> "Figure":

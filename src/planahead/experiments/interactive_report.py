@@ -13,7 +13,19 @@ from planahead.experiments.html_page import page, paragraph, table
 from planahead.experiments.progress import clock, percent
 from planahead.experiments.run_directory import RunDirectory
 
-COLUMNS = ("run", "algorithm", "task", "seed", "steps", "success", "return", "violations", "failed solves", "training")
+COLUMNS = (
+    "run",
+    "algorithm",
+    "task",
+    "seed",
+    "steps",
+    "episodes",
+    "success",
+    "return",
+    "violations",
+    "failed solves",
+    "training",
+)
 
 
 def run_page(evaluated: EvaluatedRun) -> str:
@@ -91,6 +103,7 @@ def _row(name: str, run: RunDirectory) -> list[str]:
         " ".join((settings.task, *settings.task_options)),
         str(settings.seed),
         f"{found['steps']['last'] or found['steps']['best'] or 0:,}",
+        str(found["episodes"]),
         percent(found["success_rate"]),
         "–" if found["mean_return"] is None else f"{found['mean_return']:.2f}",  # JSON has no NaN
         percent(found["violations_per_episode"]),
@@ -103,12 +116,16 @@ def _differences(names: Mapping[str, RunDirectory]) -> str:
     """Everything in their configurations that is not the same in all."""
     configurations = {name: _flat(run.config()) for name, run in names.items()}
     keys = dict.fromkeys(key for configuration in configurations.values() for key in configuration)
-    different = [key for key in keys if len({str(c.get(key)) for c in configurations.values()}) > 1]
+    different = [key for key in keys if len({c.get(key) for c in configurations.values()}) > 1]
     if not different:
         return paragraph("In nothing.")
-    rows = [[key, *(str(c.get(key, "–")) for c in configurations.values())] for key in different]
+    rows = [[key, *(c.get(key, "–") for c in configurations.values())] for key in different]
     return table(("setting", *configurations), rows)
 
 
-def _flat(content: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"{part}.{name}": value for part, inside in content.items() for name, value in inside.items()}
+def _flat(content: Mapping[str, Any]) -> dict[str, str]:
+    return {f"{part}.{name}": _words(value) for part, inside in content.items() for name, value in inside.items()}
+
+
+def _words(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

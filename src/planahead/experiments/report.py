@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from planahead.experiments import figures
-from planahead.experiments.evaluated_run import HEADINGS, UNTRAINED, EvaluatedRun, Row, outcome_cells
+from planahead.experiments.evaluated_run import HEADINGS, EvaluatedRun, Row, outcome_cells
 from planahead.experiments.evaluation import GOAL
 from planahead.experiments.files import write_text
 from planahead.experiments.flight_figure import flight_figure
@@ -42,7 +42,7 @@ def report_html(evaluated: EvaluatedRun) -> str:
         _image(
             figures.learning_curve(validations, metrics, evaluated.best_step),
             f"Validation: deterministic episodes from {evaluated.headline().starts} starts, the same at every "
-            f"checkpoint. Dashed: {percent(GOAL)}.{_untrained(evaluated)}",
+            f"checkpoint. Dashed: {percent(GOAL)}. {evaluated.warning()}".rstrip(),
         ),
         "<h2>Closed loop</h2>",
         *_flight(evaluated),
@@ -69,10 +69,6 @@ def _at(step: int | None) -> str:
 def first_step_at(validations: Rows, success_rate: float) -> int | None:
     """Environment steps at the first validation that reached `success_rate`; `None` where none did."""
     return next((int(row["step"]) for row in validations if row["success_rate"] >= success_rate), None)
-
-
-def _untrained(evaluated: EvaluatedRun) -> str:
-    return "" if evaluated.best_step != 0 else f" {UNTRAINED}"
 
 
 def _headline(evaluated: EvaluatedRun, validations: Rows, timing: Rows) -> str:
@@ -108,10 +104,12 @@ def _closed_loop(evaluated: EvaluatedRun) -> str:
     planned = (
         "there is no planner" if trajectory.planned_states is None else "thin: what was planned at some of the steps"
     )
-    above = (
-        "the plant at some moments" if trajectory.flight is None else "its way until the task first counts as solved"
-    )
-    return _image(figure, f"One episode from the task's own start; {planned}. Above, {above}.")
+    above = ""
+    if trajectory.flight is not None:
+        above = " Above, its way until the task first counts as solved."
+    elif figures.has_picture(evaluated.task.environment):
+        above = " Above, the plant at some moments."
+    return _image(figure, f"One episode from the task's own start; {planned}.{above}")
 
 
 def _solver(evaluated: EvaluatedRun, metrics: Rows) -> str:

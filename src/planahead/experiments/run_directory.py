@@ -25,6 +25,7 @@ from planahead.experiments.errors import UserError, known_names
 from planahead.experiments.files import make_folder, read_json, write_json, write_text
 from planahead.experiments.lock import locked
 from planahead.experiments.settings import TrainSettings, settings_from_json, settings_to_json
+from planahead.tasks import task_names
 
 Rows = Sequence[Mapping[str, float]]
 TABLES = ("metrics", "validations", "timing")
@@ -70,6 +71,11 @@ class RunDirectory:
         """The run at `path`."""
         run = cls(path)
         if not run.config_path.is_file():
+            if ":" in path.name or path.name in task_names():
+                raise UserError(
+                    f"«{path}» is a task, and the folder of a run was expected (planahead train … --run FOLDER). The "
+                    f"planner as it comes is evaluated by: planahead plan {path}"
+                )
             what = "holds no run (it has no config.json)" if path.is_dir() else "is not a folder"
             raise UserError(f"«{path}» {what}. Make a run there with: planahead train ALGORITHM TASK --run {path}")
         return run

@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     )
     from planahead.tasks.registry import make_task as make_task, task_names as task_names
     from planahead.tasks.task import Task as Task
+    from planahead.tasks.task_check import check_task as check_task
     from planahead.tasks.wind_maze import (
         WindMaze as WindMaze,
         WindMazeProblem as WindMazeProblem,
@@ -107,6 +108,7 @@ __getattr__, __dir__ = lazy_names(
         "planahead.tasks.flight.rotorpy_vehicle": ["RotorPyVehicle"],
         "planahead.tasks.registry": ["make_task", "task_names"],
         "planahead.tasks.task": ["Task"],
+        "planahead.tasks.task_check": ["check_task"],
         "planahead.tasks.flight.wind": ["Wind"],
         "planahead.tasks.wind_maze": ["WindMaze", "WindMazeProblem", "WindMazeState", "WindMazeTask"],
     },

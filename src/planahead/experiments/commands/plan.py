@@ -27,6 +27,8 @@ class Plan(Command):
     """`planahead list` names the tasks."""
     problem: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = ()
     """Fields of the planning problem that differ from its defaults, e.g. `horizon=20`."""
+    task_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = ()
+    """Arguments of the task and constants of its world that differ from their defaults, e.g. `gust=0.5`."""
     episodes: int = 100
     """Episodes per row of the table."""
     seed: int = 0
@@ -48,13 +50,15 @@ class Plan(Command):
         from planahead.experiments.experiment import Stream, make_known_task, stream_key
         from planahead.experiments.files import file_name, require_writable, unused
         from planahead.experiments.fixed_planner import FixedPlanner
+        from planahead.experiments.settings import read_options
         from planahead.experiments.tables import evaluation_table
 
         at_least("--episodes", self.episodes, 1)
         picture = self.picture or unused(pathlib.Path(f"plan-{file_name(self.task)}.png"))
         figures.picture_format(picture)  # before the work, not after it
         require_writable(picture, "--picture")
-        task = self.with_problem(make_known_task(self.task))
+        options: dict[str, Any] = read_options("--task-options", self.task_options)
+        task = self.with_problem(make_known_task(self.task, **options))
         policy, key = FixedPlanner(task), stream_key(self.seed, Stream.EVALUATION)
         console.print(f"planning {self.task} in closed loop …", style="dim")
         try:
@@ -69,7 +73,13 @@ class Plan(Command):
                 console.print(f"- {finding}", style="yellow", highlight=False, markup=False, soft_wrap=True)
         figures.save(figures.closed_loop(task, {f"{self.task}, the planner as it comes": trajectory}), picture)
         console.print(f"picture: {picture}", highlight=False, soft_wrap=True)
-        return {"task": self.task, "problem": self.problem, "picture": picture, "rows": [row.summary() for row in rows]}
+        return {
+            "task": self.task,
+            "task_options": self.task_options,
+            "problem": self.problem,
+            "picture": picture,
+            "rows": [row.summary() for row in rows],
+        }
 
     def with_problem(self, task: "Task") -> "Task":
         """The task with `problem`'s fields put into its planning problem."""

@@ -51,7 +51,7 @@ class Train(Command):
 
     def run(self, console: "Console") -> Mapping[str, Any]:
         from planahead.experiments.errors import at_least
-        from planahead.experiments.evaluated_run import UNTRAINED, evaluate_run, write_evaluation
+        from planahead.experiments.evaluated_run import evaluate_run, write_evaluation
         from planahead.experiments.report import write_report
         from planahead.experiments.tables import evaluation_table
         from planahead.experiments.training import prepare, train
@@ -67,8 +67,8 @@ class Train(Command):
         console.print("evaluating …", style="dim")
         evaluated = evaluate_run(run, self.episodes, experiment=experiment)
         console.print(evaluation_table(evaluated.rows))
-        if evaluated.best_step == 0:
-            console.print(UNTRAINED, style="yellow")
+        if evaluated.warning():
+            console.print(evaluated.warning(), style="yellow")
         write_evaluation(evaluated)
         write_report(evaluated)
         console.print(f"report: {run.report_path}", highlight=False, soft_wrap=True)

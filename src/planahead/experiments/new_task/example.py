@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 import planahead as pa
 from planahead.tasks.environment import StepInfo, check_constants, constant
-from planahead.tasks.task import Interface, with_stages
+from planahead.tasks.task import Interface, check_choice, with_stages
 
 TIME_STEP = 0.1  # s
 FORCE_LIMIT = 1.0  # N
@@ -151,6 +151,7 @@ class ExampleTask(pa.Task[Example, ExampleProblem]):
         *,
         interface: Interface = "global",
     ):
+        check_choice(self, "interface", interface, Interface)
         self.environment = Example() if environment is None else environment
         problem = ExampleProblem() if problem is None else problem
         if interface == "stage":  # each parameter at the stages where it can move the plan

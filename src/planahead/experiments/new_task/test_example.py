@@ -28,6 +28,10 @@ def test_an_episode_ends_off_the_track_or_when_time_is_up():
     assert late.truncated and late.info.success and not late.terminated
 
 
+def test_its_parts_fit_each_other():
+    pa.check_task(ExampleTask())
+
+
 def test_the_planner_solves_its_problem_from_everywhere():
     states = jax.random.uniform(jax.random.key(0), (64, 2), minval=-2.0, maxval=2.0)
     plans = jax.vmap(pa.solve, in_axes=(None, 0))(ExampleProblem(), states)
