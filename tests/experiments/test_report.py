@@ -105,6 +105,16 @@ def test_learning_curve(evaluated: EvaluatedRun):
     np.testing.assert_array_equal(curves["best, kept"].get_xdata(), evaluated.best_step)
 
 
+def test_returns_that_are_not_numbers_are_no_reason_to_train_for_longer(evaluated: EvaluatedRun):
+    assert dataclasses.replace(evaluated, best_step=8).warning() == ""
+    assert dataclasses.replace(evaluated, best_step=0).warning().startswith("The best policy is the untrained one")
+    row = evaluated.rows[0]
+    returns = np.full_like(row.evaluation.returns, np.nan)
+    lost = dataclasses.replace(row, evaluation=dataclasses.replace(row.evaluation, returns=returns))
+    warning = dataclasses.replace(evaluated, best_step=0, rows=(lost,)).warning()
+    assert "check_task" in warning and "longer" not in warning
+
+
 @pytest.fixture
 def planned() -> Trajectory:
     """An episode with made-up plans: as if the planner thought that nothing would ever change."""
