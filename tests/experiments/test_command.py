@@ -82,6 +82,7 @@ MISTAKES = [
         "train stub pendulum",
         "there is no task «pendulum»; the known ones are «cartpole», «chain», «hover», «linear», «mass-spring-damper»,",
     ),
+    ("plan cartpol", "there is no task «cartpol» (did you mean «cartpole»?); the known ones are"),
     ("train dqn point", "there is no algorithm «dqn»; the known ones are «stub». See: planahead list"),
     ("plan pendulum", "there is no task «pendulum»"),
     ("evaluate nowhere", "«nowhere» is not a folder. Make a run there with: planahead train ALGORITHM TASK"),
@@ -343,6 +344,13 @@ def test_plan_draws_the_untrained_planner():
     result = json.loads(pathlib.Path("plan.json").read_text())
     assert result["rows"][0]["episodes"] == 5 and result["rows"][0]["failed_solves"] == 0.0
     assert pathlib.Path("plan-mass-spring-damper.png").stat().st_size > 20_000
+
+
+def test_task_and_algorithm_the_wrong_way_round(capsys: pytest.CaptureFixture[str]):
+    assert main(["train", "cartpole", "sac-zop"]) == 2
+    assert "«sac-zop» is an algorithm, and a task was expected here" in " ".join(capsys.readouterr().err.split())
+    assert main(["train", "cartpole", "chain"]) == 2
+    assert "«cartpole» is a task, and an algorithm was expected here" in " ".join(capsys.readouterr().err.split())
 
 
 ROOTED = """

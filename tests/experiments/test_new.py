@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from planahead.experiments.command import main
+from planahead.experiments.errors import UserError
+from planahead.experiments.experiment import make_known_task
 from planahead.tasks import make_task
 
 
@@ -79,3 +81,9 @@ def test_half_a_name_is_none():
     for name in (":TankLevelTask", "tank_level:"):
         with pytest.raises(ValueError, match=f"there is no task '{name}'; the known ones are: .* 'module:Kind'"):
             make_task(name)
+
+
+@pytest.mark.usefixtures("written")
+def test_a_file_of_this_folder_is_no_task_and_its_task_is_named():
+    with pytest.raises(UserError, match=r"there is no task «tank_level» \(did you mean «tank_level:TankLevelTask»\?\)"):
+        make_known_task("tank_level")

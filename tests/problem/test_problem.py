@@ -52,4 +52,4 @@ def test_a_word_is_no_parameter():
         target: pa.Array = pa.parameter(0.0)
 
     with pytest.raises(TypeError, match=r"^Own\.target is 'far'; a number or an array is expected\.$"):
-        Own(target="far")
+        Own(target="far")  # pyright: ignore[reportArgumentType]  # the mistake

@@ -8,6 +8,8 @@ would have drawn.
 
 import dataclasses
 import enum
+import pathlib
+import re
 from typing import Any
 
 import equinox as eqx
@@ -137,8 +139,11 @@ def make_known_task(name: str, flag: str = "--task-options", **options: Any) -> 
     before the options.
     """
     if name not in task_names() and ":" not in name:
+        if name in algorithm_names():
+            raise UserError(f"«{name}» is an algorithm, and a task was expected here: planahead train ALGORITHM TASK")
+        meant = did_you_mean(name, task_names()) or _task_of_own(name)
         raise UserError(
-            f"there is no task «{name}»{did_you_mean(name, task_names())}; the known ones are "
+            f"there is no task «{name}»{meant}; the known ones are "
             f"{known_names(task_names())}. See: planahead list; one of your own is module:Kind, see: planahead new"
         )
     own = name not in task_names()
@@ -159,9 +164,18 @@ def make_known_task(name: str, flag: str = "--task-options", **options: Any) -> 
     return task
 
 
+def _task_of_own(module: str) -> str:
+    """The task in a file of this folder, to stand behind the module's name in a message; nothing where none is."""
+    path = pathlib.Path(f"{module}.py")
+    kinds = re.findall(r"^class (\w+)\(.*\bTask\b", path.read_text("utf-8"), re.MULTILINE) if path.is_file() else []
+    return f" (did you mean «{module}:{kinds[0]}»?)" if kinds else ""
+
+
 def known_algorithm(name: str, *others: str) -> str:
     """`name`, if there is an algorithm of that name; `others` are told with the known ones."""
     if name not in algorithm_names():
+        if name in task_names():
+            raise UserError(f"«{name}» is a task, and an algorithm was expected here: planahead train ALGORITHM TASK")
         known = (*algorithm_names(), *others)
         raise UserError(
             f"there is no algorithm «{name}»{did_you_mean(name, known)}; the known ones are {known_names(known)}. See: "

@@ -78,7 +78,7 @@ class Problem(eqx.Module):
         for field in ("horizon", "state_size", "control_size"):
             size = getattr(self, field)
             if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
-                raise ValueError(f"{name}.{field} is {size}; an integer of at least 1 is expected.")
+                raise ValueError(f"{name}.{field} is {size!r}; an integer of at least 1 is expected.")
         for field in parameter_boxes(self):
             value = getattr(self, field)
             if isinstance(value, str):
