@@ -90,7 +90,7 @@ def test_values_of_failed_lanes_are_not_numbers():
 
 def test_explain_speaks_of_every_lane():
     text = plans(BAD).explain()
-    assert "6 lanes" in text and "1 x INFEASIBLE (lanes 4)" in text and "1 x INVALID_INPUT (lanes 1)" in text
+    assert "6 lanes" in text and "1 x INFEASIBLE (lane 4)" in text and "1 x INVALID_INPUT (lane 1)" in text
 
 
 @pytest.mark.parametrize(

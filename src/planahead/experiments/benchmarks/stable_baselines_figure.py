@@ -39,7 +39,7 @@ def _draw(panels: Sequence[Axes], rows: Sequence[Row], task: str, steps: int, ep
         for learner, colour in COLOURS.items():
             trainings = dict.fromkeys(row.training for row in here if row.learner == learner)
             curves = [
-                [{"step": row.steps, name: getattr(row, name)} for row in here if row.training == training]
+                [{"step": float(row.steps), name: getattr(row, name)} for row in here if row.training == training]
                 for training in trainings
             ]
             if curves:
