@@ -82,7 +82,7 @@ MISTAKES = [
         "train stub pendulum",
         "there is no task «pendulum»; the known ones are «cartpole», «chain», «hover», «linear», «mass-spring-damper»,",
     ),
-    ("plan cartpol", "there is no task «cartpol» (did you mean «cartpole»?); the known ones are"),
+    ("plan cartpol", "there is no task «cartpol» (did you mean cartpole?); the known ones are"),
     ("train dqn point", "there is no algorithm «dqn»; the known ones are «stub». See: planahead list"),
     ("plan pendulum", "there is no task «pendulum»"),
     ("evaluate nowhere", "«nowhere» is not a folder. Make a run there with: planahead train ALGORITHM TASK"),
@@ -95,7 +95,7 @@ MISTAKES = [
     ("evaluate . --episodes 0", "--episodes is 0; at least 1 was expected"),
     (
         "bench swing-down",
-        "there is no benchmark «swing-down»; the known ones are «swing-up», «mpc-prior», «expert», «mpc-rl»,",
+        "there is no benchmark «swing-down»; known are «swing-up», «mpc-prior», «expert», «mpc-rl»,",
     ),
     (
         "bench swing-up --algorithms dqn",
@@ -111,7 +111,10 @@ MISTAKES = [
     ("bench robustness --simulator gazebo", "--simulator got «gazebo»; the known ones are «planahead», «rotorpy»."),
     ("train stub point --task-options speed=1", "--task-options speed=1: task 'point' has no option 'speed'"),
     ("train stub point --task-options speed", "--task-options got «speed»; name=value was expected, e.g. --task-op"),
-    ("plan point --problem horizn=3", "the problem of «point» has no field «horizn»; the known ones are «discount»"),
+    (
+        "plan point --problem horizn=3",
+        "the problem of «point» has no field «horizn» (did you mean horizon?); the known ones are «discount»",
+    ),
     ("plan point --problem horizon", "--problem got «horizon»; name=value was expected, e.g. --problem horizon=20"),
     ("plan point --picture plan.xyz", "cannot draw «plan.xyz»: its ending names no known format; use .png, .svg"),
     ("plan cartpole --problem horizon=2.5", "--problem horizon=2.5: a whole number was expected, e.g. horizon=5."),

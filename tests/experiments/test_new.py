@@ -85,5 +85,5 @@ def test_half_a_name_is_none():
 
 @pytest.mark.usefixtures("written")
 def test_a_file_of_this_folder_is_no_task_and_its_task_is_named():
-    with pytest.raises(UserError, match=r"there is no task «tank_level» \(did you mean «tank_level:TankLevelTask»\?\)"):
+    with pytest.raises(UserError, match=r"there is no task «tank_level» \(did you mean tank_level:TankLevelTask\?\)"):
         make_known_task("tank_level")

@@ -100,7 +100,7 @@ def test_a_figure_has_panels_for_every_task_and_a_level_for_the_planner():
 def test_an_unknown_task_is_said(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]):
     pytest.importorskip("stable_baselines3", reason="Stable-Baselines3 is not installed: pip install '.[sb3]'")
     assert main(["bench", "stable-baselines", "--tasks", "cartpol", "--out", str(tmp_path)]) == 2
-    said = "there is no task «cartpol» (did you mean «cartpole»?); the known ones are «cartpole»"
+    said = "there is no task «cartpol» (did you mean cartpole?); the known ones are «cartpole»"
     assert said in capsys.readouterr().err
 
 

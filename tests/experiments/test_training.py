@@ -7,7 +7,9 @@ import pathlib
 import signal
 from typing import Any
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from rich.console import Console
@@ -195,6 +197,24 @@ def test_two_processes_never_train_the_same_run(tmp_path: pathlib.Path):
     assert not (run.path / "lock").exists()
 
 
+def test_training_ends_where_the_policy_is_no_number(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+    advance = Raising.advance
+
+    def diverging(self: Raising, state: Any, key: Any) -> Any:
+        state, metrics = advance(self, state, key)
+        gain = jnp.where(state.policy.gain > 0.6, jnp.nan, state.policy.gain)
+        return eqx.tree_at(lambda state: state.policy.gain, state, gain), metrics
+
+    monkeypatch.setattr(Raising, "advance", diverging)
+    experiment, run = start(tmp_path / "run")
+    experiment = dataclasses.replace(experiment, learner=Raising(rate=0.11))  # of which nothing is compiled yet
+    with pytest.raises(UserError, match=r"the policy has become NaN between [3-8]00 and [4-9]00 steps.*learning_rate"):
+        train(experiment, run, silent())
+    assert np.isfinite([row["return"] for row in run.read("metrics")]).all()
+    policy, _ = experiment.load_policy(run, "last")
+    assert np.isfinite(policy.gain)
+
+
 def test_another_seed_gives_other_numbers(tmp_path: pathlib.Path, whole: RunDirectory):
     experiment, run = start(tmp_path / "other", seed=2)
     train(experiment, run, silent())
@@ -248,5 +268,5 @@ def test_training_may_see_another_task_than_validation(monkeypatch: pytest.Monke
     worlds = [task.environment for task in (experiment.task, trained)]
     assert [float(world.start_spread) for world in worlds] == pytest.approx([0.2, 0.2])
     assert [float(world.drift) for world in worlds] == [0.0, 0.5]
-    with pytest.raises(UserError, match=r"--training-options drfit=0\.5: task 'point' has no option 'drfit'"):
+    with pytest.raises(UserError, match=r"drfit=0\.5: task 'point' has no option 'drfit' \(did you mean drift\?\)"):
         Experiment.from_settings(TrainSettings("stub", "point", training_options=("drfit=0.5",)))

@@ -1,8 +1,5 @@
 """Errors that a user causes and a user can mend."""
 
-import difflib
-from collections.abc import Sequence
-
 
 class UserError(Exception):
     """Something at the user's edge is wrong: a name, a file, a folder, an option.
@@ -19,15 +16,6 @@ def known_names(names: list[str] | tuple[str, ...]) -> str:
     '«cartpole», «mass-spring-damper»'
     """
     return ", ".join(f"«{name}»" for name in names) if names else "none"
-
-
-def did_you_mean(name: str, known: Sequence[str]) -> str:
-    """What is nearly `name` among what is known, to stand behind it in a message; nothing where nothing is.
-
-    >>> did_you_mean("carpole", ["cartpole", "chain"]), did_you_mean("x", ["cartpole"])
-    (' (did you mean «cartpole»?)', '')
-    """
-    return "".join(f" (did you mean «{near}»?)" for near in difflib.get_close_matches(name, known, n=1, cutoff=0.7))
 
 
 def at_least(option: str, value: int, least: int) -> None:

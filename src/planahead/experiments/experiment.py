@@ -17,7 +17,7 @@ import jax
 from jaxtyping import PRNGKeyArray
 
 from planahead.experiments.checkpoint import CheckpointInfo, load_checkpoint
-from planahead.experiments.errors import UserError, did_you_mean, known_names
+from planahead.experiments.errors import UserError, known_names
 from planahead.experiments.files import plain
 from planahead.experiments.run_directory import RunDirectory
 from planahead.experiments.settings import TrainSettings
@@ -27,6 +27,7 @@ from planahead.learning.settings import check_settings
 from planahead.policies import Policy
 from planahead.tasks import Task, check_task, make_task, task_names
 from planahead.tasks.names import SENTENCES
+from planahead.words import did_you_mean
 
 
 class Stream(enum.IntEnum):
@@ -168,7 +169,7 @@ def _task_of_own(module: str) -> str:
     """The task in a file of this folder, to stand behind the module's name in a message; nothing where none is."""
     path = pathlib.Path(f"{module}.py")
     kinds = re.findall(r"^class (\w+)\(.*\bTask\b", path.read_text("utf-8"), re.MULTILINE) if path.is_file() else []
-    return f" (did you mean «{module}:{kinds[0]}»?)" if kinds else ""
+    return f" (did you mean {module}:{kinds[0]}?)" if kinds else ""
 
 
 def known_algorithm(name: str, *others: str) -> str:

@@ -15,13 +15,14 @@ from typing import Any
 import equinox as eqx
 import numpy as np
 
-from planahead.experiments.errors import UserError, did_you_mean, known_names
+from planahead.experiments.errors import UserError, known_names
 from planahead.experiments.experiment import algorithm_sentences, first_sentence, make_known_task, task_sentences
 from planahead.learning.policy_settings import PolicySettings
 from planahead.learning.presets import PRESETS
 from planahead.learning.settings import settings_of
 from planahead.tasks.environment import constants_of
 from planahead.tasks.names import VARIANTS
+from planahead.words import did_you_mean
 
 
 @dataclasses.dataclass(frozen=True)

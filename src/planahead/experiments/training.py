@@ -26,6 +26,7 @@ import jax.numpy as jnp
 from rich.console import Console
 
 from planahead.experiments.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
+from planahead.experiments.errors import UserError
 from planahead.experiments.evaluation import Evaluation, evaluate
 from planahead.experiments.experiment import Experiment, require_same
 from planahead.experiments.files import plain
@@ -34,6 +35,7 @@ from planahead.experiments.run_directory import RunDirectory
 from planahead.experiments.settings import TrainSettings, settings_to_json
 from planahead.experiments.versions import versions
 from planahead.learning import Learner, Metrics
+from planahead.policies import Policy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +54,8 @@ class TrainingResult:
 def train(experiment: Experiment, run: RunDirectory, console: Console) -> TrainingResult:
     """Train until `settings.steps`, from the run's last checkpoint where there is one.
 
-    **Raises:** `UserError` where another process trains the same run, or a checkpoint or table is damaged.
+    **Raises:** `UserError` where another process trains the same run, a checkpoint or table is damaged, or the policy
+    is no longer made of numbers.
     """
     with run.locked():
         return _train(experiment, run, console)
@@ -82,6 +85,7 @@ def _train(experiment: Experiment, run: RunDirectory, console: Console) -> Train
             state, metrics = _advance((learner, experiment.chunk_key(chunk)), state)
             metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
             before, step, chunk = step, step + learner.steps_per_chunk, chunk + 1
+            _require_numbers(learner.policy(state), before, step, run)
             rate = sitting.lap(step - before)
             run.append("metrics", {"step": step, **dict(sorted(metrics.items()))})
             run.append("timing", {"step": step, "seconds": round(sitting.seconds, 3)})
@@ -123,6 +127,21 @@ def shown(metrics: dict[str, float]) -> dict[str, float]:
 def _advance(learner_and_key: tuple[Learner[Any], Any], state: Any) -> tuple[Any, Metrics]:
     learner, key = learner_and_key
     return learner.advance(state, key)
+
+
+def _require_numbers(policy: Policy, before: int, step: int, run: RunDirectory) -> None:
+    """Nothing is learned, validated or kept from a policy with a NaN in it, which never leaves it again."""
+    if bool(_has_nan(eqx.filter(policy, eqx.is_inexact_array))):
+        raise UserError(
+            f"the policy has become NaN between {before:,} and {step:,} steps. Either the world gave a reward or an "
+            "observation that is no finite number (planahead.check_task(task) looks at an episode of random actions), "
+            f"or learning diverged: try a smaller learning_rate. What «{run.path}» holds is from before."
+        )
+
+
+@jax.jit
+def _has_nan(arrays: Any) -> jax.Array:
+    return jnp.any(jnp.stack([jnp.any(jnp.isnan(array)) for array in (jnp.zeros(()), *jax.tree.leaves(arrays))]))
 
 
 def _start(experiment: Experiment, run: RunDirectory) -> tuple[Any, CheckpointInfo, CheckpointInfo | None]:

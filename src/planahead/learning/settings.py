@@ -13,6 +13,7 @@ from typing import Any
 
 from planahead.learning.policy_settings import PolicySettings
 from planahead.learning.presets import PLANNING, PRESETS
+from planahead.words import did_you_mean
 
 _OF_PLANS = ("prior_weight", "value_expansion")
 """Of learners whose other settings need no planner."""
@@ -115,7 +116,8 @@ def check_settings(name: str, settings: Mapping[str, Any]) -> None:
         about = every.get(setting)
         if about is None:
             raise ValueError(
-                f"algorithm '{name}' has no setting '{setting}'; the known ones are: {', '.join(sorted(known))}"
+                f"algorithm '{name}' has no setting '{setting}'{did_you_mean(setting, known)}; the known ones are: "
+                f"{', '.join(sorted(known))}"
             )
         if about.filter and not preset.guarded:
             raise ValueError(

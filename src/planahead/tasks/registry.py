@@ -7,6 +7,7 @@ from typing import Any
 from planahead.tasks.environment import with_constants
 from planahead.tasks.names import TASKS, VARIANTS
 from planahead.tasks.task import Interface, Task
+from planahead.words import did_you_mean
 
 
 def task_names() -> tuple[str, ...]:
@@ -61,7 +62,8 @@ def make_task(name: str, **options: Any) -> Task:
     unknown = [option for option in world if option not in task.environment.constants]
     if unknown:
         raise ValueError(
-            f"task '{name}' has no option {', '.join(map(repr, unknown))}; constants of its world are: "
+            f"task '{name}' has no option {', '.join(map(repr, unknown))}"
+            f"{did_you_mean(unknown[0], (*task.environment.constants, *known))}; constants of its world are: "
             f"{', '.join(task.environment.constants)}; and arguments of the task: {', '.join(known)}."
         )
     settings["environment"] = with_constants(task.environment, **world)
@@ -82,8 +84,8 @@ def _kind(name: str) -> type[Task]:
     module, _, kind = TASKS.get(name, name).partition(":")
     if not (module and kind):
         raise ValueError(
-            f"there is no task '{name}'; the known ones are: {', '.join(task_names())}. One of your own is "
-            "'module:Kind'."
+            f"there is no task '{name}'{did_you_mean(name, task_names())}; the known ones are: "
+            f"{', '.join(task_names())}. One of your own is 'module:Kind'."
         )
     try:
         found = getattr(importlib.import_module(module), kind, None)

@@ -10,6 +10,7 @@ from typing import get_args
 from planahead.experiments.bench.definition import EXPERT, PLANNER, TUNED, Ablation, Benchmark, Conditions
 from planahead.experiments.errors import UserError, known_names
 from planahead.policies import Awareness
+from planahead.words import did_you_mean
 
 _FLIGHT = Conditions(
     steps=20_000_000,
@@ -207,5 +208,6 @@ BENCHMARKS: dict[str, Benchmark] = {
 def known_benchmark(name: str, others: Sequence[str] = ()) -> Benchmark:
     """The benchmark called `name`; `others` are benchmarks that train nothing."""
     if name not in BENCHMARKS:
-        raise UserError(f"there is no benchmark «{name}»; the known ones are {known_names((*BENCHMARKS, *others))}.")
+        known = (*BENCHMARKS, *others)
+        raise UserError(f"there is no benchmark «{name}»{did_you_mean(name, known)}; known are {known_names(known)}.")
     return BENCHMARKS[name]

@@ -87,13 +87,15 @@ class Plan(Command):
 
         from planahead.experiments.errors import UserError, known_names
         from planahead.experiments.settings import read_options
+        from planahead.words import did_you_mean
 
         named = read_options("--problem", self.problem)
         fields = [field.name for field in dataclasses.fields(task.problem)]
         for name in named:
             if name not in fields:
                 raise UserError(
-                    f"the problem of «{task.name}» has no field «{name}»; the known ones are {known_names(fields)}."
+                    f"the problem of «{task.name}» has no field «{name}»{did_you_mean(name, fields)}; the known ones "
+                    f"are {known_names(fields)}."
                 )
         if not named:
             return task
