@@ -187,6 +187,30 @@ def test_doctor_says_what_is_wrong(monkeypatch: pytest.MonkeyPatch):
     json.dumps(found)
 
 
+def test_doctor_says_what_an_extra_lacks(monkeypatch: pytest.MonkeyPatch):
+    versions = {"planahead": "1", "torch": "2", "gymnasium": "1"}
+    wants = {
+        "planahead": [
+            "jax>=0.10",
+            "torch>=2.8; extra == 'torch'",
+            "stable-baselines3; extra == 'sb3'",
+            "planahead[torch]; extra == 'sb3'",
+            "gymnasium[mujoco]; extra == 'mujoco'",
+        ],
+        "gymnasium": ["numpy", "mujoco>=2; extra == 'mujoco'"],
+    }
+
+    def version(name: str) -> str:
+        if name not in versions:
+            raise doctor.importlib.metadata.PackageNotFoundError(name)
+        return versions[name]
+
+    monkeypatch.setattr(doctor.importlib.metadata, "requires", wants.get)
+    monkeypatch.setattr(doctor.importlib.metadata, "version", version)
+    found = [doctor.missing(extra) for extra in ("torch", "sb3", "mujoco")]
+    assert found == [[], ["stable-baselines3"], ["mujoco"]]
+
+
 def test_doctor_names_the_solvers():
     found = doctor.qp_backends()
     assert found["portable"] == "pure JAX, everywhere" and "\n" not in found["native"]

@@ -251,6 +251,15 @@ def test_streams_never_share_a_key():
     assert len({tuple(key) for key in keys}) == len(keys)
 
 
+def test_a_run_whose_task_is_not_found_says_where_it_was_made(tmp_path: pathlib.Path):
+    settings = TrainSettings("sac", "no_such_module:Task")
+    run = RunDirectory.create(tmp_path / "run", settings, {}, {}, {"folder": "/home/ada/tanks"})
+    with pytest.raises(
+        UserError, match=r"no module 'no_such_module' .* was made in «/home/ada/tanks»: call it from there"
+    ):
+        Experiment.of_run(run)
+
+
 @pytest.mark.usefixtures("stub_names")
 def test_training_may_see_another_task_than_validation(monkeypatch: pytest.MonkeyPatch):
     seen: list[Task] = []

@@ -25,7 +25,7 @@ class Homing(pa.Problem):
         return jnp.stack([self.pull * x[0], u[0]])
 
 
-def findings(problem: pa.Problem, state=(1.0, 0.0), guess: pa.Guess | None = None) -> list[str]:
+def findings(problem: pa.Problem, state=(1.0, 0.0), guess: pa.Guess | pa.Plan | None = None) -> list[str]:
     return [found.splitlines()[0] for found in pa.check_problem(problem, jnp.array(state), guess).findings]
 
 
@@ -196,3 +196,34 @@ def test_a_problem_without_a_cost():
 
     assert findings(Aimless()) == ["Aimless has no cost: any trajectory that keeps its constraints solves it."]
     assert findings(Priced()) == []
+
+
+def test_the_hard_constraints_that_an_infeasible_plan_breaks():
+    class Fenced(Homing):
+        def control_bounds(self):
+            return pa.Bounds(-1.0, 1.0)
+
+        def state_bounds(self):
+            return pa.Bounds([-np.inf, -np.inf], self.limit)
+
+        def constraints(self, x, u):
+            return jnp.stack([x[1] - 3.0, -x[0] - 5.0])
+
+        def constraint_slack(self):
+            return pa.Slack([1.0, np.inf])
+
+        def terminal_bounds(self):
+            return pa.Bounds(-0.5, 0.5)
+
+    state = jnp.array([2.0, 2.0])
+    plan = pa.solve(Fenced(), state)
+    assert int(plan.status) == pa.Status.INFEASIBLE and "check_problem(problem, state, plan)" in plan.explain()
+    found = findings(Fenced(), state, plan)
+    largest = float(plan.states[1:-1, 0].max())
+    assert found == [
+        f"Fenced.state_bounds: entry 0 is {largest:.4g} at stage {1 + int(plan.states[1:-1, 0].argmax())}, where at "
+        "most 1 is asked for; broken at 3 of 4 stages.",
+        f"Fenced.terminal_bounds: entry 0 is {float(plan.states[-1, 0]):.4g} at stage 4, where at most 0.5 is asked "
+        "for; broken at 1 of 1 stages.",
+    ]
+    assert findings(Fenced(), state, plan.guess()) == []  # a guess may break what it likes

@@ -4,14 +4,19 @@ The cold times are taken in a process of their own, from the start of the import
 included) and to the second: they are what a user waits for in a new session.
 """
 
+import importlib.metadata
 import json
 import os
 import subprocess
 import sys
 from typing import Any
 
+from packaging.requirements import Requirement
+
 from planahead.experiments.versions import qp_backends, versions
 
+EXTRAS = ("report", "view", "torch", "sb3", "mujoco", "rotorpy", "bench")
+"""Those that are no tools for work at planahead itself."""
 COLD_START = """
 import time
 start = time.perf_counter()
@@ -31,7 +36,9 @@ print(json.dumps({"import": imported - start, "first_plan": planned - imported, 
 
 
 def examine() -> dict[str, Any]:
-    """Versions, machine, cold times [s], Gymnasium registration, QP backends; `problems`: what is wrong, in words."""
+    """Versions, machine, cold times [s], Gymnasium registration, QP backends, what extras
+    lack; `problems`: what is wrong, in words.
+    """
     found: dict[str, Any] = versions()
     problems = []
     found["cold_start"], error = cold_start()
@@ -40,8 +47,25 @@ def examine() -> dict[str, Any]:
     found["gymnasium"], errors = gymnasium_tasks()
     problems += errors
     found["qp_backends"] = qp_backends()
+    found["extras"] = {extra: missing(extra) for extra in EXTRAS}
     found["problems"] = problems
     return found
+
+
+def missing(extra: str, distribution: str = "planahead") -> list[str]:
+    """What of an extra is not installed, that of other packages' extras included."""
+    found = []
+    for requirement in map(Requirement, importlib.metadata.requires(distribution) or ()):
+        marker = requirement.marker
+        if marker is None or not marker.evaluate({"extra": extra}) or marker.evaluate({"extra": ""}):
+            continue
+        try:
+            importlib.metadata.version(requirement.name)
+        except importlib.metadata.PackageNotFoundError:
+            found.append(requirement.name)
+        else:
+            found += [name for inner in sorted(requirement.extras) for name in missing(inner, requirement.name)]
+    return list(dict.fromkeys(found))
 
 
 def cold_start() -> tuple[dict[str, float] | None, str | None]:

@@ -76,8 +76,16 @@ class Experiment:
 
     @classmethod
     def of_run(cls, run: RunDirectory) -> "Experiment":
-        """The experiment of an existing run. Raises `UserError` where its policy would be another one here."""
-        experiment = cls.from_settings(run.settings())
+        """The experiment of an existing run. Raises `UserError` where its policy would be another one here, or its task
+        is not found."""
+        settings = run.settings()
+        try:
+            experiment = cls.from_settings(settings)
+        except UserError as error:
+            folder = run.versions().get("folder", "")
+            if ":" not in settings.task or not folder or pathlib.Path(folder) == pathlib.Path.cwd():
+                raise
+            raise UserError(f"{error} The run was made in «{folder}»: call it from there.") from error
         require_same(run, "settings of the policy", run.config()["policy"], plain(experiment.policy_settings()))
         return experiment
 

@@ -59,9 +59,10 @@ def qp_backends() -> dict[str, str]:
 
 
 def versions() -> dict[str, Any]:
-    """Python, packages, machine and the command, as `versions.json` keeps them."""
+    """Python, packages, machine, the command and where it was typed, as `versions.json` keeps them."""
     return {
         "command": shlex.join(sys.argv),
+        "folder": os.getcwd(),
         "commit": commit(),
         "python": platform.python_version(),
         "packages": package_versions(),

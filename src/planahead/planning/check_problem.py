@@ -36,6 +36,7 @@ from planahead.planning.stage_numbers import (
 )
 from planahead.problem import Problem, at_stage
 from planahead.problem.bounds import BoundRows
+from planahead.qp import Status
 
 COSTS = ("stage_residual", "stage_cost", "terminal_residual", "terminal_cost")
 VALUE_ADVICE = (
@@ -43,6 +44,9 @@ VALUE_ADVICE = (
     "numbers that grow without bound."
 )
 SLOPE_ADVICE = "  A root, a norm, a logarithm or a quotient of zero has none: add a small number inside."
+BROKEN = 1e-4
+"""What a solve in float32 may leave of a violation, and no more."""
+BROKEN_ADVICE = "  No plan was found that keeps it. Make it soft (a `Slack`), widen it, or start where it can be kept."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,13 +67,14 @@ class ProblemCheck:
 def check_problem(problem: Problem, state: Float[Array, "..."], guess: Guess | Plan | None = None) -> ProblemCheck:
     """Look at each function of a problem by itself, with its derivatives, stage by stage along a trajectory.
 
-    **Arguments:** those of `solve`; without a guess the trajectory is that of `cold_start`.
+    **Arguments:** those of `solve`; without a guess the trajectory is that of `cold_start`. Of a `Plan` that is
+    `INFEASIBLE`, the hard constraints that it breaks are found too.
 
     **Raises:** what `solve` raises for a wrong kind or shape.
 
     **Returns:** a `ProblemCheck`. What it finds is why a plan is `INVALID_INPUT` or a gradient NaN: numbers that are
     not finite, with function, stage and entry, bounds that cross and prices that are negative; also functions that JAX
-    does not differentiate, and a problem that has no cost.
+    does not differentiate, hard constraints that an infeasible plan breaks, and a problem that has no cost.
 
     >>> import jax.numpy as jnp
     >>> import planahead as pa
@@ -99,6 +104,8 @@ def check_problem(problem: Problem, state: Float[Array, "..."], guess: Guess | P
         findings = [looks.refusals[method].sentence for method in METHODS if method in looks.refusals]
         findings += _of_bounds(name, looks)
         findings += list(_of_guess(name, looks.along)) or _not_finite(name, state, looks)
+        if isinstance(guess, Plan) and int(guess.status) == Status.INFEASIBLE:
+            findings += _of_broken_rows(name, looks)
     priced = any(slack is not None for slack in eqx.filter_eval_shape(_slacks, problem))
     if not priced and not any(problem.writes(method) for method in COSTS):
         findings.append(f"{name} has no cost: any trajectory that keeps its constraints solves it.")
@@ -164,6 +171,38 @@ def _of_rows(
         for stage, *at in found(~np.isfinite(array)):
             derivative = f"the derivative by {name}{leaf}{_index(at)} is {array[(stage, *at)]}"
             yield f"{what}: {derivative} at stage {first + stage}.\n{SLOPE_ADVICE}"
+
+
+def _of_broken_rows(name: str, looks: Looks) -> Iterator[str]:
+    """The hard constraint of each method that the trajectory breaks by the most."""
+    states, controls = np.asarray(looks.along.states), np.asarray(looks.along.controls)
+    last = len(controls)
+    kept = {
+        "control_bounds": ("control_bounds", controls, 0),
+        "state_bounds": ("state_bounds", states[:-1], 0),
+        "terminal_bounds": ("terminal_bounds", states[-1:], last),
+    }
+    for method, slack, first in (
+        ("constraints", "constraint_slack", 0),
+        ("terminal_constraints", "terminal_constraint_slack", last),
+    ):
+        if method in looks.numbers:
+            kept[method] = (slack, np.asarray(looks.numbers[method].value), first)
+    for method, (rows_of, values, first) in kept.items():
+        rows = jax.tree.map(np.asarray, looks.bounds[rows_of].rows)
+        hard = np.isinf(rows.linear) | np.isinf(rows.quadratic)
+        short = np.where(hard, np.maximum(rows.lower - values, values - rows.upper), 0.0)
+        if method == "state_bounds":
+            short[0] = 0.0  # x_0 is what it is
+        if short.size and short.max() > BROKEN:
+            stage, entry = np.unravel_index(short.argmax(), short.shape)
+            value, lower, upper = values[stage, entry], rows.lower[stage, entry], rows.upper[stage, entry]
+            limit = f"at least {lower:g}" if value < lower else f"at most {upper:g}"
+            count = int((short > BROKEN).any(1).sum())
+            yield (
+                f"{name}.{method}: entry {entry} is {value:.4g} at stage {first + stage}, where {limit} is asked for; "
+                f"broken at {count} of {len(short)} stages.\n{BROKEN_ADVICE}"
+            )
 
 
 def _of_guess(name: str, along: Guess) -> Iterator[str]:

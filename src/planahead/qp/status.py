@@ -32,7 +32,8 @@ _SENTENCES = {
     ),
     Status.INFEASIBLE: (
         "No trajectory nearby satisfies the hard constraints from this state. Make state and nonlinear constraints "
-        "soft (`Slack`), widen them, or start elsewhere."
+        "soft (`Slack`), widen them, or start elsewhere; `planahead.check_problem(problem, state, plan)` names those "
+        "that the plan breaks."
     ),
     Status.INVALID_INPUT: (
         "A NaN or infinite number came in, or a lower bound was above its upper bound, in the state, the parameters "

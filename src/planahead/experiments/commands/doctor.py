@@ -41,6 +41,9 @@ class Doctor(Command):
         for name, state in found["qp_backends"].items():
             table.add_row(f"QP, {name}", state)
         table.add_row("gymnasium", ", ".join(found["gymnasium"]) or "no task is registered")
+        for extra, missing in found["extras"].items():
+            lacks = f"without {', '.join(missing)}; in the clone: pip install '.\\[{extra}]'"
+            table.add_row(f"extra {extra}", lacks if missing else "installed")
         times = found["cold_start"]
         if times is not None:
             table.add_row(

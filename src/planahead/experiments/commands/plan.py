@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
@@ -10,10 +10,9 @@ import tyro
 from planahead.experiments.commands.command import Command
 
 if TYPE_CHECKING:
-    from jaxtyping import PRNGKeyArray
     from rich.console import Console
 
-    from planahead.planning import ProblemCheck
+    from planahead.experiments.trajectory import Trajectory
     from planahead.tasks import Task
 
 
@@ -69,8 +68,8 @@ class Plan(Command):
             raise UserError(f"--problem {' '.join(self.problem)}: {error}") from error
         console.print(evaluation_table(rows, first="policy"))
         if any(row.evaluation.failed_solves for row in rows):
-            for finding in _check_first_plan(task, key).findings:
-                console.print(f"- {finding}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+            for line in _why_it_failed(task, trajectory):
+                console.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
         figures.save(figures.closed_loop(task, {f"{self.task}, the planner as it comes": trajectory}), picture)
         console.print(f"picture: {picture}", highlight=False, soft_wrap=True)
         return {
@@ -108,12 +107,24 @@ class Plan(Command):
         return eqx.tree_at(lambda task: task.problem, task, problem)
 
 
-def _check_first_plan(task: "Task", key: "PRNGKeyArray") -> "ProblemCheck":
-    """What `planahead.check_problem` finds in the task's planning problem at a start of the world."""
-    from planahead.planning import check_problem
+def _why_it_failed(task: "Task", trajectory: "Trajectory") -> Iterator[str]:
+    """How the first solve of the episode that failed ends from a cold start, and what `planahead.check_problem` finds
+    there; at its start where none failed.
+    """
+    import jax.numpy as jnp
 
-    world = task.environment
-    return check_problem(task.problem, task.planner_state(world.observe(world.reset(key))))
+    from planahead.planning import check_problem, solve
+    from planahead.qp import Status
+
+    step = int(trajectory.failed.argmax())
+    state = jnp.asarray(trajectory.planner_states[step])
+    plan = solve(task.problem, state)
+    if trajectory.failed[step]:
+        ended = Status(int(plan.status))
+        yield f"the first solve of the episode that failed is that of step {step}; from a cold start it is {ended.name}"
+    found = check_problem(task.problem, state, plan if int(plan.status) == Status.INFEASIBLE else None).findings
+    for finding in found or (plan.explain(),):
+        yield f"- {finding}"
 
 
 def _require_like(name: str, value: Any, default: Any) -> None:
