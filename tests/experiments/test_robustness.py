@@ -105,3 +105,11 @@ def test_pilots_are_the_finished_cells_of_a_task(tmp_path: pathlib.Path):
         pilots_of_runs(tmp_path, "race-circle")
     with pytest.raises(UserError, match="--baselines got «pid»; the known ones are «tracking», «contouring», «l1»"):
         baselines(["pid"])
+
+
+def test_every_group_has_a_colour_of_its_own(tmp_path: pathlib.Path):
+    pilots = [pilot(name, 0) for name in ("ac-mpc (stage)", "alone", "beside", "knowing")]
+    for who in pilots:
+        flown(tmp_path, who, 2, 5.0)
+    figure = robustness_figure(collect(pilots, tmp_path))
+    assert len({line.get_color() for line in figure.axes[0].lines}) == 4

@@ -1,22 +1,24 @@
 """Success over what is changed in the world, a panel per change and a line per policy."""
 
+import itertools
 from collections.abc import Sequence
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from planahead.experiments.bench.figures import VARIANTS
 from planahead.experiments.bench.robustness import Flights
-from planahead.experiments.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, STYLE
+from planahead.experiments.style import BLUE, GREEN, GREY, ORANGE, PURPLE, STYLE
 
 COLOURS = {"ac-mlp (stage)": BLUE, "ac-mpc (stage)": ORANGE, "tracking": GREY, "contouring": GREEN, "l1": PURPLE}
-_OTHERS = (RED, SKY)
 
 
 def robustness_figure(rows: Sequence[Flights]) -> Figure:
-    """Shares of flights that succeed, and their intervals as `Flights` has them."""
+    """Shares of episodes that succeed, and their intervals as `Flights` has them; dashed where there are no seeds."""
     sweeps = list(dict.fromkeys(row.condition.sweep for row in rows))
     groups = list(dict.fromkeys(row.group for row in rows))
-    rest = iter(_OTHERS * len(groups))
+    taken = {COLOURS[group] for group in groups if group in COLOURS}
+    rest = itertools.cycle(colour for colour in VARIANTS if colour not in taken)
     colours = {group: COLOURS.get(group) or next(rest) for group in groups}
     with rc_context(STYLE):
         figure = Figure(figsize=(9.5, 5.6), layout="constrained")
@@ -29,6 +31,7 @@ def robustness_figure(rows: Sequence[Flights]) -> Figure:
                 axes.plot(
                     values,
                     [100 * row.share for row in line],
+                    "-" if any(len(row.shares) > 1 for row in rows if row.group == group) else "--",
                     marker="o",
                     markersize=4,
                     color=colours[group],
