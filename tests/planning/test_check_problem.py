@@ -186,6 +186,18 @@ def test_what_came_in():
         pa.check_problem(Homing(), jnp.zeros(3))
 
 
+def test_a_batch():
+    states = jnp.ones((3, 2))
+    with pytest.raises(ValueError, match=r"state has shape \(3, 2\); .* Use jax.vmap for a batch\.$"):
+        pa.check_problem(Homing(), states)
+    with pytest.raises(ValueError, match=r"called inside jit, vmap or grad; call it outside, for one lane of a batch"):
+        jax.vmap(pa.check_problem, in_axes=(None, 0))(Homing(), states)
+    guess = pa.Guess(jnp.zeros((5, 2)), jnp.zeros((4, 1)))
+    guesses = jax.tree.map(lambda leaf: jnp.stack([leaf] * 3), guess)
+    with pytest.raises(ValueError, match=r"guess has states \(3, 5, 2\) .* Use jax.vmap for a batch\."):
+        pa.solve(Homing(), states[0], guess=guesses)
+
+
 def test_a_problem_without_a_cost():
     class Aimless(pa.Problem):
         horizon: int = pa.static(4)

@@ -20,6 +20,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from planahead.planning.arguments import check_kinds, check_shapes, guess_of, vector
@@ -70,7 +71,7 @@ def check_problem(problem: Problem, state: Float[Array, "..."], guess: Guess | P
     **Arguments:** those of `solve`; without a guess the trajectory is that of `cold_start`. Of a `Plan` that is
     `INFEASIBLE`, the hard constraints that it breaks are found too.
 
-    **Raises:** what `solve` raises for a wrong kind or shape.
+    **Raises:** what `solve` raises for a wrong kind or shape, and `ValueError` inside jit, vmap or grad.
 
     **Returns:** a `ProblemCheck`. What it finds is why a plan is `INVALID_INPUT` or a gradient NaN: numbers that are
     not finite, with function, stage and entry, bounds that cross and prices that are negative; also functions that JAX
@@ -93,6 +94,11 @@ def check_problem(problem: Problem, state: Float[Array, "..."], guess: Guess | P
       A root, a norm, a logarithm or a quotient of zero has none: add a small number inside.
     """
     dtype, name = jnp.result_type(float), type(problem).__name__
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((problem, state, guess))):
+        raise ValueError(
+            "check_problem needs numbers, but was called inside jit, vmap or grad; call it outside, for one lane of a "
+            "batch at a time: jax.tree.map(lambda leaf: leaf[0], plans)."
+        )
     check_kinds(problem, guess, None)
     state = vector(state, problem.state_size, "state", f"{name}.state_size", dtype)
     # Traced like a plan: bounds that cross are a finding here, and an error where they are built from known numbers.
