@@ -356,44 +356,6 @@ def test_task_and_algorithm_the_wrong_way_round(capsys: pytest.CaptureFixture[st
     assert "«cartpole» is a task, and an algorithm was expected here" in " ".join(capsys.readouterr().err.split())
 
 
-OWN = """
-import jax.numpy as jnp
-import planahead as pa
-from planahead.tasks import MassSpringDamperTask
-from planahead.tasks.mass_spring_damper import MassSpringDamperProblem
-
-class Rooted(MassSpringDamperProblem):
-    def stage_cost(self, x, u):
-        return jnp.sqrt(jnp.abs(u[0]))
-
-class RootedTask(MassSpringDamperTask):
-    def __init__(self):
-        super().__init__(problem=Rooted())
-
-class Fenced(MassSpringDamperProblem):
-    def terminal_bounds(self):
-        return pa.Bounds(5.0, 5.5)
-
-class FencedTask(MassSpringDamperTask):
-    def __init__(self):
-        super().__init__(problem=Fenced())
-"""
-
-
-@pytest.mark.parametrize(
-    ("task", "said"),
-    [
-        ("Rooted", "- Rooted.stage_cost: the derivative by u[0] is inf at stage 0, where x = ["),
-        ("Fenced", "- Fenced.terminal_bounds: entry 1 is "),
-    ],
-)
-def test_plan_says_what_a_planner_cannot_work_with(capsys: pytest.CaptureFixture[str], task: str, said: str):
-    pathlib.Path("own_tasks.py").write_text(OWN)
-    assert main(["plan", f"own_tasks:{task}Task", "--episodes", "2"]) == 0
-    told = capsys.readouterr().out
-    assert said in told and "the first solve of the episode that failed is that of step 0" in told
-
-
 def test_the_installed_program_answers():
     program = pathlib.Path(sys.executable).with_name("planahead")
     done = subprocess.run([program, "--help"], capture_output=True, text=True, timeout=120, check=False)

@@ -84,6 +84,12 @@ def test_half_a_name_is_none():
 
 
 @pytest.mark.usefixtures("written")
-def test_a_file_of_this_folder_is_no_task_and_its_task_is_named():
-    with pytest.raises(UserError, match=r"there is no task «tank_level» \(did you mean tank_level:TankLevelTask\?\)"):
-        make_known_task("tank_level")
+@pytest.mark.parametrize("name", ["tank_level", "tank_level.py"])
+def test_a_file_of_this_folder_is_no_task_and_its_task_is_named(name: str):
+    with pytest.raises(UserError, match=rf"there is no task «{name}» \(did you mean tank_level:TankLevelTask\?\)"):
+        make_known_task(name)
+
+
+def test_a_file_of_another_folder_is_no_module(written: pathlib.Path):
+    with pytest.raises(UserError, match=r"there is no task «.*tank_level»; the known ones are"):
+        make_known_task(str(written / "tank_level"))

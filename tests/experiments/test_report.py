@@ -188,11 +188,12 @@ def test_doctor_says_what_is_wrong(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_doctor_says_what_an_extra_lacks(monkeypatch: pytest.MonkeyPatch):
-    versions = {"planahead": "1", "torch": "2", "gymnasium": "1"}
+    versions = {"planahead": "1", "torch": "2.9.0+cpu", "gymnasium": "1.2", "plotly": "5.24"}
     wants = {
         "planahead": [
             "jax>=0.10",
             "torch>=2.8; extra == 'torch'",
+            "plotly>=6; extra == 'view'",
             "stable-baselines3; extra == 'sb3'",
             "planahead[torch]; extra == 'sb3'",
             "gymnasium[mujoco]; extra == 'mujoco'",
@@ -207,8 +208,8 @@ def test_doctor_says_what_an_extra_lacks(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr(doctor.importlib.metadata, "requires", wants.get)
     monkeypatch.setattr(doctor.importlib.metadata, "version", version)
-    found = [doctor.missing(extra) for extra in ("torch", "sb3", "mujoco")]
-    assert found == [[], ["stable-baselines3"], ["mujoco"]]
+    found = [doctor.missing(extra) for extra in ("torch", "view", "sb3", "mujoco")]
+    assert found == [[], ["plotly>=6"], ["stable-baselines3"], ["mujoco"]]
 
 
 def test_doctor_names_the_solvers():

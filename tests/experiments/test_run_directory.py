@@ -57,6 +57,18 @@ def test_a_folder_without_a_run(tmp_path: pathlib.Path):
         RunDirectory.open(tmp_path / "nowhere")
 
 
+def test_a_task_is_told_from_a_folder_that_is_called_like_one(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("cartpole", "tank_level:TankLevelTask"):
+        with pytest.raises(UserError, match=f"«{name}» is a task, .* evaluated by: planahead plan {name}$"):
+            RunDirectory.open(pathlib.Path(name))
+    with pytest.raises(UserError, match="«runs/cartpole» is not a folder"):
+        RunDirectory.open(pathlib.Path("runs/cartpole"))
+    pathlib.Path("cartpole").mkdir()
+    with pytest.raises(UserError, match="«cartpole» holds no run"):
+        RunDirectory.open(pathlib.Path("cartpole"))
+
+
 def test_configuration_that_is_no_json(tmp_path: pathlib.Path):
     run = create(tmp_path / "run")
     run.config_path.write_text('{"settings": {')

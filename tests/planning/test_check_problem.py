@@ -165,8 +165,11 @@ def test_what_is_at_the_start():
     assert findings(Starting(pull=jnp.array(1.5)), state=(0.0, 0.0)) == [
         "Starting.initial_cost: the derivative by x[0] is nan at stage 0, where x = [0, 0]."
     ]
-    problem = Starting(discount=jnp.array(np.inf))
-    assert findings(problem) == ["Starting.discount is inf; a finite number is expected."]
+    for discount in (np.inf, np.nan):
+        learned = eqx.tree_at(lambda problem: problem.discount, Starting(), jnp.array(discount))
+        for problem in (learned, Homing(discount=discount)):
+            told = f"{type(problem).__name__}.discount is {discount}; a finite number is expected."
+            assert findings(problem) == [told]
 
 
 def test_what_came_in():
@@ -177,8 +180,22 @@ def test_what_came_in():
     assert findings(Homing(), state=(1.0, np.nan)) == ["state is not finite at [1]."]
     guess = pa.Guess(jnp.zeros((5, 2)).at[3, 1].set(jnp.inf), jnp.zeros((4, 1)))
     assert findings(Homing(), guess=guess) == ["guess.states is not finite at [3, 1]."]
+    long = eqx.tree_at(lambda problem: problem.limit, Homing(), jnp.zeros(20000).at[12345].set(jnp.nan))
+    assert findings(long) == ["Homing.limit is not a number at [12345]."]
     with pytest.raises(ValueError, match=r"state has shape \(3,\)"):
         pa.check_problem(Homing(), jnp.zeros(3))
+
+
+def test_a_batch():
+    states = jnp.ones((3, 2))
+    with pytest.raises(ValueError, match=r"state has shape \(3, 2\); .* Use jax.vmap for a batch\.$"):
+        pa.check_problem(Homing(), states)
+    with pytest.raises(ValueError, match=r"called inside jit, vmap or grad; call it outside, for one lane of a batch"):
+        jax.vmap(pa.check_problem, in_axes=(None, 0))(Homing(), states)
+    guess = pa.Guess(jnp.zeros((5, 2)), jnp.zeros((4, 1)))
+    guesses = jax.tree.map(lambda leaf: jnp.stack([leaf] * 3), guess)
+    with pytest.raises(ValueError, match=r"guess has states \(3, 5, 2\) .* Use jax.vmap for a batch\."):
+        pa.solve(Homing(), states[0], guess=guesses)
 
 
 def test_a_problem_without_a_cost():
@@ -222,8 +239,60 @@ def test_the_hard_constraints_that_an_infeasible_plan_breaks():
     largest = float(plan.states[1:-1, 0].max())
     assert found == [
         f"Fenced.state_bounds: entry 0 is {largest:.4g} at stage {1 + int(plan.states[1:-1, 0].argmax())}, where at "
-        "most 1 is asked for; broken at 3 of 4 stages.",
+        f"most 1 is asked for; broken by {largest - 1.0:.2g}, and at 3 of 4 stages.",
         f"Fenced.terminal_bounds: entry 0 is {float(plan.states[-1, 0]):.4g} at stage 4, where at most 0.5 is asked "
-        "for; broken at 1 of 1 stages.",
+        f"for; broken by {float(plan.states[-1, 0]) - 0.5:.2g}, and at 1 of 1 stages.",
     ]
     assert findings(Fenced(), state, plan.guess()) == []  # a guess may break what it likes
+
+
+def test_constraints_of_one_number_that_an_infeasible_plan_breaks():
+    class Ahead(Homing):
+        def control_bounds(self):
+            return pa.Bounds(-1.0, 1.0)
+
+        def constraints(self, x, u):
+            return 3.0 - x[0]
+
+        def terminal_constraints(self, x):
+            return 4.0 - x[0]
+
+    state = jnp.zeros(2)
+    plan = pa.solve(Ahead(), state)
+    assert int(plan.status) == pa.Status.INFEASIBLE
+    last = 4.0 - float(plan.states[-1, 0])
+    assert findings(Ahead(), (0.0, 0.0), plan) == [
+        "Ahead.constraints: entry 0 is 3 at stage 0, where at most 0 is asked for; broken by 3, and at 4 of 4 stages.",
+        f"Ahead.terminal_constraints: entry 0 is {last:.4g} at stage 4, where at most 0 is asked for; broken by "
+        f"{last:.2g}, and at 1 of 1 stages.",
+    ]
+
+
+def test_a_pinned_control_breaks_no_bounds():
+    class Fenced(Homing):
+        def control_bounds(self):
+            return pa.Bounds(-1.0, 1.0)
+
+        def terminal_bounds(self):
+            return pa.Bounds(-0.5, 0.5)
+
+    plan = pa.solve(Fenced(), jnp.array([2.0, 0.0]), control=jnp.array([5.0]))
+    assert int(plan.status) == pa.Status.INFEASIBLE and float(plan.controls[0, 0]) == 5.0
+    (told,) = findings(Fenced(), (2.0, 0.0), plan)
+    assert told.startswith("Fenced.terminal_bounds: entry 0 is ")
+
+
+@pytest.mark.usefixtures("x64")
+def test_a_violation_that_only_float64_tells():
+    class Fenced(Homing):
+        def terminal_bounds(self):
+            return pa.Bounds(upper=[2.0 - 1e-5, np.inf])
+
+        def dynamics(self, x, u):
+            return x + 0.0 * u
+
+    state = jnp.array([2.0, 0.0])
+    plan = pa.solve(Fenced(), state)
+    assert int(plan.status) == pa.Status.INFEASIBLE
+    (told,) = findings(Fenced(), (2.0, 0.0), plan)
+    assert told.endswith("broken by 1e-05, and at 1 of 1 stages.")

@@ -75,6 +75,22 @@ def test_the_adjoint_is_that_of_the_portable_solver():
     np.testing.assert_array_equal(definite, valid)
 
 
+def test_a_lanes_adjoint_does_not_depend_on_who_is_left_out():
+    """Whether its group is written at once, as neighbours, or lane by lane."""
+    qps = batch([random_qp(seed) for seed in range(20)])
+    point = solve(qps, "native").point
+    random = np.random.default_rng(0)
+    cotangent: Point = jax.tree.map(lambda leaf: jnp.asarray(random.normal(size=leaf.shape)), point)
+    some = jnp.arange(20) % 3 != 0
+    whole, parts = (
+        backend.adjoint("native", qps, backend.everywhere(qps), point, cotangent, valid)
+        for valid in (jnp.ones(20, bool), some)
+    )
+    for left, right in zip(jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True):
+        np.testing.assert_array_equal(np.where(some, left, 0.0), right)
+    assert all(np.any(np.asarray(array), axis=tuple(range(array.ndim - 1))).all() for array in (whole.row, whole.price))
+
+
 def test_definiteness_is_told():
     qps = batch([random_qp(seed) for seed in range(3)])
     qps = eqx.tree_at(lambda qp: qp.H, qps, qps.H.at[..., 1].multiply(-1.0))

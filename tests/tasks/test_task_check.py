@@ -1,6 +1,7 @@
 """What does not fit in a task of one's own is told before anything is learned with it."""
 
 import dataclasses
+import operator
 from typing import Any
 
 import equinox as eqx
@@ -96,7 +97,12 @@ def test_our_own_fit(name):
         ({"observation_names": ("x",)}, "Cart.observation_low has 2 entries and observation_names has 1; one for each"),
         ({"observation_scale": (1.0, 0.0)}, "observation_scale of «velocity [m/s]» is 0.0; a finite number above 0"),
         ({"action_low": (2.0,)}, "Cart: the action «force [N]» is between 2.0 and 1.0; finite bounds, low < high,"),
-        ({"time_step": -0.1}, "Cart.time_step is -0.1; a number above 0, in s, is expected."),
+        (
+            {"observation_low": (-jnp.inf, float("nan"))},
+            "Cart: the observation «velocity [m/s]» is between nan and inf; low <= high is expected.",
+        ),
+        ({"time_step": -0.1}, "Cart.time_step is -0.1; a finite number above 0, in s, is expected."),
+        ({"time_step": jnp.inf}, "Cart.time_step is inf; a finite number above 0, in s, is expected."),
         ({"episode_steps": 0}, "Cart.episode_steps is 0; at least 1 is expected."),
         (
             {"action_names": ("a", "b"), "action_low": (0.0, 0.0), "action_high": (1.0, 1.0)},
@@ -149,6 +155,24 @@ def test_shapes_and_types():
     assert "truncated of Number.step is float32 of shape (); a bool" in complaint(CartTask(environment=Number()))
     assert "Short.planner_state is float32 of shape (1,);" in complaint(Short())
     assert "Blind.observe is float32 of shape (1,);" in complaint(CartTask(environment=Blind()))
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        ("terminated", False, "terminated of Plain.step is a bool, no array; jnp.array(False) is expected."),
+        ("info.success", True, "info.success of Plain.step is a bool, no array; jnp.array(True) is expected."),
+        ("info", {"success": True}, "the info of Plain.step is a dict; a StepInfo(violation, success) is expected."),
+        ("reward", 1.0, "the reward of Plain.step is a float; an array of shape () is expected."),
+        ("state.step", 3, "the state.step is a int from Plain.step; an array is expected."),
+    ],
+)
+def test_what_is_no_array(place: str, value: Any, said: str):
+    class Plain(Cart):
+        def step(self, state, action, key):
+            return eqx.tree_at(operator.attrgetter(place), super().step(state, action, key), value)
+
+    assert complaint(CartTask(environment=Plain())) == said
 
 
 def test_an_episode():

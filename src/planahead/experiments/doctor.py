@@ -36,8 +36,8 @@ print(json.dumps({"import": imported - start, "first_plan": planned - imported, 
 
 
 def examine() -> dict[str, Any]:
-    """Versions, machine, cold times [s], Gymnasium registration, QP backends, what extras
-    lack; `problems`: what is wrong, in words.
+    """Versions, machine, cold times [s], Gymnasium registration, QP backends, what extras lack; `problems`: what is
+    wrong, in words.
     """
     found: dict[str, Any] = versions()
     problems = []
@@ -53,17 +53,19 @@ def examine() -> dict[str, Any]:
 
 
 def missing(extra: str, distribution: str = "planahead") -> list[str]:
-    """What of an extra is not installed, that of other packages' extras included."""
+    """What of an extra is not installed, or too old, that of other packages' extras included."""
     found = []
     for requirement in map(Requirement, importlib.metadata.requires(distribution) or ()):
         marker = requirement.marker
         if marker is None or not marker.evaluate({"extra": extra}) or marker.evaluate({"extra": ""}):
             continue
         try:
-            importlib.metadata.version(requirement.name)
+            version = importlib.metadata.version(requirement.name)
         except importlib.metadata.PackageNotFoundError:
             found.append(requirement.name)
         else:
+            if not requirement.specifier.contains(version, prereleases=True):
+                found.append(f"{requirement.name}{requirement.specifier}")
             found += [name for inner in sorted(requirement.extras) for name in missing(inner, requirement.name)]
     return list(dict.fromkeys(found))
 

@@ -173,10 +173,13 @@ def make_known_task(name: str, flag: str = "--task-options", **options: Any) -> 
     return task
 
 
-def _task_of_own(module: str) -> str:
-    """The task in a file of this folder, to stand behind the module's name in a message; nothing where none is."""
+def _task_of_own(name: str) -> str:
+    """The task in a file of this folder, to stand behind its name in a message; nothing where none is."""
+    module = name.removesuffix(".py")
     path = pathlib.Path(f"{module}.py")
-    kinds = re.findall(r"^class (\w+)\(.*\bTask\b", path.read_text("utf-8"), re.MULTILINE) if path.is_file() else []
+    if not (module.isidentifier() and path.is_file()):
+        return ""
+    kinds = re.findall(r"^class (\w+)\(.*\bTask\b", path.read_text("utf-8", "replace"), re.MULTILINE)
     return f" (did you mean {module}:{kinds[0]}?)" if kinds else ""
 
 

@@ -71,7 +71,7 @@ class RunDirectory:
         """The run at `path`."""
         run = cls(path)
         if not run.config_path.is_file():
-            if ":" in path.name or path.name in task_names():
+            if not path.is_dir() and (":" in path.name or str(path) in task_names()):
                 raise UserError(
                     f"«{path}» is a task, and the folder of a run was expected (planahead train … --run FOLDER). The "
                     f"planner as it comes is evaluated by: planahead plan {path}"

@@ -79,9 +79,10 @@ def guess_of(problem: Problem, guess: Guess | Plan | None, dtype: Any) -> Guess 
     shapes = (jnp.shape(guess.states), jnp.shape(guess.controls))
     expected = ((problem.horizon + 1, problem.state_size), (problem.horizon, problem.control_size))
     if shapes != expected:
+        hint = " Use jax.vmap for a batch." if jnp.ndim(guess.states) == 3 else ""
         raise ValueError(
             f"guess has states {shapes[0]} and controls {shapes[1]}; {type(problem).__name__} with horizon "
-            f"{problem.horizon} expects {expected[0]} and {expected[1]}."
+            f"{problem.horizon} expects {expected[0]} and {expected[1]}.{hint}"
         )
     return jax.lax.stop_gradient(jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), guess))
 

@@ -20,10 +20,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from planahead.planning.arguments import check_kinds, check_shapes, guess_of, vector
 from planahead.planning.plan import Guess, Plan
+from planahead.planning.sqp import SQP
 from planahead.planning.stage_numbers import (
     AT_THE_END,
     BOUNDS,
@@ -37,6 +39,7 @@ from planahead.planning.stage_numbers import (
 from planahead.problem import Problem, at_stage
 from planahead.problem.bounds import BoundRows
 from planahead.qp import Status
+from planahead.words import shown
 
 COSTS = ("stage_residual", "stage_cost", "terminal_residual", "terminal_cost")
 VALUE_ADVICE = (
@@ -44,8 +47,6 @@ VALUE_ADVICE = (
     "numbers that grow without bound."
 )
 SLOPE_ADVICE = "  A root, a norm, a logarithm or a quotient of zero has none: add a small number inside."
-BROKEN = 1e-4
-"""What a solve in float32 may leave of a violation, and no more."""
 BROKEN_ADVICE = "  No plan was found that keeps it. Make it soft (a `Slack`), widen it, or start where it can be kept."
 
 
@@ -70,7 +71,7 @@ def check_problem(problem: Problem, state: Float[Array, "..."], guess: Guess | P
     **Arguments:** those of `solve`; without a guess the trajectory is that of `cold_start`. Of a `Plan` that is
     `INFEASIBLE`, the hard constraints that it breaks are found too.
 
-    **Raises:** what `solve` raises for a wrong kind or shape.
+    **Raises:** what `solve` raises for a wrong kind or shape, and `ValueError` inside jit, vmap or grad.
 
     **Returns:** a `ProblemCheck`. What it finds is why a plan is `INVALID_INPUT` or a gradient NaN: numbers that are
     not finite, with function, stage and entry, bounds that cross and prices that are negative; also functions that JAX
@@ -93,6 +94,11 @@ def check_problem(problem: Problem, state: Float[Array, "..."], guess: Guess | P
       A root, a norm, a logarithm or a quotient of zero has none: add a small number inside.
     """
     dtype, name = jnp.result_type(float), type(problem).__name__
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((problem, state, guess))):
+        raise ValueError(
+            "check_problem needs numbers, but was called inside jit, vmap or grad; call it outside, for one lane of a "
+            "batch at a time: jax.tree.map(lambda leaf: leaf[0], plans)."
+        )
     check_kinds(problem, guess, None)
     state = vector(state, problem.state_size, "state", f"{name}.state_size", dtype)
     # Traced like a plan: bounds that cross are a finding here, and an error where they are built from known numbers.
@@ -116,9 +122,9 @@ def _of_arrays(problem: Problem, state: Array, guess: Guess | None) -> Iterator[
     """What came in. Infinite leaves may be bounds."""
     name, key = type(problem).__name__, jax.tree_util.keystr
     for path, leaf in jax.tree_util.tree_flatten_with_path(problem)[0]:
-        if eqx.is_inexact_array(leaf) and np.isnan(leaf).any():
+        if eqx.is_inexact_array(leaf) and np.isnan(leaf).any() and leaf is not problem.discount:
             yield f"{name}{key(path)} is not a number{_where(np.isnan(leaf))}."
-    if np.isinf(problem.discount):
+    if not np.isfinite(problem.discount):
         yield f"{name}.discount is {float(problem.discount)}; a finite number is expected."
     given = {"state": state} if guess is None else {"state": state, "guess": guess}
     for path, array in jax.tree_util.tree_flatten_with_path(given)[0]:
@@ -174,11 +180,12 @@ def _of_rows(
 
 
 def _of_broken_rows(name: str, looks: Looks) -> Iterator[str]:
-    """The hard constraint of each method that the trajectory breaks by the most."""
-    states, controls = np.asarray(looks.along.states), np.asarray(looks.along.controls)
-    last = len(controls)
+    """The hard constraint of each method that the plan breaks by the most. Controls keep their bounds, but for a pinned
+    one, which has none.
+    """
+    states, last = np.asarray(looks.along.states), len(looks.along.controls)
+    allowed = SQP().largest_violation(states.dtype)
     kept = {
-        "control_bounds": ("control_bounds", controls, 0),
         "state_bounds": ("state_bounds", states[:-1], 0),
         "terminal_bounds": ("terminal_bounds", states[-1:], last),
     }
@@ -190,18 +197,19 @@ def _of_broken_rows(name: str, looks: Looks) -> Iterator[str]:
             kept[method] = (slack, np.asarray(looks.numbers[method].value), first)
     for method, (rows_of, values, first) in kept.items():
         rows = jax.tree.map(np.asarray, looks.bounds[rows_of].rows)
+        values = values.reshape(rows.lower.shape)  # of constraints that are one number at a stage, too
         hard = np.isinf(rows.linear) | np.isinf(rows.quadratic)
         short = np.where(hard, np.maximum(rows.lower - values, values - rows.upper), 0.0)
         if method == "state_bounds":
             short[0] = 0.0  # x_0 is what it is
-        if short.size and short.max() > BROKEN:
+        if short.size and short.max() > allowed:
             stage, entry = np.unravel_index(short.argmax(), short.shape)
             value, lower, upper = values[stage, entry], rows.lower[stage, entry], rows.upper[stage, entry]
             limit = f"at least {lower:g}" if value < lower else f"at most {upper:g}"
-            count = int((short > BROKEN).any(1).sum())
+            count = int((short > allowed).any(1).sum())
             yield (
                 f"{name}.{method}: entry {entry} is {value:.4g} at stage {first + stage}, where {limit} is asked for; "
-                f"broken at {count} of {len(short)} stages.\n{BROKEN_ADVICE}"
+                f"broken by {short.max():.2g}, and at {count} of {len(short)} stages.\n{BROKEN_ADVICE}"
             )
 
 
@@ -240,7 +248,7 @@ def _first(what: str, name: str, numbers: Numbers, points: dict[str, np.ndarray]
         bad = ~np.isfinite(array)
         if bad.any():
             stage, *at = map(int, np.argwhere(bad)[0])
-            where = " and ".join(f"{letter} = {_shown(part[stage])}" for letter, part in points.items())
+            where = " and ".join(f"{letter} = {shown(part[stage])}" for letter, part in points.items())
             count = int(bad.reshape(len(bad), -1).any(1).sum())
             more = f"; so at {count} of {len(bad)} stages" if len(bad) > 1 else ""
             said = f"{what}: {words(at)} is {array[(stage, *at)]}"
@@ -250,7 +258,7 @@ def _first(what: str, name: str, numbers: Numbers, points: dict[str, np.ndarray]
 
 def _where(bad: np.ndarray) -> str:
     """The first entry of which it holds; nothing of a number."""
-    return f" at {_shown(np.argwhere(bad)[0])}" if np.ndim(bad) else ""
+    return f" at {np.argwhere(bad)[0].tolist()}" if np.ndim(bad) else ""
 
 
 def _index(at: list[int]) -> str:
@@ -259,8 +267,3 @@ def _index(at: list[int]) -> str:
 
 def _of_entry(index: list[int]) -> str:
     return f" of entry {', '.join(map(str, index))}" if index else ""
-
-
-def _shown(array: Any) -> str:
-    numbers = ", ".join(f"{number:.4g}" for number in np.ravel(array))
-    return f"[{numbers}]" if np.ndim(array) else numbers

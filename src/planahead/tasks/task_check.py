@@ -16,8 +16,9 @@ import numpy as np
 
 from planahead.problem import at_stage
 from planahead.problem.fields import parameter_boxes
-from planahead.tasks.environment import Environment, Transition
+from planahead.tasks.environment import Environment, StepInfo, Transition
 from planahead.tasks.task import Task
+from planahead.words import shown
 
 
 def check_task(task: Task[Any, Any], seed: int = 0) -> None:
@@ -50,11 +51,16 @@ def _of_names(task: Task[Any, Any]) -> Iterator[str]:
     for low, high, action in zip(world.action_low, world.action_high, world.action_names, strict=False):
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             yield f"{name}: the action «{action}» is between {low} and {high}; finite bounds, low < high, are expected."
+    for low, high, observation in zip(
+        world.observation_low, world.observation_high, world.observation_names, strict=False
+    ):
+        if not low <= high:
+            yield f"{name}: the observation «{observation}» is between {low} and {high}; low <= high is expected."
     for scale, observation in zip(world.observation_scale, world.observation_names, strict=False):
         if not (math.isfinite(scale) and scale > 0):
             yield f"{name}.observation_scale of «{observation}» is {scale}; a finite number above 0 is expected."
-    if not world.time_step > 0:
-        yield f"{name}.time_step is {world.time_step}; a number above 0, in s, is expected."
+    if not 0 < world.time_step < math.inf:
+        yield f"{name}.time_step is {world.time_step}; a finite number above 0, in s, is expected."
     if not world.episode_steps >= 1:
         yield f"{name}.episode_steps is {world.episode_steps}; at least 1 is expected."
     if len(task.state_names) != problem.state_size:
@@ -84,10 +90,15 @@ def _of_shapes(task: Task[Any, Any]) -> Iterator[str]:
         return
     yield from _numbers(f"the observation of {name}.step", outcome.observation, (observations,))
     yield from _numbers(f"the reward of {name}.step", outcome.reward, ())
+    if not isinstance(outcome.info, StepInfo):
+        yield f"the info of {name}.step is a {type(outcome.info).__name__}; a StepInfo(violation, success) is expected."
+        return
     flags = {"terminated": outcome.terminated, "truncated": outcome.truncated}
     flags |= {"info.violation": outcome.info.violation, "info.success": outcome.info.success}
     for flag, array in flags.items():
-        if array.shape != () or array.dtype != jnp.bool_:
+        if not isinstance(array, jax.ShapeDtypeStruct):
+            yield f"{flag} of {name}.step is a {type(array).__name__}, no array; jnp.array({array}) is expected."
+        elif array.shape != () or array.dtype != jnp.bool_:
             yield f"{flag} of {name}.step is {_described(array)}; a bool of shape () is expected."
     if jax.tree.structure(outcome.state) != jax.tree.structure(state):
         yield f"{name}.step returns a state of another structure than {name}.reset."
@@ -95,10 +106,15 @@ def _of_shapes(task: Task[Any, Any]) -> Iterator[str]:
     for (path, before), after in zip(
         jax.tree_util.tree_flatten_with_path(state)[0], jax.tree.leaves(outcome.state), strict=True
     ):
+        what = f"the state{jax.tree_util.keystr(path)}"
+        for method, leaf in (("reset", before), ("step", after)):
+            if not isinstance(leaf, jax.ShapeDtypeStruct):
+                yield f"{what} is a {type(leaf).__name__} from {name}.{method}; an array is expected."
+                return
         if (before.shape, before.dtype) != (after.shape, after.dtype):
             yield (
-                f"the state{jax.tree_util.keystr(path)} is {_described(before)} from {name}.reset and "
-                f"{_described(after)} from {name}.step; they must be the same."
+                f"{what} is {_described(before)} from {name}.reset and {_described(after)} from {name}.step; they must "
+                "be the same."
             )
     observation = jax.ShapeDtypeStruct((observations,), number)
     planned = eqx.filter_eval_shape(task.planner_state, observation)
@@ -117,10 +133,6 @@ def _numbers(what: str, array: Any, shape: tuple[int, ...]) -> Iterator[str]:
 
 def _described(array: Any) -> str:
     return f"{array.dtype} of shape {array.shape}"
-
-
-def _shown(numbers: np.ndarray) -> str:
-    return f"[{', '.join(f'{number:.4g}' for number in numbers)}]"
 
 
 def _of_an_episode(world: Environment[Any], seed: int) -> Iterator[str]:
@@ -142,15 +154,15 @@ def _of_an_episode(world: Environment[Any], seed: int) -> Iterator[str]:
     first, outcomes = jax.tree.map(np.asarray, episode(world, jnp.asarray(actions, float)))
     observations, rewards, terminated, truncated = outcomes
     if not np.isfinite(first).all():
-        yield f"the first observation of {name} is {_shown(first)}; finite numbers are expected."
+        yield f"the first observation of {name} is {shown(first)}; finite numbers are expected."
     ends = np.flatnonzero(terminated | truncated)
     last = int(ends[0]) if len(ends) else steps - 1
     for step in range(last + 1):
         before = first if step == 0 else observations[step - 1]
         if not (np.isfinite(rewards[step]) and np.isfinite(observations[step]).all()):
             yield (
-                f"{name}.step with the action {_shown(actions[step])}, from the observation {_shown(before)}, gives "
-                f"the reward {rewards[step]} and the observation {_shown(observations[step])}; finite numbers are "
+                f"{name}.step with the action {shown(actions[step])}, from the observation {shown(before)}, gives "
+                f"the reward {rewards[step]} and the observation {shown(observations[step])}; finite numbers are "
                 "expected."
             )
             return

@@ -116,14 +116,17 @@ def _why_it_failed(task: "Task", trajectory: "Trajectory") -> Iterator[str]:
     from planahead.planning import check_problem, solve
     from planahead.qp import Status
 
-    step = int(trajectory.failed.argmax())
+    step, failed = int(trajectory.failed.argmax()), bool(trajectory.failed.any())
     state = jnp.asarray(trajectory.planner_states[step])
     plan = solve(task.problem, state)
-    if trajectory.failed[step]:
-        ended = Status(int(plan.status))
+    ended = Status(int(plan.status))
+    found = check_problem(task.problem, state, plan if ended == Status.INFEASIBLE else None).findings
+    if failed:
         yield f"the first solve of the episode that failed is that of step {step}; from a cold start it is {ended.name}"
-    found = check_problem(task.problem, state, plan if int(plan.status) == Status.INFEASIBLE else None).findings
-    for finding in found or (plan.explain(),):
+    else:
+        at_its_start = "; at its start:" if found else ", and nothing is found at its start."
+        yield f"a solve of another episode failed, none of that in the picture{at_its_start}"
+    for finding in found or ((plan.explain(),) if failed else ()):
         yield f"- {finding}"
 
 
