@@ -62,7 +62,7 @@ def learning_curve(validations: Rows, metrics: Rows, best_step: int | None) -> F
                 axes.plot(
                     best_step, scale * kept[0][name], "*", color=ORANGE, markersize=14, label="best, kept", zorder=5
                 )
-            axes.xaxis.set_major_formatter(thousands)
+            axes.xaxis.set_major_formatter(short_count)
             axes.set_xlim(left=0)
         handles = {
             label: handle
@@ -188,7 +188,7 @@ def _curves(axes: Axes, metrics: Rows, names: Mapping[str, tuple[str | None, str
             axes.legend(loc="best")
         axes.set_ylim(bottom=0)
         axes.set_xlim(left=0)
-        axes.xaxis.set_major_formatter(thousands)
+        axes.xaxis.set_major_formatter(short_count)
     else:
         _nothing(axes, "not measured by this algorithm")
 
@@ -300,6 +300,11 @@ def _nothing(axes: Axes, why: str) -> None:
     axes.set(xticks=[], yticks=[], xlabel="", ylabel="")
 
 
-def thousands(value: float, position: Any) -> str:
+def short_count(value: float, position: Any) -> str:
+    """As an axis says it: 500k, 2.5M.
+
+    >>> short_count(0, 0), short_count(2500, 0), short_count(2.5e6, 0)
+    ('0', '2.5k', '2.5M')
+    """
     del position
-    return f"{value / 1000:g}k" if value else "0"
+    return f"{value / 1e6:g}M" if abs(value) >= 1e6 else f"{value / 1000:g}k" if value else "0"

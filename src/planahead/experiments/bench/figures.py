@@ -12,7 +12,7 @@ from matplotlib.figure import Figure, SubFigure
 
 from planahead.experiments.bench.definition import Entry
 from planahead.experiments.evaluation import GOAL
-from planahead.experiments.figures import thousands
+from planahead.experiments.figures import short_count
 from planahead.experiments.run_directory import Rows
 from planahead.experiments.statistics import interquartile_estimate
 from planahead.experiments.style import BLACK, BLUE, BROWN, GREEN, GREY, ORANGE, PURPLE, RED, SKY, STYLE
@@ -120,7 +120,7 @@ def _sheet(figure: SubFigure, title: str, lines: Sequence[Line]) -> None:
         for line in lines:
             draw_line(axes, line, name, scale)
         axes.set(title=heading, ylabel=label, xlabel="environment steps", xlim=(0, longest or None))
-        axes.xaxis.set_major_formatter(thousands)
+        axes.xaxis.set_major_formatter(short_count)
         if name == "success_rate":
             axes.set_ylim(-4, 104)
         elif name != "mean_return":

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from planahead.experiments.bench.figures import Line, draw_line
 from planahead.experiments.benchmarks.stable_baselines import OURS, PLANNER, THEIRS, Row
-from planahead.experiments.figures import thousands
+from planahead.experiments.figures import short_count
 from planahead.experiments.style import BLUE, GREY, ORANGE, STYLE
 
 COLOURS = {OURS: ORANGE, THEIRS: BLUE, PLANNER: GREY}
@@ -45,5 +45,5 @@ def _draw(panels: Sequence[Axes], rows: Sequence[Row], task: str, steps: int, ep
             if curves:
                 draw_line(axes, Line(learner, curves, colour, "--" if learner == PLANNER else "-"), name, scale)
         axes.set(xlabel="environment steps", ylabel=label, xlim=(0, steps), title=task)
-        axes.xaxis.set_major_formatter(thousands)
+        axes.xaxis.set_major_formatter(short_count)
     panels[0].set_ylim(-4, 104)
