@@ -13,6 +13,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
+from matplotlib.transforms import Bbox
 
 from planahead.experiments.errors import UserError
 from planahead.experiments.evaluation import GOAL, Evaluation
@@ -161,8 +162,20 @@ def rendered(figure: Figure, file_format: str) -> bytes:
     """The figure as a file of some format; the same figure gives the same bytes as SVG."""
     stream = io.BytesIO()
     with rc_context(STYLE):
+        _settle(figure)
         figure.savefig(stream, format=file_format, dpi=160, metadata={"Date": None} if file_format == "svg" else None)
     return stream.getvalue()
+
+
+def _settle(figure: Figure) -> None:
+    """Lay the axes out once, to a millionth of the figure: the last digits of the layout's solver depend on where in
+    memory its variables happen to lie."""
+    if figure.get_layout_engine() is None:
+        return
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axes in figure.axes:
+        axes.set_position(Bbox(axes.get_position(original=True).get_points().round(6)), which="original")
 
 
 def _training(axes: Axes, metrics: Rows, name: str, scale: float) -> None:
