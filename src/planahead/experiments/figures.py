@@ -168,8 +168,8 @@ def rendered(figure: Figure, file_format: str) -> bytes:
 
 
 def _settle(figure: Figure) -> None:
-    """Lay the axes out once, to a millionth of the figure: the last digits of the layout's solver depend on where in
-    memory its variables happen to lie."""
+    """Lay the axes out once, to a millionth of the figure, so that the last digits of the layout's solver name nothing
+    in the picture: two renderings of one figure have differed there."""
     if figure.get_layout_engine() is None:
         return
     figure.draw_without_rendering()
@@ -316,7 +316,7 @@ def _nothing(axes: Axes, why: str) -> None:
 def short_count(value: float, position: Any) -> str:
     """As an axis says it: 500k, 2.5M.
 
-    >>> short_count(0, 0), short_count(2500, 0), short_count(2.5e6, 0)
+    >>> short_count(0.0, 0), short_count(2500.0, 0), short_count(2.5e6, 0)
     ('0', '2.5k', '2.5M')
     """
     del position
