@@ -258,6 +258,9 @@ def test_a_run_whose_task_is_not_found_says_where_it_was_made(tmp_path: pathlib.
         UserError, match=r"no module 'no_such_module' .* was made in «/home/ada/tanks»: call it from there"
     ):
         Experiment.of_run(run)
+    (run.path / "versions.json").unlink()
+    with pytest.raises(UserError, match=r"no module 'no_such_module' (?!.*was made in)"):
+        Experiment.of_run(run)
 
 
 @pytest.mark.usefixtures("stub_names")

@@ -71,6 +71,10 @@ def test_arguments_of_another_kind_are_named(function, arguments, settings, mess
             r"Push.stage_cost returns shape \(2,\); a cost is a scalar \(use stage_residual",
         ),
         (
+            changed(initial_cost=lambda self, x: x),
+            r"Push.initial_cost returns shape \(2,\); a cost is a scalar\.\s",
+        ),
+        (
             changed(terminal_cost=lambda self, x: x),
             r"Push.terminal_cost returns .* \(use terminal_residual for squares\)",
         ),

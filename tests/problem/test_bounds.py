@@ -13,6 +13,7 @@ import planahead as pa
     [
         (lambda: pa.Bounds([0.0, jnp.nan], 1.0), r"Bounds\(.*\): a bound is NaN; use -inf or inf"),
         (lambda: pa.Bounds([0.0, 2.0], 1.0), r"a lower bound is above its upper bound; swap or widen them"),
+        (lambda: pa.Bounds("-1", 1.0), r"'-1' is text; numbers are expected of a bound and of its price"),
         (lambda: pa.Bounds(jnp.inf, jnp.inf), r"no number can be at least \+inf"),
         (
             lambda: pa.Bounds([0.0, 1.0], [2.0, 2.0, 2.0]),

@@ -103,7 +103,8 @@ def test_our_own_fit(name):
         ),
         ({"time_step": -0.1}, "Cart.time_step is -0.1; a finite number above 0, in s, is expected."),
         ({"time_step": jnp.inf}, "Cart.time_step is inf; a finite number above 0, in s, is expected."),
-        ({"episode_steps": 0}, "Cart.episode_steps is 0; at least 1 is expected."),
+        ({"episode_steps": 0}, "Cart.episode_steps is 0; a whole number of at least 1 is expected."),
+        ({"episode_steps": 20.0}, "Cart.episode_steps is 20.0; a whole number of at least 1 is expected."),
         (
             {"action_names": ("a", "b"), "action_low": (0.0, 0.0), "action_high": (1.0, 1.0)},
             "CartProblem.action, which Cart is told, is float32 of shape (1,); floating-point numbers of shape (2,)",

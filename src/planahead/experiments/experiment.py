@@ -82,7 +82,7 @@ class Experiment:
         try:
             experiment = cls.from_settings(settings)
         except UserError as error:
-            folder = run.versions().get("folder", "")
+            folder = run.made_in()
             if ":" not in settings.task or not folder or pathlib.Path(folder) == pathlib.Path.cwd():
                 raise
             raise UserError(f"{error} The run was made in «{folder}»: call it from there.") from error

@@ -101,6 +101,13 @@ class RunDirectory:
     def versions(self) -> dict[str, Any]:
         return read_json(self.path / "versions.json", "the versions")
 
+    def made_in(self) -> str:
+        """The folder in which training was called; nothing where the file that knows it is gone."""
+        try:
+            return str(self.versions().get("folder", ""))
+        except UserError:
+            return ""
+
     def locked(self) -> contextlib.AbstractContextManager[None]:
         """Nobody else trains this run meanwhile. Raises `UserError` where somebody does."""
         return locked(self.path / "lock", f"the run «{self.path}»")

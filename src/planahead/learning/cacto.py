@@ -187,7 +187,8 @@ class Cacto(Learner[CactoState]):
         starts = self.starts(state, start_key)
         plans = jax.vmap(lambda x: self.plan(state.problem, state.policy, state.task, x))(starts)
         solved = jax.vmap(lambda plan: self._solved(state.problem, plan))(plans)
-        scale = jnp.where(state.steps == 0, scale_of(solved.costs, solved.usable), state.value.scale)
+        known = state.value.scale != 1.0  # which it is until plans have said otherwise
+        scale = jnp.where(known, state.value.scale, scale_of(solved.costs, solved.usable))
         value = eqx.tree_at(lambda value: value.scale, state.value, scale)
         before = value_loss(value, solved.states, solved.costs, solved.usable, state.scale, sobolev=False).roots
         size = mean_of_usable(jnp.mean(roots_of(solved.costs.values, scale) ** 2, axis=1), solved.usable)

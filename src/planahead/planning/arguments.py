@@ -49,13 +49,12 @@ def check_shapes(problem: Problem, dtype: Any) -> None:
         raise ValueError(
             f"{name}.control_guess returns shape {control.shape}; with control_size = {nu} it must return ({nu},)."
         )
-    for method, stage, given in (("stage_cost", first, (x, u)), ("terminal_cost", last, (x,))):
+    costs = (("initial_cost", first, (x,)), ("stage_cost", first, (x, u)), ("terminal_cost", last, (x,)))
+    for method, stage, given in costs:
         cost = _differentiable(f"{name}.{method}", getattr(stage, method), *given)
         if cost.size != 1:
-            raise ValueError(
-                f"{name}.{method} returns shape {cost.shape}; a cost is a scalar (use {method[:-4]}residual for "
-                "squares)."
-            )
+            hint = "" if method == "initial_cost" else f" (use {method[:-4]}residual for squares)"
+            raise ValueError(f"{name}.{method} returns shape {cost.shape}; a cost is a scalar{hint}.")
     for method, stage, given in (("stage_residual", first, (x, u)), ("terminal_residual", last, (x,))):
         _differentiable(f"{name}.{method}", getattr(stage, method), *given)
     for method, stage, given in (("constraints", first, (x, u)), ("terminal_constraints", last, (x,))):

@@ -21,6 +21,8 @@ def _entries(value: Any) -> Any:
     """A NumPy array for constants, so that they can be looked at while a program is traced; JAX values pass."""
     if isinstance(value, jax.Array):
         return value
+    if any(isinstance(entry, str) for entry in jax.tree.leaves(value)):
+        raise ValueError(f"{value!r} is text; numbers are expected of a bound and of its price.")
     traced = any(isinstance(entry, Tracer) for entry in jax.tree.leaves(value))
     return jnp.asarray(value, float) if traced else np.asarray(value, float)
 

@@ -61,8 +61,8 @@ def _of_names(task: Task[Any, Any]) -> Iterator[str]:
             yield f"{name}.observation_scale of «{observation}» is {scale}; a finite number above 0 is expected."
     if not 0 < world.time_step < math.inf:
         yield f"{name}.time_step is {world.time_step}; a finite number above 0, in s, is expected."
-    if not world.episode_steps >= 1:
-        yield f"{name}.episode_steps is {world.episode_steps}; at least 1 is expected."
+    if not (isinstance(world.episode_steps, int) and world.episode_steps >= 1):
+        yield f"{name}.episode_steps is {world.episode_steps!r}; a whole number of at least 1 is expected."
     if len(task.state_names) != problem.state_size:
         yield (
             f"{type(task).__name__}.state_names has {len(task.state_names)} entries; {type(problem).__name__} has "

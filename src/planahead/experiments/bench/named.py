@@ -72,7 +72,7 @@ _RIGHT_COST = "mass-spring-damper+discount=0.95+matched=true"
 _WRONG_SPRING = f"{_RIGHT_COST}+stiffness_factor=5"
 _ALIGNED = (
     # A right model is all that is missing, and actions tell it apart.
-    Ablation("a spring that is five times as stiff", {
+    Ablation("a spring that is believed to be five times as stiff", {
         "believed": (_WRONG_SPRING, PLANNER),
         "known": (_RIGHT_COST, PLANNER),
         "model": (_WRONG_SPRING, "mpc-model"),

@@ -48,6 +48,8 @@ class Evaluate(Command):
         if (outcomes := outcome_table(evaluated.rows)) is not None:
             console.print(outcomes)
         show_unreadable(console, evaluated)
+        if evaluated.warning():
+            console.print(evaluated.warning(), style="yellow")
         if self.task_options:
             return {**evaluated.summary(), "task_options": self.task_options}
         try:

@@ -180,7 +180,7 @@ class Pillars(Environment[PillarsState]):
         drawn = self.course_spread * jax.random.uniform(ends, (3,), minval=-1.0, maxval=1.0)
         goal = jnp.array([2.5, 0.0, 0.0]) + jnp.array([0.3, 1.0, 0.6]) * drawn
         if self.reference == "drawn":
-            start = self._anywhere(place)
+            start = self._anywhere(jax.random.fold_in(place, 1))
         aim = self._anywhere(jax.random.fold_in(ends, 1)) if self.reference == "drawn" else goal
         draws = jax.random.uniform(draw, (len(RANDOMISED) + 4,), minval=-1.0, maxval=1.0)
         x = self._flown(draws).at(start, from_yaw(0.0), velocity)
