@@ -187,17 +187,16 @@ class Cacto(Learner[CactoState]):
         starts = self.starts(state, start_key)
         plans = jax.vmap(lambda x: self.plan(state.problem, state.policy, state.task, x))(starts)
         solved = jax.vmap(lambda plan: self._solved(state.problem, plan))(plans)
-        known = state.value.scale != 1.0  # which it is until plans have said otherwise
-        scale = jnp.where(known, state.value.scale, scale_of(solved.costs, solved.usable))
+        usable, scale = solved.usable, state.value.scale
+        scale = jnp.where(scale == 1.0, scale_of(solved.costs, usable), scale)  # 1 until plans have said otherwise
         value = eqx.tree_at(lambda value: value.scale, state.value, scale)
-        before = value_loss(value, solved.states, solved.costs, solved.usable, state.scale, sobolev=False).roots
-        size = mean_of_usable(jnp.mean(roots_of(solved.costs.values, scale) ** 2, axis=1), solved.usable)
+        before = value_loss(value, solved.states, solved.costs, usable, state.scale, sobolev=False).roots
+        size = mean_of_usable(jnp.mean(roots_of(solved.costs.values, scale) ** 2, axis=1), usable)
         state = dataclasses.replace(
             state, value=value, replay=state.replay.insert(solved), steps=state.steps + self.steps_per_chunk
         )
         state, terms = self._fit_critic(state, critic_key)
         state, of_actor = self._fit_actor(state, actor_key)
-        usable = solved.usable
         metrics = {
             "plan_cost": mean_of_usable(solved.costs.values[:, 0], usable),
             "failed_solves": jnp.mean(~usable, dtype=scale.dtype),
