@@ -15,4 +15,4 @@ def test_the_example_runs(capsys):
     names: dict = {}
     exec(re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[0], names)
     assert names["reference"].grad.abs() > 0
-    assert capsys.readouterr().out.startswith("1 lanes:\n  1 x SOLVED")
+    assert capsys.readouterr().out.startswith("1 lane:\n  1 x SOLVED")
