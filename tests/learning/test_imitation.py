@@ -124,6 +124,27 @@ def test_the_q_loss_is_the_cost_of_a_deviation_and_its_gradient_the_multiplier(x
     np.testing.assert_allclose(slope[0], 20 * (q(20 * unit + step) - q(20 * unit - step)) / (2 * step), rtol=1e-4)
 
 
+@pytest.mark.parametrize("term", [QTerm(), GaussNewtonTerm()])
+def test_who_is_at_the_experts_bound_is_pushed_no_further(term: ImitationTerm, x64: None):
+    """Into saturation, out of which there is no way back; on the wrong side there is, however small the slope."""
+    expert = Expert(IntegratorTask(problem=IntegratorProblem(limit=20.0)))
+    far = jnp.array([[4.0, 6.0]])  # where all that the box allows is called for
+    lesson = lessons(far, term, expert=expert)
+    assert float(lesson.unit[0, 0]) == pytest.approx(-1.0)
+
+    def score(unit: Any) -> tuple[float, float]:
+        loss, slope = jax.value_and_grad(lambda unit: term.score(expert, saying(unit), lesson, lesson.kept[0]).loss)(
+            jnp.array([unit])
+        )
+        return float(loss), float(slope[0])
+
+    loss, slope = score(-0.99)
+    assert loss < 1e-3 and slope == 0.0  # but for the solver's tolerance
+    for unit in (-0.9, 0.99):
+        loss, slope = score(unit)
+        assert loss > 0 and slope > 0
+
+
 @pytest.mark.slow
 def test_at_an_active_bound_the_cost_rises_with_the_bounds_multiplier(x64: None):
     problem, x = IntegratorProblem(limit=0.5), jnp.array([0.3, -0.2])

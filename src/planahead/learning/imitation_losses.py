@@ -18,6 +18,10 @@ in which all is lost anyway. Unless told otherwise the mean is one of √(1 + 2 
 the batch: every state has the same best action, and what is quadratic grows like a distance far away, so that no row
 drowns the others and none is given up.
 
+Nor does the multiplier g end where the student is at the bound that the expert is at: a squashed action would be pushed
+into saturation for as long as it is asked for, and the network could not leave it where another action is right. So an
+entry within `ARRIVED` of that bound counts as there, at no cost.
+
 σ_i is the root mean square of how far the expert's plans of a batch move in x_i, so that units drop out.
 
 A row whose expert's solve failed is left out of everything; one without a valid derivative out of what needs J or H.
@@ -105,7 +109,7 @@ class QTerm(ImitationTerm):
 
     def score(self, expert: Expert, student: StochasticPolicy, lessons: Lesson, kept: tuple[Guess, Array]) -> Scored:
         guesses, values = kept
-        actions = jax.vmap(expert.box.from_unit)(_actions(student, lessons))
+        actions = jax.vmap(expert.box.from_unit)(_arrived(student, lessons))
 
         def cost(observation: Array, action: Array, guess: Guess) -> Float[Array, ""]:
             problem, state = expert.task.expert(observation), expert.task.planner_state(observation)
@@ -127,9 +131,8 @@ class GaussNewtonTerm(ImitationTerm):
         return action_curvature(problem, state, answer.plan, planner=expert.planner)
 
     def score(self, expert: Expert, student: StochasticPolicy, lessons: Lesson, kept: Any) -> Scored:
-        apart = jax.vmap(expert.box.from_unit)(_actions(student, lessons)) - jax.vmap(expert.box.from_unit)(
-            lessons.unit
-        )
+        in_units = jax.vmap(expert.box.from_unit)
+        apart = in_units(_arrived(student, lessons)) - in_units(lessons.unit)
         costs = jnp.sum(kept.gradient * apart, axis=1) + 0.5 * jnp.einsum("bi,bij,bj->b", apart, kept.hessian, apart)
         return _scored_costs(costs, lessons.usable & kept.valid, self.robust)
 
@@ -184,6 +187,8 @@ class SobolevTerm(ImitationTerm):
 COST_QUANTILE = 0.7
 """Of the unit of costs, c. Where the control is at a bound half of the rows may cost nothing, so a median would not do.
 """
+ARRIVED = 0.98
+"""At a bound, in unit coordinates."""
 _STILL = 1e-6
 """What does not move at all is divided by this."""
 
@@ -203,6 +208,12 @@ def _actions(student: StochasticPolicy, lessons: Lesson) -> Float[Array, "batch 
     """What the student would do: the first action of what it proposes, in unit coordinates."""
     size = lessons.unit.shape[-1]
     return jax.vmap(lambda observation: student.propose(observation).unit[:size])(lessons.observation)
+
+
+def _arrived(student: StochasticPolicy, lessons: Lesson) -> Float[Array, "batch action"]:
+    """The same, but the expert's where both are at one bound."""
+    found, shown = _actions(student, lessons), lessons.unit
+    return jnp.where((found * jnp.sign(shown) >= ARRIVED) & (jnp.abs(shown) >= ARRIVED), shown, found)
 
 
 def _scale(expert: Expert) -> Float[Array, " observation"]:
