@@ -65,6 +65,16 @@ def test_every_answer_keeps_within_the_bound_and_a_failed_plan_is_no_label():
     np.testing.assert_allclose(rows.divergence[:2], QUICK.kl_bound, rtol=1e-3)
 
 
+def test_the_supervisor_knows_the_state_and_the_network_is_shown_a_part_of_it():
+    """The position alone: what the policy does answers to nothing else, what it is told does, as far as is allowed."""
+    policy = GaussianPolicy((1.0, 2.0), BOX, hidden=(16,), sees=(0,), key=jax.random.key(0))
+    observations, expert = jnp.array([[0.3, -2.0], [0.3, 2.0]]), Expert(TASK)
+    rows = jax.jit(jax.vmap(lambda o: QUICK.guide(expert, policy, o)))(observations)
+    means = jax.vmap(lambda o: policy.locate(o).mean)(observations)
+    assert rows.usable.all() and means[0] == means[1] and abs(rows.mean[0, 0] - rows.mean[1, 0]) > 0.1
+    np.testing.assert_allclose(rows.divergence, QUICK.kl_bound, rtol=1e-3)
+
+
 @pytest.mark.slow
 def test_the_policy_comes_to_do_what_the_planner_does():
     state, metrics = advanced(QUICK, 12)

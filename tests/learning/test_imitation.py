@@ -247,7 +247,7 @@ def closed_loop_cost(policy: Policy) -> float:
     return float(jnp.sum(jax.lax.scan(step, jnp.array([1.0, 0.0]), None, length=50)[1]))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_dagger_is_as_good_as_cloning_where_errors_compound():
     """A plant that drifts off, little data: cloning knows the expert's one way only. The same number of queries."""
     hasty = dataclasses.replace(QUICK, gradient_steps=60)  # students that err, so that errors can compound

@@ -141,6 +141,10 @@ class TestAdmissibleStep:
 
         assert model(taken) < min(0.0, float(model(clipped)))
 
+    def test_nothing_learned_moves_nothing(self):
+        """All solves of a batch failed; the way inwards is as long as is allowed, and none of it is taken."""
+        np.testing.assert_array_equal(self.step([1.0, -1.0], [0.0, 0.0], jnp.zeros((2, 2))), jnp.array([1.0, -1.0]))
+
     @pytest.mark.parametrize("curvature", [None, H])
     def test_what_is_not_finite_moves_nothing(self, curvature):
         np.testing.assert_array_equal(self.step([0.3, -0.2], [jnp.nan, 0.1], curvature), jnp.array([0.3, -0.2]))

@@ -290,6 +290,26 @@ def test_every_default_is_a_setting():
     assert isinstance(policy, PlannerPolicy)
 
 
+@pytest.mark.parametrize("name", ["sac", "sac-zop", "gps", "cacto"])
+def test_a_network_may_be_shown_a_part_of_what_is_observed(name: str):
+    """By names without units; the order is that of the setting."""
+    policy, _ = make_algorithm(
+        name, make_task("cartpole"), jax.random.key(0), hidden_units=8, sees="pole angle, cart position"
+    )
+    entries = (1, 0, 4) if name == "cacto" else (1, 0)  # whose fifth input is the time
+    assert isinstance(policy, DirectPolicy | PlannerPolicy | GaussianPolicy | TimedPolicy)
+    assert policy.network.sees == entries and policy.settings()["sees"] == str(entries)
+    assert policy.network.layers[0].weight.shape == (len(entries), 8)
+
+
+@pytest.mark.parametrize("sees", ["pole angel", "pole angle, pole angle"])
+def test_what_is_not_observed_cannot_be_shown(sees: str):
+    with pytest.raises(
+        ValueError, match=r"sees='.*': 'pole ang.* was expected once and to be one of what is observed: "
+    ):
+        make_algorithm("sac", make_task("cartpole"), jax.random.key(0), sees=sees)
+
+
 def test_a_policy_says_what_decides_it():
     policy, _ = make_algorithm(
         "sac-foa", make_task("cartpole"), jax.random.key(0), hidden_units=8, planner_tau=1e-3, warm_start=True

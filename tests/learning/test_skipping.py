@@ -12,6 +12,7 @@ import pytest
 
 import planahead as pa
 from planahead.learning import Replay
+from planahead.learning.off_policy import IMITATION, SKIPPING
 from planahead.learning.skipping import Skipping, SkipState
 from planahead.learning.soft_losses import Experience
 from planahead.policies import ActionBox, DirectPolicy, Network
@@ -145,6 +146,14 @@ def test_trust_ends_and_the_policy_is_left_alone():
     file.seek(0)
     again, _ = learner.advance(eqx.tree_deserialise_leaves(file, state), jax.random.key(9))
     assert saved(again) == saved(learner.advance(state, jax.random.key(9))[0])
+
+
+@pytest.mark.parametrize("part", [IMITATION, SKIPPING])
+def test_a_part_draws_with_a_key_of_its_own(part: int):
+    """`fold_in(key, i)` is entry i of `split(key, n)`: options drawn with the world's key would know its next start."""
+    key = jax.random.key(0)
+    split, own = jax.random.split(key, 1_000), jax.random.fold_in(key, part)
+    assert not (jax.random.key_data(split) == jax.random.key_data(own)[None]).all(axis=1).any()
 
 
 def test_what_steers_a_planner_has_no_skip_policy():

@@ -9,11 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import planahead as pa
 from planahead.learning import make_algorithm
 from planahead.learning.ppo import PPO
 from planahead.learning.value_expansion import expansion_loss
 from planahead.policies import GaussianPolicy
 from planahead.tasks import make_task
+from tests.learning.linear_quadratic import DISCOUNT, WRONG_A, WRONG_B, Believer, PlantTask, optimum
 
 KEY = jax.random.key(0)
 
@@ -37,6 +39,25 @@ def test_no_gradient_flows_into_the_goals():
         jnp.array([0.0, 0.0, 1.0])
     )
     np.testing.assert_allclose(slope, [-0.5 * 0.81, -0.5 * 0.9, 0.0], rtol=1e-6)
+
+
+def test_nothing_is_left_to_learn_where_model_and_value_are_right(x64):
+    """With V* and the world's own model every goal is V* again. An error ε of all values leaves (1 - γ^{H-k}) ε at step
+    k, and a wrong model its own."""
+    x, P = jnp.array([0.7, -1.1]), jnp.asarray(optimum().P)
+
+    def loss(problem: Believer, error: float) -> float:
+        plan = pa.solve(problem, x, planner=pa.SQP(tolerance=1e-10))
+        told = PlantTask(problem=problem).imagined(x, plan.states, plan.controls)
+        values = -0.5 * jnp.sum(told.observations @ P * told.observations, axis=1) + error
+        return float(expansion_loss(values, told.rewards, told.known, DISCOUNT))
+
+    right, H = Believer(), Believer().horizon
+    assert loss(right, 0.0) < 1e-16
+    lefts = [(1 - DISCOUNT ** (H - k)) * 2.0 for k in range(H)]
+    assert loss(right, 2.0) == pytest.approx(0.5 * np.mean(np.square(lefts)), rel=1e-6)
+    wrong = Believer(state_matrix=jnp.asarray(WRONG_A), control_matrix=jnp.asarray(WRONG_B))
+    assert loss(wrong, 0.0) > 1e-4
 
 
 @pytest.mark.long

@@ -29,6 +29,21 @@ def test_a_batch_is_many_single_calls():
     np.testing.assert_allclose(jax.vmap(network)(batch), jnp.stack([network(x) for x in batch]), rtol=1e-5, atol=1e-6)
 
 
+def test_what_is_not_shown_does_not_matter():
+    """And what is shown is scaled as without `sees`, in the order that was asked for."""
+    key, x = jax.random.key(1), jnp.array([0.3, -0.7, 5.0])
+    part = Network((1.0, 2.0, 10.0), 2, hidden=(8,), last_gain=1.0, sees=(2, 0), key=key)
+    small = Network((10.0, 1.0), 2, hidden=(8,), last_gain=1.0, key=key)
+    np.testing.assert_array_equal(part(x), small(x[jnp.array([2, 0])]))
+    np.testing.assert_array_equal(part(x), part(x.at[1].set(99.0)))
+
+
+@pytest.mark.parametrize("sees", [(), (0, 0), (3,), (-1,)])
+def test_entries_that_are_none_are_refused(sees: tuple[int, ...]):
+    with pytest.raises(ValueError, match=r"some of 0 … 2 were expected, each once \(None for all\)"):
+        Network((1.0,) * 3, 1, last_gain=1.0, sees=sees, key=jax.random.key(0))
+
+
 @pytest.mark.parametrize("scale", [0.0, -1.0, float("inf"), float("nan")])
 def test_a_scale_that_is_none_is_refused(scale: float):
     with pytest.raises(ValueError, match="give every input a positive, finite scale"):

@@ -13,7 +13,7 @@ from planahead.learning.imitation import Imitation
 from planahead.learning.learner import Learner
 from planahead.learning.off_policy import OffPolicy
 from planahead.learning.planner_learner import PlannerLearner
-from planahead.learning.policy_settings import PolicySettings
+from planahead.learning.policy_settings import PolicySettings, entries_seen
 from planahead.learning.ppo import PPO
 from planahead.learning.presets import PRESETS, Preset, algorithm_names
 from planahead.learning.settings import check_settings
@@ -97,6 +97,7 @@ def _policy(
     """Of the kind that the learner trains."""
     problem, start, scale = task.problem, task.planner_state, task.environment.observation_scale
     box, hidden = task.action_box, settings.hidden
+    sees = entries_seen(task.environment.observation_names, settings.sees)
     planning: dict[str, Any] = {
         "names": task.learned_parameters if settings.steers else (),
         "scale": settings.parameter_scale,
@@ -107,7 +108,7 @@ def _policy(
         planning["names"] = learner.trained(task)
         return TunedPlanner(learner.planned(task, key), start, box, **planning)
     if isinstance(learner, Cacto):
-        return TimedPolicy(scale, box, horizon=learner.problem(task).horizon, hidden=hidden, key=key)
+        return TimedPolicy(scale, box, horizon=learner.problem(task).horizon, hidden=hidden, sees=sees, key=key)
     planning["correction"] = settings.correction
     if isinstance(learner, PPO | GuidedPolicySearch):
         return GaussianPolicy(
@@ -117,16 +118,18 @@ def _policy(
             guard=guard,
             noise=preset.noise,
             residual=settings.residual,
+            sees=sees,
             start=None if preset.plans else box.to_unit(box.clip(_resting(problem))),
             hidden=hidden,
             key=key,
         )
     if preset.plans:
-        network = {"noise": preset.noise, "residual": settings.residual, "hidden": hidden, "key": key}
+        network = {"noise": preset.noise, "residual": settings.residual, "sees": sees, "hidden": hidden, "key": key}
         policy = PlannerPolicy(problem, start, scale, box, **network, **planning)
     else:
         whole_plans = isinstance(learner, Imitation) and learner.loss == "trajectory"
-        policy = DirectPolicy(scale, box, hidden=hidden, horizon=expert_horizon(task) if whole_plans else 1, key=key)
+        horizon = expert_horizon(task) if whole_plans else 1
+        policy = DirectPolicy(scale, box, hidden=hidden, horizon=horizon, sees=sees, key=key)
     return policy if guard is None else FilteredStochasticPolicy(policy, guard)
 
 

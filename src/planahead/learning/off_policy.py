@@ -33,7 +33,9 @@ from planahead.policies.sensitivity import sensitivities
 from planahead.tasks import Task
 
 DIAGNOSED = 32  # observations per chunk for the plan's sensitivity: shares are known to ±9 % (one standard deviation)
-IMITATION, SKIPPING = 1, 2  # folded into a key, so that the keys of everything else are the same without them
+IMITATION, SKIPPING = 1_000_001, 1_000_002
+"""Folded into a key, so that the keys of everything else are the same without them. Large, since `fold_in(key, i)` is
+entry i of `split(key, n)`."""
 
 
 class UpdateSums(eqx.Module):

@@ -224,7 +224,8 @@ def admissible_step(
     rate: float,
     largest: float,
 ) -> Float[Array, " n"]:
-    """y + Δ as at the top of this file; y itself where `gradient` or `curvature` is not finite, or Δ is not found.
+    """y + Δ as at the top of this file; y itself where `gradient` or `curvature` is not finite, Δ is not found, or
+    nothing asks for it: where all solves failed both are zero, and every Δ would be a solution.
 
     >>> H = jnp.array([[1.0, 0.9], [0.9, 1.0]])
     >>> admissible_step(jnp.zeros(2), jnp.array([-1.0, 0.0]), H, rate=1.0, largest=0.1).round(3).tolist()
@@ -247,4 +248,5 @@ def admissible_step(
         )
         solution = solve_qp(program)
         step, found = jnp.clip(solution.controls[0], low, high), solution.status == Status.SOLVED
+        found = found & jnp.any(gradient != 0)
     return jnp.where(found, unit + step, unit)

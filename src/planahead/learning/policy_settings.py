@@ -1,11 +1,13 @@
 """What can be set of the policy that an algorithm trains, whichever the algorithm."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from planahead.policies import HIDDEN, Awareness
 from planahead.problem.parameter_space import Scale
 from planahead.qp.interior_point import Arithmetic
+from planahead.words import did_you_mean
 
 _PLANS = {"planner": True}
 """Of a field that means nothing to a policy without a planner."""
@@ -47,6 +49,9 @@ class PolicySettings:
     """Of the networks of policy and critics."""
     hidden_units: int = field(default=HIDDEN[0], metadata=_LEARNS | {"least": 1.0})
     """Of each of these layers."""
+    sees: str = field(default="", metadata=_LEARNS)
+    """What of the observation the policy's network is shown: names without their units, separated by commas; all of it
+    by default. Planners, experts and critics know the whole."""
     filter: Literal["none", Awareness] = field(default="none", metadata=_GUARDS)
     """Puts the task's safety filter behind the policy, and says what learning knows of it, see `policies/filtered.py`.
     It acts in training and ever after, for learners that act through their policy: SAC, TD3 and PPO. What imitates
@@ -58,3 +63,23 @@ class PolicySettings:
     def hidden(self) -> tuple[int, ...]:
         """Units of every hidden layer."""
         return (self.hidden_units,) * self.hidden_layers
+
+
+def entries_seen(names: Sequence[str], sees: str) -> tuple[int, ...] | None:
+    """The entries of an observation with these `names` that `PolicySettings.sees` speaks of; `None` for all.
+
+    **Raises:** `ValueError` for a name that is none of them, or that comes twice.
+
+    >>> entries_seen(("position [m]", "speed [m/s]", "wind [N]"), "wind, position")
+    (2, 0)
+    """
+    if not sees:
+        return None
+    known, asked = [name.partition(" [")[0] for name in names], [name.strip() for name in sees.split(",")]
+    for name in asked:
+        if name not in known or asked.count(name) > 1:
+            raise ValueError(
+                f"sees='{sees}': '{name}'{did_you_mean(name, known)} was expected once and to be one of what is "
+                f"observed: {', '.join(known)}"
+            )
+    return tuple(known.index(name) for name in asked)

@@ -21,7 +21,7 @@ from planahead.policies.stochastic import POLICY_GAIN, ActionBox, NoisePlace, Pr
 @final
 class DirectPolicy(StochasticPolicy):
     """Observation to action without a planner, or with a `horizon` above 1 to that many actions, side by side in the
-    proposal, of which the first acts.
+    proposal, of which the first acts. With `sees` the network is shown those entries of the observation alone.
 
     >>> import jax
     >>> policy = DirectPolicy((1.0, 2.0), ActionBox((-80.0,), (80.0,)), key=jax.random.key(0))
@@ -43,9 +43,10 @@ class DirectPolicy(StochasticPolicy):
         key: PRNGKeyArray,
         hidden: Sequence[int] = HIDDEN,
         horizon: int = 1,
+        sees: Sequence[int] | None = None,
     ):
         outputs = 2 * horizon * box.size
-        self.network = Network(observation_scale, outputs, hidden=hidden, last_gain=POLICY_GAIN, key=key)
+        self.network = Network(observation_scale, outputs, hidden=hidden, last_gain=POLICY_GAIN, sees=sees, key=key)
         self.box = box
         self.noise = "action" if horizon == 1 else "parameters"  # what is drawn is more than the action
         self.horizon = horizon
@@ -67,7 +68,7 @@ class DirectPolicy(StochasticPolicy):
 
     def settings(self) -> dict[str, Setting]:
         plan: dict[str, Setting] = {} if self.horizon == 1 else {"horizon": self.horizon}
-        return {"hidden": str(self.network.hidden), **plan}
+        return {**self.network.settings(), **plan}
 
     def propose(self, observation: Float[Array, " observation"], key: PRNGKeyArray | None = None) -> Proposal:
         return Proposal.draw(SquashedGaussian(*jnp.split(self.network(observation), 2)), key)

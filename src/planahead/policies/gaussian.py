@@ -54,6 +54,7 @@ class GaussianPolicy(Policy):
     - `residual`: the network's output is an offset from the problem's own parameters, so that an untrained policy plans
       with the problem as it comes; otherwise it starts in the middle of their box.
     - `guard`: a safety filter behind the action. Densities remain those of what was drawn.
+    - `sees`: the entries of the observation that the network is shown; all by default.
     - `start`: the unit action of an untrained network without a planner; the middle of the box by default.
     - `log_std`: log σ at the start, in unit coordinates.
 
@@ -83,6 +84,7 @@ class GaussianPolicy(Policy):
         guard: Guard | None = None,
         noise: NoisePlace = "action",
         residual: bool = False,
+        sees: Sequence[int] | None = None,
         start: Float[Array, " action"] | None = None,
         hidden: Sequence[int] = HIDDEN,
         log_std: float = INITIAL_LOG_STD,
@@ -97,7 +99,8 @@ class GaussianPolicy(Policy):
             raise ValueError("start is the first action of a network without a planner; with one use residual=True")
         outputs = box.size if steering is None else steering.size
         drawn = box.size if noise == "action" else outputs
-        network = Network((1.0,) * len(observation_scale), outputs, hidden=hidden, last_gain=POLICY_GAIN, key=key)
+        ones = (1.0,) * len(observation_scale)
+        network = Network(ones, outputs, hidden=hidden, last_gain=POLICY_GAIN, sees=sees, key=key)
         if start is not None:
             network = eqx.tree_at(lambda network: network.layers[-1].bias, network, start)
         self.network = network
@@ -118,7 +121,7 @@ class GaussianPolicy(Policy):
         return memory if self.guard is None else self.guard.initial_memory(memory)
 
     def settings(self) -> dict[str, Setting]:
-        settings: dict[str, Setting] = {"hidden": str(self.network.hidden), "noise": self.noise}
+        settings: dict[str, Setting] = {**self.network.settings(), "noise": self.noise}
         if self.steering is not None:
             settings |= {"residual": self.residual, **self.steering.settings()}
         if self.guard is not None:

@@ -2,6 +2,8 @@
 
     h₀ = x / scale,    hᵢ₊₁ = σ(hᵢ Wᵢ + bᵢ),    out = h_L W_L + b_L,    σ = relu, or tanh where a planner needs slopes
 
+With `sees`, h₀ has those entries alone: of what a planner or a critic may know, a network is shown a part.
+
 Weights are orthogonal with gain √2 in the hidden layers, which keeps the variance of the signal through rectifiers
 (He et al. 2015; Saxe et al. 2014), and with `last_gain` in the last one: 0.01 for a policy, so that it starts at its
 default for every observation (Andrychowicz et al. 2021, "What matters for on-policy deep actor-critic methods?").
@@ -16,6 +18,7 @@ from typing import Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 HIDDEN = (256, 256)
@@ -51,6 +54,8 @@ class Network(eqx.Module):
     scale: tuple[float, ...] = eqx.field(static=True)
     """Typical magnitude of every input."""
     activation: Activation = eqx.field(static=True)
+    sees: tuple[int, ...] | None = eqx.field(static=True)
+    """Which inputs reach the layers; all where `None`."""
 
     def __init__(
         self,
@@ -60,6 +65,7 @@ class Network(eqx.Module):
         hidden: Sequence[int] = HIDDEN,
         last_gain: float,
         activation: Activation = "relu",
+        sees: Sequence[int] | None = None,
         key: PRNGKeyArray,
     ):
         if not all(0.0 < s < float("inf") for s in scale):
@@ -67,21 +73,32 @@ class Network(eqx.Module):
                 f"a network divides its inputs by their scale and came with {tuple(scale)}; give every input a "
                 "positive, finite scale (1.0 where it is of order one)"
             )
-        sizes = (len(scale), *hidden, outputs)
+        if sees is not None and (not sees or len(set(sees)) != len(sees) or not set(sees) <= set(range(len(scale)))):
+            raise ValueError(
+                f"a network sees the entries {tuple(sees)} of {len(scale)} inputs; some of 0 … {len(scale) - 1} were "
+                "expected, each once (None for all)"
+            )
+        sizes = (len(scale) if sees is None else len(sees), *hidden, outputs)
         gains = [HIDDEN_GAIN] * len(hidden) + [last_gain]
         keys = jax.random.split(key, len(gains))
         shapes = zip(sizes[:-1], sizes[1:], gains, keys, strict=True)
         self.layers = tuple(Layer(inputs, outputs, gain, k) for inputs, outputs, gain, k in shapes)
         self.scale = tuple(float(s) for s in scale)
         self.activation = activation
+        self.sees = None if sees is None else tuple(sees)
 
     @property
     def hidden(self) -> tuple[int, ...]:
         """Units of every hidden layer."""
         return tuple(layer.bias.shape[-1] for layer in self.layers[:-1])
 
+    def settings(self) -> dict[str, str]:
+        """What decides it beside its numbers, by name."""
+        return {"hidden": str(self.hidden)} | ({} if self.sees is None else {"sees": str(self.sees)})
+
     def __call__(self, x: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
         h = x / jnp.asarray(self.scale, x.dtype)
+        h = h if self.sees is None else h[np.asarray(self.sees)]
         bend = jax.nn.relu if self.activation == "relu" else jnp.tanh
         for layer in self.layers[:-1]:
             h = bend(layer(h))

@@ -53,6 +53,7 @@ class PlannerPolicy(StochasticPolicy):
     - `residual`: the network's output is an offset from the default parameters, before squashing, so that an untrained
       policy plans with the default problem; otherwise it starts in the middle of the parameter box.
     - `warm_start`: a solve starts from the previous plan of the episode, shifted by one step.
+    - `sees`: the entries of the observation that the network is shown; all by default. The planner knows the whole.
     - `correction`: the share of half the action box by which the network corrects the planned action, beside what it
       writes; see `steering.py`.
 
@@ -80,6 +81,7 @@ class PlannerPolicy(StochasticPolicy):
         residual: bool = False,
         warm_start: bool = False,
         correction: float = 0.0,
+        sees: Sequence[int] | None = None,
         hidden: Sequence[int] = HIDDEN,
     ):
         if noise not in ("parameters", "action"):
@@ -96,7 +98,7 @@ class PlannerPolicy(StochasticPolicy):
         )
         size = self.steering.size
         outputs = size + (size if noise == "parameters" else box.size)
-        self.network = Network(observation_scale, outputs, hidden=hidden, last_gain=POLICY_GAIN, key=key)
+        self.network = Network(observation_scale, outputs, hidden=hidden, last_gain=POLICY_GAIN, sees=sees, key=key)
         self.box = box
         self.noise = noise
         self.residual = residual
@@ -123,7 +125,7 @@ class PlannerPolicy(StochasticPolicy):
 
     def settings(self) -> dict[str, Setting]:
         return {
-            "hidden": str(self.network.hidden),
+            **self.network.settings(),
             "noise": self.noise,
             "residual": self.residual,
             **self.steering.settings(),

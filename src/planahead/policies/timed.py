@@ -20,7 +20,7 @@ from planahead.policies.stochastic import POLICY_GAIN, ActionBox
 
 @final
 class TimedPolicy(Policy):
-    """Observation and stage to action, without noise.
+    """Observation, or what of it the network `sees`, and stage to action, without noise.
 
     >>> import jax
     >>> policy = TimedPolicy((1.0, 2.0), ActionBox((-4.0,), (4.0,)), horizon=10, key=jax.random.key(0))
@@ -41,15 +41,18 @@ class TimedPolicy(Policy):
         horizon: int,
         key: PRNGKeyArray,
         hidden: Sequence[int] = HIDDEN,
+        sees: Sequence[int] | None = None,
     ):
-        self.network = Network((*observation_scale, 1.0), box.size, hidden=hidden, last_gain=POLICY_GAIN, key=key)
+        timed = None if sees is None else (*sees, len(observation_scale))  # the time is always seen
+        scale = (*observation_scale, 1.0)
+        self.network = Network(scale, box.size, hidden=hidden, last_gain=POLICY_GAIN, sees=timed, key=key)
         self.box, self.horizon = box, horizon
 
     def initial_memory(self) -> None:
         return None
 
     def settings(self) -> dict[str, Setting]:
-        return {"hidden": str(self.network.hidden), "horizon": self.horizon}
+        return {**self.network.settings(), "horizon": self.horizon}
 
     def decide(
         self, observation: Float[Array, " observation"], memory: Any = None, key: PRNGKeyArray | None = None
