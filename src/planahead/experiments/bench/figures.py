@@ -130,11 +130,17 @@ def _sheet(figure: SubFigure, title: str, lines: Sequence[Line]) -> None:
     panels[0].axhline(100 * GOAL, color=GREY, linewidth=0.9, linestyle=":", zorder=1)
     for line in lines:
         panels[0].plot([], [], color=line.colour, linestyle=line.stroke, label=line.label)
-    handles, labels = panels[0].get_legend_handles_labels()
-    told = "interquartile mean over (seeds) and its 95 % bootstrap interval; grey: nothing trained"
+    legend_below(
+        figure, panels[0], "interquartile mean over (seeds) and its 95 % bootstrap interval; grey: nothing trained"
+    )
+
+
+def legend_below(figure: Figure | SubFigure, axes: Axes, title: str | None = None) -> None:
+    """What is drawn in `axes`, below all panels, in as many columns as the width has room for."""
+    handles, labels = axes.get_legend_handles_labels()
     fitting = max(1, LEGEND_CHARACTERS // (max(map(len, labels)) + HANDLE_CHARACTERS))
     columns = min(len(labels), 5, fitting)
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, title=told)
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, title=title)
 
 
 def _shared_settings(curves: Curves) -> set[str]:

@@ -103,7 +103,7 @@ COMPARISONS = {
             "policy alone": Part("pillars+reference=goal", "ac-mlp"),
             "planner, feedback": Part("pillars", make=lambda task: PlanFollower()),
             "planner, compensating": Part("pillars", make=lambda task: PlanFollower(compensates=True)),
-            "planner, planner": Part("pillars"),
+            "planner, ideal model": Part("pillars"),
         },
         training=Conditions(
             steps=2_500_000,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from planahead.experiments.bench.figures import VARIANTS
+from planahead.experiments.bench.figures import VARIANTS, legend_below
 from planahead.experiments.bench.robustness import Flights
 from planahead.experiments.style import BLUE, GREEN, GREY, ORANGE, PURPLE, STYLE
 
@@ -44,6 +44,5 @@ def robustness_figure(rows: Sequence[Flights]) -> Figure:
             axes.set_visible(False)
         for axes in panels[:: len(panels) // 2]:
             axes.set_ylabel("episodes that succeed [%]")
-        handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(groups))
+        legend_below(figure, panels[0])
     return figure
