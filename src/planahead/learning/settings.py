@@ -86,14 +86,17 @@ def _all_settings(learner: type) -> Mapping[str, Allowed]:
 
 
 def settings_of(name: str) -> dict[str, Allowed]:
-    """The settings that an algorithm knows.
+    """The settings that an algorithm knows, with its own defaults.
 
     >>> settings_of("sac-zop")["planner_tau"].words(), "planner_tau" in settings_of("sac")
     ('a finite number above 0', False)
+    >>> settings_of("q-loss")["loss"].default, settings_of("ac-mpc")["planner_iterations"].default
+    ('q', 1)
     """
     preset = PRESETS[name]
+    own = {"planner_iterations": preset.planner_iterations, **preset.switches}
     return {
-        setting: about
+        setting: dataclasses.replace(about, default=own.get(setting, about.default))
         for setting, about in _all_settings(preset.learner).items()
         if (preset.plans or not about.planner)
         and (preset.networks or not about.network)
