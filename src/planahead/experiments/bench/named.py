@@ -30,8 +30,8 @@ _JUDGING = Conditions(
 
 _ASKING = Conditions(steps=8_000, validate_every=400)
 """Of imitation, in which a step is a query."""
-_GUIDED = Conditions(steps=20_000, validate_every=2_000, options=("batch_size=64", "hidden_units=64"))
-"""Of exploration with an expert, who plans once a step of 16 environments while it is trusted: 10,000 steps."""
+_GUIDED = Conditions(steps=60_000, validate_every=2_000, options=("batch_size=64", "hidden_units=64"))
+"""Of exploration with an expert, who plans once a step of 16 environments while it is trusted, 10,000 steps."""
 _LIMITED = "race-split-s+limits_speed={}+speed_limit=12"
 """Half as fast as the limit of time-optimal laps."""
 _ABLATIONS = (
