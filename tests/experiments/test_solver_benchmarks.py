@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from planahead.experiments import command
-from planahead.experiments.benchmarks import peers, scaling, table1
+from planahead.experiments.benchmarks import inference, peers, scaling, table1
 from planahead.experiments.benchmarks.nonlinear import CASES
 from planahead.experiments.benchmarks.results import absent, summaries, table, write_csv
 from planahead.experiments.benchmarks.scaling_figure import scaling_figure
@@ -20,6 +20,16 @@ def test_both_sets_are_solved_as_the_reference_says(name):
     nominal, adjoint = table1.ours(table1.ProblemSet.load(name), repeats=1)
     assert nominal.failed == nominal.wrong == 0 and nominal.error is not None and nominal.error < 1e-7
     assert adjoint.failed == adjoint.wrong == 0 and adjoint.error is not None and adjoint.error < 1e-6
+
+
+@pytest.mark.long
+def test_networks_are_timed_beside_the_planners_that_they_imitate():
+    rows = inference.imitated("mass-spring-damper", repeats=1)
+    assert [(row.solver, row.problems) for row in rows] == [
+        *(("network", 1), ("expert", 1)),
+        *(("network", inference.BATCH), ("expert", inference.BATCH)),
+    ]
+    assert all(row.failed == 0 and row.median is not None and row.median > 0 for row in rows)
 
 
 def test_a_peer_that_is_missing_or_wrong_is_a_row():

@@ -23,7 +23,7 @@ STATES = 20
 def run(repeats: int) -> list[Row]:
     """Races without a planner and with every horizon; then networks beside their planners, task by task."""
     rows = [_racing("ac-mlp", 2, repeats), *(_racing("ac-mpc", horizon, repeats) for horizon in HORIZONS)]
-    return rows + [row for name in IMITATED for row in _imitated(name, repeats)]
+    return rows + [row for name in IMITATED for row in imitated(name, repeats)]
 
 
 def _racing(algorithm: str, horizon: int, repeats: int) -> Row:
@@ -35,7 +35,7 @@ def _racing(algorithm: str, horizon: int, repeats: int) -> Row:
     return _row("race-split-s", algorithm, what, policy, observations, repeats)
 
 
-def _imitated(name: str, repeats: int) -> list[Row]:
+def imitated(name: str, repeats: int) -> list[Row]:
     """Decided on where the planner gets to."""
     task = make_task(name)
     expert, network = Expert(task), make_algorithm("dagger", task, jax.random.key(0)).policy
