@@ -134,6 +134,12 @@ def test_the_planner_sees_where_the_quadrotor_is(plant):
         np.testing.assert_allclose(from_matrix(matrix(state.x[3:7])), x[3:7], atol=1e-5)
 
 
+def test_episodes_are_as_long_as_asked():
+    race = RaceTask(episode_steps=2, starts="anywhere").environment
+    first = race.step(race.reset(KEY), HOVER, KEY)
+    assert not first.truncated and race.step(first.state, HOVER, KEY).truncated
+
+
 @pytest.mark.long
 def test_starts_from_anywhere_reach_every_gate_inside_the_arena():
     race = Race.on("split-s", starts="anywhere")

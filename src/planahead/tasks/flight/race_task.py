@@ -29,11 +29,13 @@ class RaceTask(Task[Race, RaceProblem]):
 
     **Arguments:**
 
-    - `environment`, `problem`: replace the defaults; `track`, `plant`, `starts` and `observes_rates` are for a world
-      that is not given, `horizon`, `model`, `cost` and `limits_speed` for a problem that is not.
+    - `environment`, `problem`: replace the defaults; `track`, `plant`, `starts`, `episode_steps` and `observes_rates`
+      are for a world that is not given, `horizon`, `model`, `cost` and `limits_speed` for a problem that is not.
     - `track`: of `gates.TRACKS`.
     - `plant`: `"nominal"` is what the planner believes; `"realistic"` has rotors with a lag, a rate loop, drag, delay.
     - `starts`: `"grid"`, or `"anywhere"` to train from all over the track.
+    - `episode_steps`: until an episode is cut, 20 s. Of long ones few steps are near a start, and a policy that has
+      learned to fly on may forget how to begin; 400 in training brings starts back.
     - `observes_rates`: whether a policy sees the body rates, as a gyroscope measures them.
     - `horizon`: of the planner, steps of 20 ms.
     - `model`: `"rates"` plans commands; `"rotors"` plans the four rotor thrusts, from body rates that are observed, see
@@ -61,6 +63,7 @@ class RaceTask(Task[Race, RaceProblem]):
         track: Track = "split-s",
         plant: Plant = "nominal",
         starts: Starts = "grid",
+        episode_steps: int = 1000,
         observes_rates: bool = False,
         horizon: int = 2,
         model: ModelName = "rates",
@@ -75,7 +78,8 @@ class RaceTask(Task[Race, RaceProblem]):
         check_choice(self, "model", model, ModelName)
         if environment is None:
             seen = observes_rates or model == "rotors"
-            environment = Race.on(track, vehicle=PLANTS[plant](), starts=starts, observes_rates=seen)
+            world = {"starts": starts, "episode_steps": episode_steps, "observes_rates": seen}
+            environment = Race.on(track, vehicle=PLANTS[plant](), **world)
         self.environment = environment
         if problem is None:
             settings = {"horizon": horizon, "cost": cost, "limits_speed": limits_speed}
