@@ -251,6 +251,13 @@ def test_streams_never_share_a_key():
     assert len({tuple(key) for key in keys}) == len(keys)
 
 
+@pytest.mark.long
+def test_a_task_that_a_learner_cannot_train_on_is_refused_in_words():
+    experiment = Experiment.from_settings(TrainSettings("cacto", "race-circle"))
+    with pytest.raises(UserError, match=r"cacto on race-circle: .*observed"):
+        experiment.first_state()
+
+
 def test_a_run_whose_task_is_not_found_says_where_it_was_made(tmp_path: pathlib.Path):
     settings = TrainSettings("sac", "no_such_module:Task")
     run = RunDirectory.create(tmp_path / "run", settings, {}, {}, {"folder": "/home/ada/tanks"})

@@ -12,7 +12,7 @@ import optax
 import pytest
 
 import planahead as pa
-from planahead.learning import Expert, Imitation, ImitationState
+from planahead.learning import Expert, Imitation, ImitationState, make_algorithm
 from planahead.learning.fitting import fit
 from planahead.learning.imitation_losses import (
     ActionTerm,
@@ -309,6 +309,13 @@ def test_policies_that_do_not_fit_are_refused_in_words():
     with pytest.raises(ValueError, match="stands for 1 actions and the policy takes 2"):
         wide = DirectPolicy((1.0, 2.0), ActionBox((-1.0,) * 2, (1.0,) * 2), key=jax.random.key(0))
         Imitation().init(TASK, wide, jax.random.key(0))
+
+
+@pytest.mark.long
+def test_problems_with_parameters_for_every_stage_are_imitated():
+    task = pa.make_task("race-circle")
+    policy, learner = make_algorithm("dagger", task, jax.random.key(0), hidden_units=8)
+    assert learner.init(task, policy, jax.random.key(0)) is not None
 
 
 def test_what_plans_in_other_terms_than_actions_is_no_expert():

@@ -17,6 +17,7 @@ from planahead.experiments.progress import percent
 from planahead.experiments.run_directory import RunDirectory
 from planahead.experiments.settings import TrainSettings, read_options
 from planahead.experiments.trajectory import Trajectory
+from planahead.learning.presets import PRESETS
 from planahead.policies import Policy
 from planahead.tasks import Task
 
@@ -32,11 +33,15 @@ HEADINGS = (
 
 
 UNTRAINED = (
-    "The best policy is the untrained one: no later validation was better. Train for longer, or with other settings "
-    "(planahead list ALGORITHM). What keeps near a planner that is good already: narrower boxes of its parameters, and "
-    "prior_weight and imitation_steps, where the algorithm has them."
+    "The best policy is the untrained one: no later validation was better. Train for longer (nothing is learned within "
+    "warm_up_steps, where the algorithm has them), or with other settings (planahead list ALGORITHM)."
 )
 """Of a run whose best checkpoint is its first."""
+NEAR_THE_PLANNER = (
+    " What keeps near a planner that is good already: narrower boxes of its parameters, and prior_weight and "
+    "imitation_steps, where the algorithm has them."
+)
+"""Added where the policy plans."""
 NO_NUMBERS = (
     "Some returns are not numbers: the world gave NaN or infinity, in a reward or an observation, and what is learned "
     "from them is nothing. planahead.check_task(task) looks at an episode of random actions."
@@ -102,7 +107,9 @@ class EvaluatedRun:
         """What has to be said of the run beside its numbers, or nothing."""
         if not all(np.isfinite(row.evaluation.mean_return) for row in self.rows):
             return NO_NUMBERS
-        return UNTRAINED if self.best_step == 0 else ""
+        preset = PRESETS.get(self.settings.algorithm)
+        advice = UNTRAINED + (NEAR_THE_PLANNER if preset is not None and preset.plans else "")
+        return advice if self.best_step == 0 else ""
 
     def row(self, policy: str, starts: str) -> Evaluation | None:
         return next((row.evaluation for row in self.rows if (row.policy, row.starts) == (policy, starts)), None)

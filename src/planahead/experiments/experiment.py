@@ -92,7 +92,10 @@ class Experiment:
     def first_state(self) -> Any:
         key = stream_key(self.settings.seed, Stream.FIRST_STATE)
         task = self.task if self.training_task is None else self.training_task
-        return self.learner.init(task, self.policy, key)
+        try:
+            return self.learner.init(task, self.policy, key)
+        except ValueError as error:
+            raise UserError(f"{self.settings.algorithm} on {self.settings.task}: {error}") from error
 
     def chunk_key(self, chunk: int) -> PRNGKeyArray:
         return stream_key(self.settings.seed, Stream.CHUNK, chunk)

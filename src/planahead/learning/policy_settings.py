@@ -77,9 +77,10 @@ def entries_seen(names: Sequence[str], sees: str) -> tuple[int, ...] | None:
         return None
     known, asked = [name.partition(" [")[0] for name in names], [name.strip() for name in sees.split(",")]
     for name in asked:
-        if name not in known or asked.count(name) > 1:
+        if asked.count(name) > 1:
+            raise ValueError(f"sees='{sees}' names '{name}' twice; leave one out")
+        if name not in known:
             raise ValueError(
-                f"sees='{sees}': '{name}'{did_you_mean(name, known)} was expected once and to be one of what is "
-                f"observed: {', '.join(known)}"
+                f"sees='{sees}': '{name}'{did_you_mean(name, known)} is not observed; what is: {', '.join(known)}"
             )
     return tuple(known.index(name) for name in asked)

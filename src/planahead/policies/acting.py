@@ -1,6 +1,6 @@
 """What is done of a plan: its first control, as the problem's `action` translates it for the plant."""
 
-import jax
+import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -30,4 +30,5 @@ def planned_actions(
 def action_size(problem: Problem) -> int:
     """How many numbers an action has that a plan of `problem` asks for."""
     sizes = jnp.zeros(problem.state_size), jnp.zeros(problem.control_size)
-    return jax.eval_shape(at_stage(problem, 0).action, *sizes).size
+    # The problem itself may be shapes alone, of which no stage can be taken outside.
+    return eqx.filter_eval_shape(lambda problem, x, u: at_stage(problem, 0).action(x, u), problem, *sizes).size
