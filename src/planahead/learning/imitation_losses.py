@@ -211,7 +211,7 @@ def _actions(student: StochasticPolicy, lessons: Lesson) -> Float[Array, "batch 
 
 
 def _arrived(student: StochasticPolicy, lessons: Lesson) -> Float[Array, "batch action"]:
-    """The same, but the expert's where both are at one bound."""
+    """What the student would do; entry by entry the expert's action where both are at the same bound."""
     found, shown = _actions(student, lessons), lessons.unit
     return jnp.where((found * jnp.sign(shown) >= ARRIVED) & (jnp.abs(shown) >= ARRIVED), shown, found)
 
