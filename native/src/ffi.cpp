@@ -140,6 +140,13 @@ struct Call {
     const int64_t vectors = (int64_t(queue.problems.size()) + lanes - 1) / lanes;
     return Crew::run(pool, std::min<int64_t>(pool.num_threads(), vectors) - 1, work) ? ffi::Error::Success() : no_memory();
   }
+
+  // Queue those problems of the last run once more that came to a standstill, in place of the others.
+  void queue_stalled(const int32_t* status) {
+    auto& problems = queue.problems;
+    problems.erase(std::remove_if(problems.begin(), problems.end(), [status](int64_t i) { return status[i] != kStalled; }), problems.end());
+    queue.next = 0;
+  }
 };
 
 Shape shape_of(int64_t lanes, int64_t horizon, int64_t states, int64_t controls, int64_t rows, bool free_initial_state) {
@@ -172,14 +179,27 @@ ffi::Error solve(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRe
   for (size_t i = 8; i < 11; i++) fill(rets, i, T(0));
   const Settings settings{tolerance, tau, relative_tau, int(iterations), square_root};
   const Kernel& kernel = best_kernels().kernel;
-  const SolveSingle& solve_single = best_kernels().solve_single;
-  const int together = (sizeof(T) == 4 && single ? 2 : 1) * kernel.lanes;
-  return call.run(pool, together, [&kernel, &solve_single, &call, &settings, &solution, single]() {
-    if constexpr (sizeof(T) == 4)
-      (single ? solve_single : kernel.solve32)(call.shape, call.pattern, call.problem, settings, solution, call.queue);
-    else
-      kernel.solve64(call.shape, call.pattern, call.problem, settings, solution, call.queue);
-  });
+  auto run = [&pool, &call, &solution](int together, auto solve, const Settings& settings) {
+    return call.run(pool, together, [solve, &call, &settings, &solution]() {
+      solve(call.shape, call.pattern, call.problem, settings, solution, call.queue);
+    });
+  };
+  if constexpr (sizeof(T) == 8) {
+    return run(kernel.lanes, kernel.solve64, settings);
+  } else {
+    if (!single) return run(kernel.lanes, kernel.solve32, settings);
+    if (ffi::Error error = run(2 * kernel.lanes, best_kernels().solve_single, settings); error.failure()) return error;
+    // What rounding brought to a standstill is solved in float64, from the start, and in the classic form: there it needs no other, and the
+    // square-root form leaves out what is below the rounding of the data.
+    call.queue_stalled(solution.status);
+    std::vector<int32_t> before;
+    for (int64_t i : call.queue.problems) before.push_back(solution.iterations[i]);
+    Settings exact = settings;
+    exact.square_root = false;
+    if (ffi::Error error = run(kernel.lanes, kernel.solve32, exact); error.failure()) return error;
+    for (size_t i = 0; i < before.size(); i++) solution.iterations[call.queue.problems[i]] += before[i];
+    return ffi::Error::Success();
+  }
 } catch (const std::bad_alloc&) {
   return no_memory();
 }

@@ -63,6 +63,8 @@ class InteriorPoint : private S {
   static constexpr int kTogether = W >= 8 ? W / 4 : 1;  // lanes that are filled at once: what fills one goes through all of them
   static constexpr Real kRecentre = 0.1, kShort = 0.99, kLong = sizeof(Real) == 8 ? 0.9999999 : 0.999999;
   static constexpr Real kRaise = 10.0, kWeary = 5.0, kPatience = 30.0;
+  // In float32 it is rounding, as a rule, that holds problems up, against which a larger barrier helps little; float64 takes them over (ffi.cpp).
+  static constexpr bool kHandsOver = sizeof(Real) == 4;
   static constexpr Real kTiny = 0.1, kMiddling = 0.3, kProgress = 0.9;  // step lengths; an error that has come down
 
   // Put lanes at zero, from where one full step leads to the solution without rows.
@@ -213,7 +215,7 @@ class InteriorPoint : private S {
     error_ = select(accepted, error, select(starting, splat(kInfinity), error_));
     iterations_ += keep(moving, splat(1.0));
     const M solved = accepted & definite & (error_ <= Real(settings_.tolerance));
-    const M stalled = active_ & ~solved & (refused | (stuck_ >= kPatience));
+    const M stalled = active_ & ~solved & (refused | (stuck_ >= kPatience) | (kHandsOver ? moving & weary : none()));
     const M ended = solved | stalled | (active_ & (iterations_ >= Real(settings_.iterations)));
     if (any(ended)) {
       const M failed = ended & ~solved;

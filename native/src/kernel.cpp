@@ -36,6 +36,8 @@ static void solve_as(const Shape& shape, const Pattern& pattern, const Problem<T
   else if (shape.nx == 8 && shape.nu == 4)  // the published benchmark
     run(Sizes<8, 4>(shape));
 #ifndef PLANAHEAD_FEW_SIZES  // for builds that are to be quick rather than fast
+  else if (shape.nx == 4 && shape.nu == 2)  // point masses in a plane
+    run(Sizes<4, 2>(shape));
   else if (shape.nx == 13 && shape.nu == 4)  // rigid bodies with four rotors
     run(Sizes<13, 4>(shape));
 #endif

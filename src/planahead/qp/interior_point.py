@@ -85,12 +85,13 @@ class InteriorPoint(eqx.Module):
     small multiple (1e-11 in float64, 1e-6 in float32) of the gradient's magnitude, so that active bounds are met to
     about the format's precision."""
     iterations: int = eqx.field(static=True, default=60)
+    """At most, in either arithmetic."""
     backend: Backend = eqx.field(static=True, default="auto")
     """Who computes: the native kernel, this portable solver, or ("auto") the native one wherever it can."""
     arithmetic: Arithmetic = eqx.field(static=True, default="float64")
-    """What the native kernel solves float32 problems in. In float32 twice as many problems share a vector, and rounding
-    ends some of them short of the tolerance, as their status says. The portable solver computes in the problem's
-    format, and float64 problems are always solved in float64."""
+    """What the native kernel solves float32 problems in. In float32 twice as many problems share a vector; those that
+    rounding brings to a standstill are solved again in float64, and have the iterations of both. The portable solver
+    computes in the problem's format, and float64 problems are always solved in float64."""
 
     riccati: Riccati = eqx.field(static=True, default="classic")
     """The form of the recursion (see `riccati.py`). "square-root" keeps the value function convex whatever the
