@@ -25,7 +25,7 @@ from planahead.planning.cold_start import cold_start
 from planahead.planning.conditions import Slopes
 from planahead.planning.linearisation import Exact
 from planahead.planning.plan import Guess
-from planahead.planning.problem_batch import ProblemBatch, lanes_in_cache
+from planahead.planning.problem_batch import ProblemBatch
 from planahead.planning.sqp import SQP
 from planahead.problem import Problem
 from planahead.qp import Status, backend, interior_point
@@ -81,7 +81,7 @@ def solution(planner: SQP, rebuild: Callable[[Any], Problem], inputs: Inputs, gu
         valid = valid & interior_point.valid(qp)
         return qp, backend.definite(planner.backend, qp, backend.everywhere(qp), point, valid)
 
-    block = lanes_in_cache(rebuild(inputs.leaves), inputs.state.dtype)
+    block = planner.block(rebuild(inputs.leaves), inputs.state.dtype)
 
     @jax.custom_vjp
     def solve(inputs: Inputs, guess: Guess | None) -> Answer:

@@ -25,8 +25,10 @@ from planahead.planning.elastic import PRICE_RANGE, Elastic
 from planahead.planning.globalisation import FullStep, Globalisation, Step
 from planahead.planning.line_search import LineSearch
 from planahead.planning.linearisation import Exact, GaussNewton, Hessian
-from planahead.planning.problem_batch import ProblemBatch
+from planahead.planning.problem_batch import ProblemBatch, lanes_in_cache
+from planahead.problem import Problem
 from planahead.qp import InteriorPoint, Status, backend, interior_point, newton
+from planahead.qp.batching import VECTOR
 from planahead.qp.interior_point import (
     Arithmetic,
     Backend,
@@ -113,14 +115,21 @@ class SQP(eqx.Module):
         """The solver of the QPs. Where it computes in float32 and the Hessian is convex, it takes the square-root form:
         the classic one loses definiteness to rounding."""
         convex = isinstance(self.hessian, GaussNewton) or self.hessian.convexify != "none"
-        single = dtype == jnp.float32 and self.arithmetic == "float32"
         return InteriorPoint(
             tau=self.tau,
             tolerance=0.1 * self.resolved_tolerance(dtype),
             backend=self.backend,
             arithmetic=self.arithmetic,
-            riccati="square-root" if convex and single else "classic",
+            riccati="square-root" if convex and self._in_single(dtype) else "classic",
         )
+
+    def block(self, problem: Problem, dtype) -> int:
+        """How many lanes to plan for at a time: as many as fit into the cache, and a vector of the kernel's at least.
+        Hanging chains, of which 5 fit, take a fifth to a quarter less time by 16 than by 8."""
+        return max(lanes_in_cache(problem, dtype), (2 if self._in_single(dtype) else 1) * VECTOR)
+
+    def _in_single(self, dtype) -> bool:
+        return dtype == jnp.float32 and self.arithmetic == "float32"
 
     def resolved_gradient_tolerance(self, dtype) -> float:
         return self.resolved_tolerance(dtype) if self.gradient_tolerance is None else self.gradient_tolerance

@@ -22,7 +22,6 @@ from jaxtyping import Array, Bool, Float
 from planahead.planning.elastic import Elastic
 from planahead.planning.implicit import Answer, Inputs, lanes_of, pulled_back, start_of
 from planahead.planning.plan import Guess
-from planahead.planning.problem_batch import lanes_in_cache
 from planahead.planning.sqp import SQP, begun, optimality
 from planahead.planning.taylor import Taylor, check_squares
 from planahead.problem import Problem
@@ -87,7 +86,7 @@ def step(planner: SQP, rebuild: Callable[[Any], Problem], inputs: Inputs, guess:
         status = jnp.where(reached.usable, status, Status.INVALID_INPUT)
         return status, jnp.where(reached.usable, residual, jnp.inf), jnp.where(reached.usable, violation, jnp.inf)
 
-    block = lanes_in_cache(rebuild(inputs.leaves), inputs.state.dtype)
+    block = planner.block(rebuild(inputs.leaves), inputs.state.dtype)
 
     @jax.custom_vjp
     def move(inputs: Inputs, guess: Guess | None) -> Reached:
