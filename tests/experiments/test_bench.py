@@ -86,20 +86,29 @@ class TestCells:
     def test_the_lines_of_every_benchmark_can_be_told_apart(self):
         for name, benchmark in named.BENCHMARKS.items():
             lines = {(str(cell.entry), cell.interface) for cell in definition.cells(benchmark)}
-            looks = list(figures._looks({line: [] for line in sorted(lines)}))
-            assert len(set(looks)) == len(lines), name
+            for sheet in figures._sheets({line: [] for line in sorted(lines)}).values():
+                assert len(set(figures._looks(sheet))) == len(sheet), name
         assert PRESETS.keys() <= figures.COLOURS.keys()
 
     def test_settings_that_several_algorithms_share_are_a_sheet_of_their_own(self):
-        names = ("sac", "sac-zop", "sac-zop+prior_weight=0.1", "sac+batch_size=64", "sac-zop+batch_size=64", "planner")
+        larger = ("sac+batch_size=64", "sac-zop+batch_size=64", "sac-zop+batch_size=64+prior_weight=0.1")
+        names = ("sac", "sac-zop", "sac-zop+prior_weight=0.1", *larger, "planner")
         drawn = figures.benchmark_figure("cartpole", {(name, "global"): [curve(0, 1)] for name in names})
         labels = {
             part.get_suptitle(): [text.get_text() for text in part.legends[0].get_texts()] for part in drawn.subfigs
         }
         assert labels == {
-            "cartpole": ["sac (1)", "sac-zop (1)", "sac-zop+prior_weight=0.1 (1)", "planner"],
-            "cartpole, batch_size=64": ["sac (1)", "sac-zop (1)"],
+            "cartpole": ["planner", "sac (1)", "sac-zop (1)", "sac-zop+prior_weight=0.1 (1)"],
+            "cartpole, batch_size=64": ["planner", "sac (1)", "sac-zop (1)", "sac-zop+prior_weight=0.1 (1)"],
         }
+
+    def test_what_has_learned_nothing_yet_does_not_squeeze_the_others(self):
+        returns = {0.0: -600.0, 1.0: -10.0, 2.0: -5.0}
+        learned = [{**curve(0)[0], "step": step, "mean_return": value} for step, value in returns.items()]
+        curves = {("sac", "global"): [learned], ("planner", "global"): [[{**learned[0], "mean_return": -20.0}]]}
+        panel = figures.benchmark_figure("chain", curves).subfigs[0].axes[1]
+        assert panel.get_title(loc="left") == "Return"
+        assert panel.get_ylim() == pytest.approx((-20.75, -4.25))
 
 
 class TestOutcomes:

@@ -62,6 +62,8 @@ RESAMPLES = 2_000  # of a point of a band: an end is known to 2 % of its width
 
 Curves = Mapping[tuple[str, str], Sequence[Rows]]
 """The curves of all seeds by algorithm and interface."""
+Settings = tuple[str, ...]
+"""As an entry spells them: `("batch_size=64", "entropy=action")`."""
 
 
 class Line(NamedTuple):
@@ -75,17 +77,31 @@ class Line(NamedTuple):
 
 def benchmark_figure(task: str, curves: Curves) -> Figure:
     """The algorithms on a task; settings that several of them share are a sheet of their own."""
-    sheets: dict[str, list[Line]] = {}
+    return learning_figure(
+        {", ".join((task, *settings)): list(_lines(sheet)) for settings, sheet in _sheets(curves).items()}
+    )
+
+
+def _sheets(curves: Curves) -> Mapping[Settings, Curves]:
+    """Curves by the settings that several algorithms share, left out of the names; what nobody trains is on each."""
+    untrained = {line: seeds for line, seeds in curves.items() if not Entry(line[0]).trained}
+    sheets: dict[Settings, dict[tuple[str, str], Sequence[Rows]]] = {(): dict(untrained)}
     shared = _shared_settings(curves)
+    for (algorithm, interface), seeds in curves.items():
+        if (algorithm, interface) not in untrained:
+            base, *settings = algorithm.split("+")
+            sheet = max((some for some in shared if set(some) <= set(settings)), key=len, default=())
+            name = "+".join((base, *(setting for setting in settings if setting not in sheet)))
+            sheets.setdefault(sheet, dict(untrained))[name, interface] = seeds
+    return sheets
+
+
+def _lines(curves: Curves) -> Iterator[Line]:
+    """A sheet's lines."""
     for ((algorithm, interface), seeds), (colour, stroke) in zip(curves.items(), _looks(curves), strict=True):
-        base, _, settings = algorithm.partition("+")
-        sheet, name = (settings, base) if settings in shared else ("", algorithm)
         where = "" if interface == "global" else f", {interface}"
         number = f" ({len(seeds)})" if Entry(algorithm).trained else ""
-        line = Line(f"{name}{where}{number}", seeds, colour, "-" if sheet else stroke)
-        sheets.setdefault(sheet, []).append(line)
-    titles = {sheet: ", ".join(filter(None, (task, *sheet.split("+")))) for sheet in sheets}
-    return learning_figure({titles[sheet]: lines for sheet, lines in sheets.items()})
+        yield Line(f"{algorithm}{where}{number}", seeds, colour, stroke)
 
 
 def ablation_figure(name: str, variants: Mapping[str, Sequence[Rows]]) -> Figure:
@@ -123,7 +139,9 @@ def _sheet(figure: SubFigure, title: str, lines: Sequence[Line]) -> None:
         axes.xaxis.set_major_formatter(short_count)
         if name == "success_rate":
             axes.set_ylim(-4, 104)
-        elif name != "mean_return":
+        elif name == "mean_return":
+            axes.set_ylim(_beyond_the_start(curves, name))
+        else:
             axes.set_ylim(bottom=-0.03 * max(axes.get_ylim()[1], 1e-3))  # a line at zero is seen whole
             if not any(row[name] > 0 for rows in curves for row in rows):
                 axes.text(0.5, 0.5, "none", transform=axes.transAxes, ha="center", va="center", color=GREY)
@@ -135,6 +153,17 @@ def _sheet(figure: SubFigure, title: str, lines: Sequence[Line]) -> None:
     )
 
 
+def _beyond_the_start(curves: Sequence[Rows], name: str) -> tuple[float, float] | None:
+    """An axis's limits that hold what is known of column `name` after the first tenth of each curve: a policy that has
+    learned nothing yet may be ten times as far off as everything that is worth telling apart."""
+    settled = [row[name] for rows in curves for row in rows[min(math.ceil(0.1 * len(rows)), len(rows) - 1) :]]
+    known = [value for value in settled if math.isfinite(value)]
+    if not known or min(known) == max(known):
+        return None
+    margin = 0.05 * (max(known) - min(known))
+    return min(known) - margin, max(known) + margin
+
+
 def legend_below(figure: Figure | SubFigure, axes: Axes, title: str | None = None) -> None:
     """What is drawn in `axes`, below all panels, in as many columns as the width has room for."""
     handles, labels = axes.get_legend_handles_labels()
@@ -143,14 +172,14 @@ def legend_below(figure: Figure | SubFigure, axes: Axes, title: str | None = Non
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, title=title)
 
 
-def _shared_settings(curves: Curves) -> set[str]:
+def _shared_settings(curves: Curves) -> set[Settings]:
     """Settings that two algorithms or more are trained with, beside others that are not."""
-    bases: dict[str, set[str]] = {}
+    bases: dict[Settings, set[str]] = {}
     for algorithm, _ in curves:
-        base, _, settings = algorithm.partition("+")
-        if Entry(algorithm).trained:
-            bases.setdefault(settings, set()).add(base)
-    return {settings for settings, names in bases.items() if settings and len(names) > 1 and "" in bases}
+        base, *settings = algorithm.split("+")
+        if Entry(base).trained:
+            bases.setdefault(tuple(settings), set()).add(base)
+    return {settings for settings, names in bases.items() if settings and len(names) > 1 and () in bases}
 
 
 def draw_line(axes: Axes, line: Line, name: str, scale: float) -> None:
