@@ -240,6 +240,12 @@ class TestSummary:
         estimate = summary.summarise(rows)[0].estimates["steps_to_goal"]
         assert estimate.value == 12 and math.isinf(estimate.high) and estimate.low >= 8
 
+    def test_a_goal_that_too_few_seeds_meet(self):
+        rows = [dataclasses.replace(RESULT, seed=i, steps_to_goal=s) for i, s in enumerate((8, 12, 16, None, None))]
+        (found,) = summary.summarise(rows)
+        assert dict(zip(summary.headings(), found.cells(), strict=True))["steps to 95 %"] == "3 of 5 seeds"
+        assert found.flat()["seeds_at_goal"] == 3
+
     def test_lines_are_in_order(self):
         names = ("sac-fop+prior_weight=0.1", "td3", "sac-fop", "planner")
         rows = [dataclasses.replace(RESULT, algorithm=name) for name in names]

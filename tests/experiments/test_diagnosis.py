@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from planahead.experiments.command import main
-from planahead.experiments.diagnosis import THRESHOLD, Diagnosis, _reach, diagnose
+from planahead.experiments.diagnosis import Diagnosis, _reach, diagnose
 from planahead.experiments.diagnosis_figure import diagnosis_figure
 from planahead.experiments.errors import UserError
 from planahead.learning.critics import TwinCritic
 from planahead.policies import PlannerPolicy
+from planahead.policies.sensitivity import VANISHING
 from tests.learning.probes import ProbeTask, SteeredProblem, direct_policy, probe
 from tests.policies.test_planned import planner_policy
 
@@ -54,7 +55,7 @@ def test_a_plan_is_blind_beyond_its_bound(found: dict[float, Diagnosis]):
     inside, beyond = found[0.2], found[1.5]
     np.testing.assert_allclose(inside.smallest, 1.0, rtol=1e-3)
     assert not inside.blind.any() and not inside.spurious.any()
-    assert beyond.blind.all() and (beyond.smallest < THRESHOLD).all()
+    assert beyond.blind.all() and (beyond.smallest < VANISHING).all()
     # φ is uniform on [-1, 1] and the bound is active for half of it; near it the interior point rounds the corner
     far = np.abs(inside.box_smallest - 0.5) > 0.49
     assert far.mean() > 0.7 and np.mean(inside.box_smallest < 0.5) == pytest.approx(0.5, abs=0.05)

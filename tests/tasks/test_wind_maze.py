@@ -237,26 +237,30 @@ def test_a_detour_reaches_the_goal_in_time_and_the_straight_way_does_not(difficu
     assert not success.any()
 
 
-def test_a_planner_that_is_told_where_to_go_reaches_the_goal():
-    """Through the learned parameters alone a policy can pass the zones of `easy`: it aims beyond every place on its
-    way, with the weights of states at the upper end of their box and those of forces at the lower one."""
-    task = make_task("windmaze-easy", start_spread=0.0)
-    way, space = jnp.array(DETOURS["easy"]), ParameterSpace(task.problem, task.learned_parameters)
+@pytest.mark.parametrize("difficulty", DETOURS)
+def test_a_planner_that_is_told_where_to_go_reaches_the_goal(difficulty: str):
+    """The learned parameters alone are enough: a policy aims beyond every place on its way, with the weights of
+    positions at the upper end of their box and the others at the lower one, and asks for the force that the wind
+    takes."""
+    task = make_task(f"windmaze-{difficulty}", start_spread=0.0)
+    way, space = jnp.array(DETOURS[difficulty]), ParameterSpace(task.problem, task.learned_parameters)
+    weights = jnp.array([1.5, 1.5, 0.5, 0.5, 0.05, 0.05])
 
     @jax.jit
     def episode():
         def step(carry, _):
             state, place, alive = carry
-            x = task.planner_state(task.environment.observe(state))
+            observation = task.environment.observe(state)
+            x, wind = task.planner_state(observation), observation[4:]
             place = jnp.where(jnp.linalg.norm(x[:2] - way[place]) < 0.1, jnp.minimum(place + 1, len(way) - 1), place)
             aim = x[:2] + 3 * (way[place] - x[:2])
-            written = jnp.concatenate([1.5 * jnp.ones(4), 0.05 * jnp.ones(2), aim, jnp.zeros(4)])
+            written = jnp.concatenate([weights, aim, jnp.zeros(2), -wind])
             plan = solve(space.insert(task.problem, jnp.clip(written, space.low, space.high)), x)
             transition = task.environment.step(state, plan.controls[0], KEY)
             seen = transition.info.success & alive, (plan.status == Status.SOLVED) | ~alive
             return (transition.state, place, alive & ~transition.terminated), seen
 
-        return jax.lax.scan(step, (task.environment.reset(KEY), 0, True), length=100)[1]
+        return jax.lax.scan(step, (task.environment.reset(KEY), 0, True), length=200)[1]
 
     success, solved = episode()
     assert success.any() and solved.all()

@@ -30,9 +30,9 @@ from planahead.experiments.errors import UserError
 from planahead.experiments.progress import percent
 from planahead.learning import TwinCritic
 from planahead.policies import Proposal, StochasticPolicy, linearised, smallest_singular_value
+from planahead.policies.sensitivity import VANISHING
 from planahead.tasks import Task
 
-THRESHOLD = 1e-4  # of σ_min, as in `sensitivities`: φ crossing its box moves the action by a ten-thousandth of its own
 EDGE = 1e-3  # in unit coordinates: an interior-point plan ends this close to a bound that is active
 WIDE = 0.05  # of the action box: a reach below it is as good as a single action
 PREFERS = 0.01  # of the spread of values over states: what a critic is not sure of is no preference
@@ -58,7 +58,7 @@ class Diagnosis:
     """[S, K]."""
     gain: np.ndarray | None
     """By how much the critic values the best reached action more than the policy's, as a share of the spread of values
-    over states [S]; `None` without a critic over actions."""
+    over states [S]; 0 where they have no spread, as those of a single state; `None` without a critic over actions."""
     parameters: int
     """Number of parameters."""
 
@@ -75,7 +75,7 @@ class Diagnosis:
     @property
     def blind(self) -> np.ndarray:
         """Where J loses rank at the policy's own φ [S]."""
-        return self.usable & (self.smallest < THRESHOLD)
+        return self.usable & (self.smallest < VANISHING)
 
     @property
     def spurious(self) -> np.ndarray:
@@ -99,7 +99,7 @@ class Diagnosis:
             "smallest_singular_value_median": _quantile(self.smallest[self.usable], 0.5),
             "smallest_singular_value_median_over_box": _quantile(self.box_smallest[good], 0.5),
             "blind": float(self.blind.mean()),
-            "blind_over_box": float((self.box_smallest[good] < THRESHOLD).mean()) if good.any() else float("nan"),
+            "blind_over_box": float((self.box_smallest[good] < VANISHING).mean()) if good.any() else float("nan"),
             "blind_at_action_bound": float(self.at_bound[self.blind].mean()) if self.blind.any() else None,
             "spurious": float(self.spurious.mean()),
             "judged_by_critic": self.gain is not None,
@@ -121,8 +121,9 @@ class Diagnosis:
             bound = s["blind_at_action_bound"]
             found.append(
                 f"At {percent(s['blind'])} of the visited states ∂u₀/∂φ loses rank at the policy's parameters; in "
-                f"{percent(bound)} of them the action lies at its bound. SAC-FOP, SAC-FOA and TD3-FOP learn nothing "
-                "there; SAC-ZOP does, and a smoothed plan does (planahead train … --options planner_tau=1e-3)."
+                f"{percent(bound)} of them the action lies at its bound. SAC-FOP, SAC-FOA and TD3-FOP see no way there "
+                "to move some direction of the action; SAC-ZOP asks for no derivative, and a smoothed plan has one "
+                "(planahead train … --options planner_tau=1e-3)."
             )
         if s["spurious"] > 0:
             why = (
@@ -136,8 +137,9 @@ class Diagnosis:
             )
         if s["reach_median"] < 0.5:
             found.append(
-                f"From half of the states the parameters reach less than {percent(s['reach_median'])} of the action "
-                "box: no policy over these parameters can do more. Widen the box, or learn other parameters."
+                f"From half of the states {s['draws_per_state']} draws from the parameter box reached less than "
+                f"{percent(s['reach_median'])} of the action box. Draw more (--samples); if that does not help, widen "
+                "the parameters' box, or learn others."
             )
         if s["failed_solves_over_box"] > 0.01:
             found.append(
@@ -162,7 +164,7 @@ class Diagnosis:
                     "spurious": bool(spurious[i]),
                     "at_action_bound": bool(self.at_bound[i]),
                     "box_median_smallest_singular_value": _quantile(good, 0.5),
-                    "box_blind": float((good < THRESHOLD).mean()) if good.size else float("nan"),
+                    "box_blind": float((good < VANISHING).mean()) if good.size else float("nan"),
                     "box_failed": float(self.box_failed[i].mean()),
                     "reach": float(reach[i]),
                     "critic_gain": None if self.gain is None else float(self.gain[i]),
@@ -200,12 +202,17 @@ def diagnose(
 def visited(
     task: Task, policy: StochasticPolicy, episode_key: PRNGKeyArray, state_key: PRNGKeyArray, number: int
 ) -> Float[Array, "number observation"]:
-    """Observations from deterministic episodes, drawn uniformly from all steps."""
+    """Observations from deterministic episodes, drawn uniformly from all at which the policy decided."""
     episodes = run_episodes(task, policy, episode_key, 25)
-    alive = np.asarray(episodes.steps.alive)
-    chosen = np.asarray(jax.random.choice(state_key, np.flatnonzero(alive), (number,)))
-    state = jax.tree.map(lambda leaf: jnp.asarray(leaf.reshape(-1, *leaf.shape[2:])[chosen]), episodes.steps.state)
-    return jax.vmap(task.environment.observe)(state)
+    decided = np.flatnonzero(episodes.steps.alive)
+    chosen = np.asarray(jax.random.choice(state_key, decided, (number,)))
+
+    def before(start: np.ndarray, after: np.ndarray) -> Array:
+        """Of the chosen steps, by the states after all steps [T, episodes] and those at the start [episodes]."""
+        states = np.concatenate([start[None], after[:-1]])
+        return jnp.asarray(states.reshape(-1, *states.shape[2:])[chosen])
+
+    return jax.vmap(task.environment.observe)(jax.tree.map(before, episodes.start, episodes.steps.state))
 
 
 @eqx.filter_jit
@@ -228,7 +235,8 @@ def _measure(
     value = jnp.min(critic(observations, own[0]), axis=0)
     others = jax.vmap(lambda actions: jnp.min(critic(observations, actions), axis=0), 1, 1)(over_box[0])
     best = jnp.max(jnp.where(over_box[2], -jnp.inf, others), axis=1)
-    return own, over_box, (best - value) / jnp.std(value)
+    spread = jnp.std(value)
+    return own, over_box, jnp.where(spread > 0, (best - value) / spread, 0.0)
 
 
 def _reach(actions: np.ndarray) -> float:

@@ -7,8 +7,9 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from planahead.experiments.diagnosis import THRESHOLD, Diagnosis
+from planahead.experiments.diagnosis import Diagnosis
 from planahead.experiments.style import BLUE, GREY, ORANGE, RED, STYLE
+from planahead.policies.sensitivity import VANISHING
 
 LOWEST = -7  # exponent below which a singular value is drawn as zero
 SHOWN = 60  # states in the middle panel: more would merge
@@ -47,7 +48,7 @@ def _singular_values(axes: Axes, found: Diagnosis, whose: str) -> None:
         exponents = np.clip(np.log10(np.maximum(values, 10.0 ** (LOWEST - 0.25))), bins[0], bins[-1])
         weights = np.full(len(exponents), 100 / max(1, len(exponents)))
         axes.hist(exponents, bins=bins.tolist(), weights=weights, color=colour, alpha=0.6, label=label)
-    axes.axvspan(bins[0], np.log10(THRESHOLD), color=RED, alpha=0.08, linewidth=0)
+    axes.axvspan(bins[0], np.log10(VANISHING), color=RED, alpha=0.08, linewidth=0)
     axes.text(
         0.03, 0.8, "blind", transform=axes.transAxes, color=RED, ha="left", va="top", fontsize=9.5, fontweight="bold"
     )

@@ -138,7 +138,9 @@ class OffPolicy(Learner[State]):
         if self.imitation_steps > 0:
             self._check_multiple("warm_up_steps", "steps_per_chunk")
             self._check_range(
-                "warm_up_steps", self.warm_up_steps > 0, "imitation needs states to imitate in; use steps_per_chunk's"
+                "warm_up_steps",
+                self.warm_up_steps > 0,
+                f"imitation needs states to imitate in; use {self.steps_per_chunk}, as steps_per_chunk",
             )
         self._check_range("prior_weight", self.prior_weight >= 0, "expected 0 (no prior) or more")
         self._check_range("skip_length", self.skip_length >= 0, "expected 0 (no expert) or more")

@@ -47,6 +47,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 from planahead.learning.critics import Critic, TwinCritic
 from planahead.policies import Proposal, StochasticPolicy
 from planahead.policies.sensitivity import linearised, local_action_entropy, smallest_singular_value
+from planahead.policies.stochastic import held_inside
 
 CriticPlace = Literal["parameters", "action"]
 """What a critic judges beside the observation."""
@@ -197,10 +198,10 @@ class SoftLosses(eqx.Module):
         return mean_of_usable(temperature * now.log_probability - value, self.actor_usable(now, batch))
 
     def prior_loss(self, policy: StochasticPolicy, now: Judged) -> Float[Array, ""]:
-        """w E[ mean_i (φ_i - φ⁰_i)² ] in unit coordinates, over all rows."""
+        """w E[ mean_i (φ_i - φ⁰_i)² ] in unit coordinates, over all rows; φ⁰ is held inside of its box."""
         default = policy.default_unit()
         assert default is not None and now.proposal is not None  # `OffPolicy.check` refuses a prior without a default
-        return self.prior_weight * jnp.mean((now.proposal - default[None]) ** 2)
+        return self.prior_weight * jnp.mean((now.proposal - held_inside(default)[None]) ** 2)
 
     def temperature_loss(
         self, log_temperature: Float[Array, ""], now: Judged, batch: Experience, target: float

@@ -8,7 +8,8 @@ r"""TD3, the deterministic policy gradient with its three repairs: twin critics,
     explore     z  = clip(μ(s) + σ_e ξ)
     target      y  = r + γ (1 - terminated) min_i Q̄_i(s', z'),   z' = clip(μ̄(s') + clip(σ_t ξ, ±c))     no gradient
     critic      L_Q = ½ Σ_i E[ (Q_i(s, z) - y)² ]
-    policy      L_μ = -E[ Q_1(s, μ(s)) ],   in every d-th update, after which μ̄ and Q̄ follow by τ
+    policy      L_μ = -E[ Q_1(s, μ(s)) ],   in every d-th update, after which μ̄ and Q̄ follow by τ; where there is a
+                prior, its pull is added, as in `soft_losses.py`
 
 Everything is in unit coordinates, where clip is to [-1, 1]; with a planner and a critic over actions, Q is that of the
 action planned with z, and the noise is filtered by the plan. The policy is the mode of a `StochasticPolicy`; what its

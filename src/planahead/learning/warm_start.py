@@ -2,7 +2,8 @@ r"""A warm start: before it learns from rewards, a network learns to do what the
 
     min_θ  E_o[ mean_i (z_i(o; θ) - z⁰_i(o))² ],     z in unit coordinates
 
-    policy that plans    z⁰ = unit φ⁰, the problem's own parameters: the same everywhere, nothing is planned for it
+    policy that plans    z⁰ = unit φ⁰, the problem's own parameters held inside of their box: the same everywhere,
+                         nothing is planned for it
     policy that acts     z⁰ = unit u₀*(x(o), φ⁰), the default planner's action; rows whose plan failed are left out
 
 z is the policy's deterministic proposal, so the width of its noise is left to the learner. The observations are those
@@ -25,6 +26,7 @@ from planahead.learning.soft_losses import Experience, mean_of_usable
 from planahead.planning import SQP, solve
 from planahead.policies import StochasticPolicy, plan_failed
 from planahead.policies.acting import action_size, first_action
+from planahead.policies.stochastic import held_inside
 from planahead.tasks import Task
 
 
@@ -64,7 +66,7 @@ def demonstrate(policy: StochasticPolicy, task: Task, observation: Float[Array, 
     """z⁰ at one observation."""
     default = policy.default_unit()
     if default is not None:
-        return Demonstration(default, jnp.array(True))
+        return Demonstration(held_inside(default), jnp.array(True))
     planner = SQP()
     plan = solve(task.problem, task.planner_state(observation), planner=planner)
     action = policy.box.clip(first_action(task.problem, plan))

@@ -27,6 +27,10 @@ from jaxtyping import Array, Bool, Float
 from planahead.policies.policy import Decision
 from planahead.policies.stochastic import Proposal, StochasticPolicy
 
+VANISHING = 1e-4
+"""A smallest singular value below it counts as none: φ crossing its whole box would move some direction of the action
+by less than a ten-thousandth of the action's box."""
+
 
 class Sensitivity(eqx.Module):
     """How the planned action answers to the planner's parameters, for a batch of observations."""
@@ -39,13 +43,11 @@ class Sensitivity(eqx.Module):
 
 
 def sensitivities(
-    policy: StochasticPolicy, observations: Float[Array, "batch observation"], threshold: float = 1e-4
+    policy: StochasticPolicy, observations: Float[Array, "batch observation"], threshold: float = VANISHING
 ) -> Sensitivity:
     """J of a planning policy at its deterministic proposals.
 
-    `threshold` is relative to the boxes: below 1e-4, φ crossing its whole box would move some direction of the action
-    by less than a ten-thousandth of the action's box. **Raises** `ValueError` for a policy that does not plan or has no
-    derivative.
+    `threshold` is relative to the boxes. **Raises** `ValueError` for a policy that does not plan or has no derivative.
     """
     if not (policy.plans and policy.differentiable):
         raise ValueError(

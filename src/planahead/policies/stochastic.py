@@ -26,6 +26,16 @@ ANCHOR_MARGIN = 1e-2
 the edge of its box would move nothing, and the derivative of a noisy action by its anchor, which grows up to 1/0.02,
 would drown all others."""
 
+
+def held_inside(unit: Float[Array, "*b size"]) -> Float[Array, "*b size"]:
+    """`unit` at least the anchor's margin away from ±1: what a network behind tanh can be asked to say.
+
+    >>> held_inside(jnp.array([-1.0, 0.5]))
+    Array([-0.99,  0.5 ], dtype=float32)
+    """
+    return jnp.clip(unit, -1 + ANCHOR_MARGIN, 1 - ANCHOR_MARGIN)
+
+
 NoisePlace = Literal["parameters", "action"]
 """Where exploration enters: at the planner's parameters φ, before planning, or at the action, after it."""
 

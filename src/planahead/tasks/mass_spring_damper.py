@@ -2,7 +2,7 @@ r"""Bring a mass on a spring to rest: linear, quadratic, and therefore known exa
 
     ẋ = v,   v̇ = (F - b v - k x) / m,   discretised by Euler's rule:   s⁺ = A s + B F,  s = (x, v)
 
-    return   -Σ sᵀ Q s + R F²,   Q = diag(1, 0.1),  R = 0.01
+    return   -Σ (sᵀ Q s + R F²),   Q = diag(1, 0.1),  R = 0.01
 
 Where no bound is active the best controller is F = -K s with
 
@@ -240,6 +240,8 @@ class MassSpringDamperProblem(Problem):
 @final
 class MassSpringDamperTask(Task[MassSpringDamper, MassSpringDamperProblem]):
     """Rest at the origin, with a planner whose eight parameters are wrong by default and exact with `matched=True`.
+
+    As published, and nothing in it asked for a correction, so there is no `definition`.
 
     **Arguments:**
 

@@ -2,8 +2,8 @@
 
 Two options recur. `definition` is `"corrected"`, or `"published"` to compare with others on a task as they wrote it,
 mistakes included. `interface` says what a policy writes: `"global"`, one value of every learned parameter, or
-`"stage"`, one for every stage at which it can move the plan: a cost of states at the stages 1…N (the first state is
-given), what belongs to a control or a transition at 0…N-1.
+`"stage"`, one for every stage where it belongs to what is decided: a cost of states at the stages 1…N (the first state
+is given), what belongs to a control or a transition at 0…N-1.
 """
 
 import abc

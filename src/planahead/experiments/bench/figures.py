@@ -185,9 +185,9 @@ def _shared_settings(curves: Curves) -> set[Settings]:
 def draw_line(axes: Axes, line: Line, name: str, scale: float) -> None:
     """Interquartile mean of column `name` and its band, at the steps that all seeds have and know; what has a single
     row was not trained, and is a level."""
-    length = min(len(rows) for rows in line.seeds)
-    steps = np.array([row["step"] for row in line.seeds[0][:length]])
-    values = scale * np.array([[row[name] for row in rows[:length]] for rows in line.seeds])
+    columns = [{row["step"]: row[name] for row in rows} for rows in line.seeds]
+    steps = np.array(sorted(set.intersection(*(set(column) for column in columns))))
+    values = scale * np.array([[column[step] for step in steps] for column in columns])
     known = np.isfinite(values).all(axis=0)
     if not known.any():
         return

@@ -79,7 +79,7 @@ def run_cells_at_once(cells: Sequence[Cell], out: pathlib.Path, jobs: int, conso
                     job.stop()
                     job.process.join()
     if stop.is_set():
-        console.print("stopped; the same command goes on where this one left off")
+        console.print("stopped; the same command goes on with what is not finished, trainings where they were saved")
         raise KeyboardInterrupt
     return Outcome(tuple(finished), tuple(taken), failed)
 
@@ -113,7 +113,8 @@ class _Job:
         except UserError:  # cut back just now
             timing, validations = [], []
         step = int(timing[-1]["step"]) if timing else 0
-        words = [f"{step:,} of {self.cell.conditions.steps:,} steps"] if self.cell.entry.trained else []
+        seen = self.cell.entry.trained and not self.cell.entry.tuned  # a tuning leaves nothing to look at
+        words = [f"{step:,} of {self.cell.conditions.steps:,} steps"] if seen else []
         if len(timing) > 2 and timing[-1]["seconds"] > timing[0]["seconds"]:
             rate = (timing[-1]["step"] - timing[0]["step"]) / (timing[-1]["seconds"] - timing[0]["seconds"])
             words += [f"{rate:,.0f} steps/s", f"{clock((self.cell.conditions.steps - step) / rate)} left"]
@@ -123,7 +124,7 @@ class _Job:
 
 
 def _ending(job: _Job) -> str:
-    words = {0: "finished", TAKEN: "another process is at work at it", FAILED: "failed", STOPPED: "stopped and saved"}
+    words = {0: "finished", TAKEN: "another process is at work at it", FAILED: "failed", STOPPED: "stopped"}
     return words.get(job.process.exitcode or 0, f"ended with exit code {job.process.exitcode}")
 
 

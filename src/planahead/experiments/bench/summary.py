@@ -67,6 +67,8 @@ class Summary:
     seeds: tuple[int, ...]
     steps: tuple[int, int]
     """Of the shortest and the longest training."""
+    reached: int
+    """How many seeds ever validated as `steps_to_goal` asks."""
     estimates: Mapping[str, Estimate]
     """By the names of `MEASURES`; those that the cells do not have are missing."""
 
@@ -79,6 +81,7 @@ class Summary:
             "seeds": len(self.seeds),
             "steps_shortest": self.steps[0],
             "steps_longest": self.steps[1],
+            "seeds_at_goal": self.reached,
         }
         for measure in MEASURES:
             found = self.estimates.get(measure.name)
@@ -96,20 +99,21 @@ class Summary:
             labelled(self.algorithm, self.interface),
             str(len(self.seeds)),
             shortest if shortest == longest else f"{shortest}–{longest}",
-            *("–" if e is None else _shown(m, e) for m, e in zip(MEASURES, found, strict=True)),
+            *("–" if e is None else self._shown(m, e) for m, e in zip(MEASURES, found, strict=True)),
         ]
+
+    def _shown(self, measure: Measure, estimate: Estimate) -> str:
+        if math.isinf(estimate.value) and self.reached > 0:  # by too few for a mean of the middle half
+            return f"{self.reached} of {len(self.seeds)} seeds"
+        value = measure.show(estimate.value)
+        if not measure.interval or math.isnan(estimate.low) or estimate.low == estimate.high:
+            return value
+        low, high = (measure.show(end).removesuffix(" %") for end in (estimate.low, estimate.high))
+        return f"{value} [{low}, {high}]"
 
 
 def headings() -> list[str]:
     return ["algorithm", "seeds", "steps", *(measure.heading for measure in MEASURES)]
-
-
-def _shown(measure: Measure, estimate: Estimate) -> str:
-    value = measure.show(estimate.value)
-    if not measure.interval or math.isnan(estimate.low) or estimate.low == estimate.high:
-        return value
-    low, high = (measure.show(end).removesuffix(" %") for end in (estimate.low, estimate.high))
-    return f"{value} [{low}, {high}]"
 
 
 def summarise(results: Sequence[Result]) -> list[Summary]:
@@ -136,7 +140,8 @@ def _summary(key: tuple[str, str, str], results: Sequence[Result]) -> Summary:
         if all(value is not None for value in values):
             estimates[measure.name] = interquartile_estimate(np.array(values, dtype=np.float64))
     steps = [result.steps for result in results]
-    return Summary(*key, tuple(sorted(r.seed for r in results)), (min(steps), max(steps)), estimates)
+    reached = sum(result.steps_to_goal is not None for result in results)
+    return Summary(*key, tuple(sorted(r.seed for r in results)), (min(steps), max(steps)), reached, estimates)
 
 
 def summary_table(summaries: Sequence[Summary], title: str) -> Table:
@@ -169,7 +174,8 @@ def summary_csv(summaries: Sequence[Summary]) -> str:
 def summary_markdown(summaries: Sequence[Summary]) -> str:
     """Every line as a table in Markdown, a table per task."""
     parts = [
-        "Interquartile means over seeds, in brackets their 95 % bootstrap intervals. best: the checkpoint that "
+        "Interquartile means over seeds, in brackets their 95 % bootstrap intervals, whose ends are the smallest and "
+        "the largest number where there are four seeds or fewer. best: the checkpoint that "
         "validated best; last: that of the last step; area: mean over the training's validations. Training violations "
         "count all steps and episodes of the training, warming up and exploration included.",
     ]

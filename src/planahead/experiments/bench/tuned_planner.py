@@ -3,7 +3,8 @@
 CMA-ES draws candidates φ in the unit coordinates of the parameters' box, starting from the problem's own ones. All of a
 generation run the same few training episodes, and their mean returns are what it learns from, as long as the next
 generation's environment steps, of all candidates together, fit into the budget that a learner would have. As often as a
-learner would be, the mean of the distribution is validated, and the best one is kept.
+learner would be, the mean of the distribution is validated, and the best one is kept. A tuning that is interrupted
+begins anew.
 
 Reference: N. Hansen, *The CMA Evolution Strategy: A Tutorial*, arXiv 1604.00772; the optimiser is the package `cmaes`.
 """
@@ -35,7 +36,7 @@ from planahead.tasks import Task
 EPISODES = 4  # of every candidate
 GENERATIONS = 20  # that the budget should suffice for, with fewer episodes if need be
 SPREAD = 0.3  # of the first generation: a standard deviation, in a box of length 2
-PLANNER = SQP(arithmetic="float32")  # as policies plan
+PLANNER = SQP(arithmetic="float32")  # as policies plan, but to the end: nobody waits for a gradient here
 
 
 @dataclasses.dataclass(frozen=True)

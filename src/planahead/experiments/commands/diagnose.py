@@ -20,7 +20,10 @@ class Diagnose(Command):
     """
 
     subject: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN|TASK")]
-    """The folder of a run, whose last policy and critic are diagnosed, or a task, whose planner is, as it comes."""
+    """The folder of a run, whose last policy and critic are diagnosed, or a task, where it is the untrained policy that
+    writes the problem's own parameters (those at an edge of their box half a percent inside of it)."""
+    task_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")] = ()
+    """Arguments of a task that differ from its defaults, e.g. `interface=stage`; a run has its own."""
     states: int = 200
     """Visited states, drawn from 25 episodes."""
     samples: int = 64
@@ -31,7 +34,11 @@ class Diagnose(Command):
     """Where diagnosis.csv and diagnosis.png go; the run's folder, or diagnosis-TASK, unless given."""
 
     name: ClassVar[str] = "diagnose"
-    examples: ClassVar[tuple[str, ...]] = ("cartpole", "runs/fop --states 400", "cartpole --json diagnosis.json")
+    examples: ClassVar[tuple[str, ...]] = (
+        "cartpole",
+        "runs/fop --states 400",
+        "windmaze-hard --task-options interface=stage --json diagnosis.json",
+    )
 
     def run(self, console: "Console") -> Mapping[str, Any]:
         import csv
@@ -46,9 +53,10 @@ class Diagnose(Command):
         from planahead.experiments.diagnosis_figure import diagnosis_figure
         from planahead.experiments.errors import UserError, at_least
         from planahead.experiments.experiment import Experiment, Stream, make_known_task, stream_key
-        from planahead.experiments.files import make_folder, write_text
+        from planahead.experiments.files import file_name, make_folder, write_text
         from planahead.experiments.progress import percent
         from planahead.experiments.run_directory import RunDirectory
+        from planahead.experiments.settings import read_options
         from planahead.learning import make_algorithm
         from planahead.policies import StochasticPolicy
 
@@ -57,18 +65,23 @@ class Diagnose(Command):
         run = RunDirectory(pathlib.Path(self.subject))
         critic = None
         if run.path.is_dir():
+            if self.task_options:
+                raise UserError(
+                    f"--task-options are of a task, and «{self.subject}» is a run, which has its own; leave them out."
+                )
             experiment = Experiment.of_run(RunDirectory.open(run.path))
             state, info = experiment.load_state(run)
             task, policy = experiment.task, experiment.learner.policy(state)
             if getattr(experiment.learner, "critic", None) == "action":
                 critic = state.critic
             title, whose = f"{info.algorithm} on {info.task} after {info.step:,} steps", "the policy's"
+            out = self.out or run.path
         else:
-            task = make_known_task(self.subject)
-            # An offset of zero from the default parameters: the planner as it comes.
+            task = make_known_task(self.subject, "--task-options", **read_options("--task-options", self.task_options))
             policy, _ = make_algorithm("sac-fop", task, jax.random.key(self.seed), residual=True)
-            title, whose = f"{self.subject}, the planner as it comes", "the planner's own"
-        out = self.out or (run.path if run.path.is_dir() else pathlib.Path(f"diagnosis-{self.subject}"))
+            named = "+".join((self.subject, *self.task_options))
+            title, whose = f"{named}, the planner as it comes", "the planner's own"
+            out = self.out or pathlib.Path(f"diagnosis-{file_name(named)}")
         console.print(f"planning from {self.states} visited states …", style="dim")
         if not isinstance(policy, StochasticPolicy):
             raise UserError(
