@@ -22,7 +22,7 @@ from tests.policies.test_planned import planner_policy
 
 DEFAULT = 0.6
 TASK = ProbeTask(environment=AIM_AT_HALF, problem=SteeredProblem(target=jnp.array(DEFAULT)))
-SWITCH: dict[str, Any] = dict(imitation_steps=300, steps_per_chunk=256)
+SWITCH: dict[str, Any] = dict(imitation_steps=300, imitation_hold_steps=0, steps_per_chunk=256)
 SEEN = jnp.array([[-1.0], [1.0]])
 
 
@@ -99,7 +99,20 @@ def test_it_happens_once_and_a_break_changes_nothing():
     assert found[0] == found[1]
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("learner", [QUICK, QUICK_TD3], ids=["sac", "td3"])
+def test_who_acts_stays_while_critics_learn(learner: OffPolicy[Any]):
+    """For two chunks; in the next they learn together."""
+    held = dataclasses.replace(learner, **SWITCH | dict(imitation_hold_steps=512))
+    seen = [after_chunks(held, direct_policy(), chunks)[0] for chunks in (2, 3, 4)]
+    acting = [saved(eqx.filter(state, state.acting())) for state in seen]
+    assert acting[0] == acting[1] != acting[2]
+    assert saved(seen[0].critic) != saved(seen[1].critic)
+    np.testing.assert_allclose(proposals(seen[1].policy), DEFAULT, atol=0.05)
+
+
 REFUSALS = [
+    (dict(imitation_hold_steps=-1), "imitation_hold_steps=-1; expected 0"),
     (dict(imitation_steps=-1), "imitation_steps=-1; expected 0"),
     (dict(imitation_steps=10, warm_up_steps=100), "warm_up_steps=100 is not a multiple of steps_per_chunk=2000"),
     (dict(imitation_steps=10, warm_up_steps=0), "warm_up_steps=0; imitation needs states to imitate in"),

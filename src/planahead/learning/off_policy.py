@@ -70,6 +70,10 @@ class OffPolicyState(eqx.Module):
     def written(self) -> PyTree[bool]:
         """A state-shaped tree, true at the leaves that a gradient step writes."""
 
+    @abc.abstractmethod
+    def acting(self) -> PyTree[bool]:
+        """A state-shaped tree, true at those of the written leaves that are about who acts, and not about critics."""
+
 
 State = TypeVar("State", bound=OffPolicyState)
 
@@ -109,6 +113,9 @@ class OffPolicy(Learner[State]):
     imitation_steps: int = eqx.field(default=0, static=True)
     """Gradient steps towards the default planner between warming up and learning, see `warm_start.py`; off at 0, since
     it presumes that the default planner is worth being imitated. Half of the environments then warm up with it."""
+    imitation_hold_steps: int = eqx.field(default=10_000, static=True)
+    """Environment steps after imitation in which critics learn and the policy stays: judged by critics that know
+    nothing yet, it would forget within a thousand gradient steps what it has imitated."""
     skip_length: int = eqx.field(default=0, static=True)
     """J: a skip policy may hand the task's expert up to so many steps in a row, see `skipping.py`; off at 0."""
     skip_until: int = eqx.field(default=10_000, static=True)
@@ -135,6 +142,7 @@ class OffPolicy(Learner[State]):
         self._check_range("polyak", 0 < self.polyak <= 1, "expected 0 < polyak <= 1")
         self._check_range("warm_up_steps", self.warm_up_steps >= 0, "expected 0 or more")
         self._check_range("imitation_steps", self.imitation_steps >= 0, "expected 0 (no imitation) or more")
+        self._check_range("imitation_hold_steps", self.imitation_hold_steps >= 0, "expected 0 (no hold) or more")
         if self.imitation_steps > 0:
             self._check_multiple("warm_up_steps", "steps_per_chunk")
             self._check_range(
@@ -327,7 +335,8 @@ class OffPolicy(Learner[State]):
     def _imitate(self, state: State, key: PRNGKeyArray) -> tuple[State, Float[Array, ""]]:
         """Imitation in the one chunk that begins where warming up ended; NaN is its loss in all others."""
         due, steps = state.steps == self.warm_up_steps, self.imitation_steps
-        found = imitate_once(due, state.policy, state.task, state.replay, self.adam(), steps, self.batch_size, key)
+        seen = state.replay.front(min(self.warm_up_steps, self.replay_size)).observation
+        found = imitate_once(due, state.policy, state.task, seen, self.adam(), steps, self.batch_size, key)
         started = state.with_policy(found.policy)
         # What else starts from a policy, as TD3's target does, is left alone in all other chunks.
         kept = jax.tree.map(lambda new, old: old if new is old else jnp.where(due, new, old), started, state)
@@ -346,7 +355,9 @@ class OffPolicy(Learner[State]):
             changing, total = carry
             batch_key, update_key = jax.random.split(key)
             batch = state.replay.sample(batch_key, self.batch_size)
-            new, losses = self.update(eqx.combine(changing, constant), batch, update_key)
+            old = eqx.combine(changing, constant)
+            new, losses = self.update(old, batch, update_key)
+            new = self._held(old, new)
             return (eqx.filter(new, written), jax.tree.map(jnp.add, total, losses)), None
 
         def learn(changing: PyTree) -> tuple[PyTree, UpdateSums]:
@@ -356,6 +367,13 @@ class OffPolicy(Learner[State]):
         warm = state.steps > self.warm_up_steps
         changing, losses = jax.lax.cond(warm, learn, lambda changing: (changing, nothing), changing)
         return eqx.combine(changing, constant), losses
+
+    def _held(self, old: State, new: State) -> State:
+        """The state after a gradient step, which leaves alone who acts until the hold after an imitation is over."""
+        if self.imitation_steps == 0 or self.imitation_hold_steps == 0:
+            return new
+        held = new.steps <= self.warm_up_steps + self.imitation_hold_steps
+        return jax.tree.map(lambda acts, old, new: jnp.where(held, old, new) if acts else new, new.acting(), old, new)
 
     def _learn_to_skip(self, state: State, key: PRNGKeyArray) -> tuple[State, Metrics]:
         """As many gradient steps of the skip policy, where there is one, as of everything else."""

@@ -73,6 +73,10 @@ class Replay(eqx.Module, Generic[Item]):
         """Draw `number` items with replacement, leaves `[number, ...]`. Before the first insertion they are zeros."""
         return self._items(jax.random.randint(key, (number,), 0, jnp.maximum(self.size, 1)))
 
+    def front(self, number: int) -> Item:
+        """The first `number` rows, leaves `[number, ...]`: what was inserted first, until the ring has come round."""
+        return self._items(jnp.arange(number))
+
     def newest(self) -> Item:
         """What was inserted last, leaves `[batch, ...]`."""
         return self._items((self.count - self.batch + jnp.arange(self.batch)) % self.capacity)

@@ -87,6 +87,14 @@ class SACState(OffPolicyState):
             (self.policy.trainable(), *jax.tree.map(lambda _: True, written)),
         )
 
+    def acting(self) -> PyTree[bool]:
+        others = self.log_temperature, self.optimisers.policy, self.optimisers.temperature
+        return eqx.tree_at(
+            lambda s: (s.policy, s.log_temperature, s.optimisers.policy, s.optimisers.temperature),
+            jax.tree.map(lambda _: False, self),
+            (self.policy.trainable(), *jax.tree.map(lambda _: True, others)),
+        )
+
 
 @final
 class SAC(OffPolicy[SACState]):

@@ -89,6 +89,14 @@ class TD3State(OffPolicyState):
             (self.policy.trainable(), *jax.tree.map(lambda _: True, written)),
         )
 
+    def acting(self) -> PyTree[bool]:
+        others = self.target_policy, self.optimisers.policy
+        return eqx.tree_at(
+            lambda s: (s.policy, s.target_policy, s.optimisers.policy),
+            jax.tree.map(lambda _: False, self),
+            (self.policy.trainable(), *jax.tree.map(lambda _: True, others)),
+        )
+
 
 @final
 class TD3(OffPolicy[TD3State]):

@@ -7,10 +7,13 @@ r"""A warm start: before it learns from rewards, a network learns to do what the
     policy that acts     z⁰ = unit u₀*(x(o), φ⁰), the default planner's action; rows whose plan failed are left out
 
 z is the policy's deterministic proposal, so the width of its noise is left to the learner. The observations are those
-of the replay after warming up, where half of the environments were driven by the default planner and half by uniform
+of warming up, where half of the environments were driven by the default planner and half by uniform
 proposals: the first are the states that a good imitation visits, the others those it has to come back from (S. Ross et
 al. 2011, "A reduction of imitation learning and structured prediction to no-regret online learning"), and without them
-a critic would have seen one proposal only.
+a critic would have seen one proposal only. Each is planned for once.
+
+The critics know nothing yet. So a learner goes on with the policy as it is for some time, while they learn what it is
+worth (`OffPolicy.imitation_hold_steps`).
 """
 
 import equinox as eqx
@@ -21,8 +24,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from planahead.learning.fitting import fit
 from planahead.learning.imitation_losses import distance
-from planahead.learning.replay import Replay
-from planahead.learning.soft_losses import Experience, mean_of_usable
+from planahead.learning.soft_losses import mean_of_usable
 from planahead.planning import SQP, solve
 from planahead.policies import StochasticPolicy, plan_failed
 from planahead.policies.acting import action_size, first_action
@@ -88,7 +90,7 @@ def half_demonstrated(
 def imitate(
     policy: StochasticPolicy,
     task: Task,
-    replay: Replay[Experience],
+    observations: Float[Array, "n observation"],
     optimiser: optax.GradientTransformation,
     steps: int,
     batch_size: int,
@@ -96,11 +98,12 @@ def imitate(
 ) -> Imitated:
     """Take `steps` gradient steps towards the default planner. The optimiser's moments are forgotten afterwards."""
     trained, fixed = eqx.partition(policy, policy.trainable())
+    demonstrations = jax.vmap(lambda seen: demonstrate(policy, task, seen))(observations)
 
     def loss_of(trained: PyTree, key: PRNGKeyArray) -> tuple[Float[Array, ""], None]:
-        observations = replay.sample(key, batch_size).observation
-        shown = jax.vmap(lambda observation: demonstrate(policy, task, observation))(observations)
-        found = jax.vmap(eqx.combine(trained, fixed).propose)(observations).unit
+        rows = jax.random.randint(key, (batch_size,), 0, len(observations))
+        shown = jax.tree.map(lambda leaf: leaf[rows], demonstrations)
+        found = jax.vmap(eqx.combine(trained, fixed).propose)(observations[rows]).unit
         return mean_of_usable(distance(found, shown.unit), shown.usable), None
 
     fitted = fit(trained, optimiser.init(trained), optimiser, loss_of, steps, key)
@@ -111,7 +114,7 @@ def imitate_once(
     due: Bool[Array, ""],
     policy: StochasticPolicy,
     task: Task,
-    replay: Replay[Experience],
+    observations: Float[Array, "n observation"],
     optimiser: optax.GradientTransformation,
     steps: int,
     batch_size: int,
@@ -121,11 +124,11 @@ def imitate_once(
     arrays, rest = eqx.partition(policy, eqx.is_array)
 
     def imitated() -> tuple[PyTree, Float[Array, ""]]:
-        found = imitate(policy, task, replay, optimiser, steps, batch_size, key)
+        found = imitate(policy, task, observations, optimiser, steps, batch_size, key)
         return eqx.filter(found.policy, eqx.is_array), found.loss
 
     def untouched() -> tuple[PyTree, Float[Array, ""]]:
-        return arrays, jnp.full((), jnp.nan, replay.rows.dtype)
+        return arrays, jnp.full((), jnp.nan, observations.dtype)
 
     found, loss = jax.lax.cond(due, imitated, untouched)
     return Imitated(eqx.combine(found, rest), loss)
