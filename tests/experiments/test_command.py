@@ -95,7 +95,7 @@ MISTAKES = [
     ("evaluate . --episodes 0", "--episodes is 0; at least 1 was expected"),
     (
         "bench swing-down",
-        "there is no benchmark «swing-down»; known are «swing-up», «mpc-prior», «expert», «mpc-rl»,",
+        "there is no benchmark «swing-down»; known are «swing-up», «mpc-prior», «mpc-prior-tuned», «expert», «mpc-rl»,",
     ),
     (
         "bench swing-up --algorithms dqn",

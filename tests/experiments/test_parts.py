@@ -61,7 +61,6 @@ def test_all_are_judged_by_the_same_reward(tmp_path: pathlib.Path):
 def test_a_comparison_trains_judges_and_goes_on(tmp_path: pathlib.Path):
     world = "mass-spring-damper"
     tiny = Comparison(
-        summary="",
         parts={"network": Part(world, "sac"), "planner": Part(world)},
         training=Conditions(
             steps=192,

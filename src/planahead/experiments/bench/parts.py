@@ -46,7 +46,6 @@ class Part:
 class Comparison:
     """Parts, and the worlds that they are judged in."""
 
-    summary: str
     parts: Mapping[str, Part]
     training: Conditions
     conditions: tuple[Condition, ...]
@@ -96,7 +95,6 @@ def folder(name: str) -> str:
 
 COMPARISONS = {
     "reference-generator": Comparison(
-        summary="a planner before the policy, in training or only when deployed, against policy and planner alone",
         parts={
             "planned in training": Part("pillars", "ac-mlp"),
             "planned when deployed": Part("pillars", "ac-mlp", ("reference=drawn",)),
@@ -126,7 +124,6 @@ COMPARISONS = {
         judged=("tracking_reward=0",),
     ),
     "residual": Comparison(
-        summary="a network beside the planner, against network and planner alone, on a system that it mistakes",
         parts={
             "planner and correction": Part("linear", "sac-zop+correction=0.5+steers=false"),
             "network alone": Part("linear", "sac"),

@@ -22,16 +22,16 @@ class Bench(Command):
 
     benchmark: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="BENCHMARK")]
     """`swing-up`: the cart-pole with a horizon of 0.25 s. `mpc-prior`: what a planner is worth to a learner, on
-    cart-pole, wind maze and chain. `expert`: networks that imitate a planner. `mpc-rl`: planners that learn their own
-    parameters, on a linear system. `aligned`: models and values fitted, beside them. `mpc-critic`: a planner in the
-    critic of SAC, with a right and with a wrong model. `filter-awareness`: what it helps that learning knows of the
-    safety filter behind it. `skip`: SAC with an expert that a skip policy trusts for a while. `racing`: quadrotors
-    through the gates of Split-S, with a planner in their policy and without. `ablations`: what each choice of AC-MPC is
-    worth there, in fewer steps. The benchmarks of solvers, `table1`, `nmpc`, `scaling`,
-    `latency`, `inference` and `torch`, those of flight, `time-optimal` and `robustness`, `safety-filter`,
-    `actor-in-loop`, `cacto` and `guides`, those of compositions against their parts, `reference-generator` and
-    `residual`, and the one beside Stable-Baselines3, `stable-baselines`, have options of their own: `planahead bench
-    table1 --help`."""
+    cart-pole, wind maze and chain; `mpc-prior-tuned` the same at each algorithm's best learning rates. `expert`:
+    networks that imitate a planner. `mpc-rl`: planners that learn their own parameters, on a linear system.
+    `aligned`: models and values fitted, beside them. `mpc-critic`: a planner in the critic of SAC, with a right and
+    with a wrong model. `filter-awareness`: what it helps that learning knows of the safety filter behind it. `skip`:
+    SAC with an expert that a skip policy trusts for a while. `racing`: quadrotors through the gates of Split-S, with
+    a planner in their policy and without. `ablations`: what each choice of AC-MPC is worth there, in fewer steps.
+    The benchmarks of solvers, `table1`, `nmpc`, `scaling`, `latency`, `inference` and `torch`, those of flight,
+    `time-optimal` and `robustness`, `safety-filter`, `actor-in-loop`, `cacto` and `guides`, those of compositions
+    against their parts, `reference-generator` and `residual`, and the one beside Stable-Baselines3,
+    `stable-baselines`, have options of their own: `planahead bench table1 --help`."""
     tasks: Annotated[tuple[str, ...], tyro.conf.arg(metavar="TASK[+OPTION=VALUE...]")] = ()
     """Which tasks, each with options that differ from its own; the benchmark's own unless given. Of `ablations`, which
     of its tasks and algorithms."""
