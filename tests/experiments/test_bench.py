@@ -8,6 +8,7 @@ import threading
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from planahead.experiments.bench import definition, figures, named, outcomes, report, results, running, summary
 from planahead.experiments.bench.definition import Benchmark, Cell, Conditions, Entry, World
@@ -83,11 +84,32 @@ class TestCells:
             assert len({cell.name for cell in cells}) == len(cells) > 0
             assert all(cell.settings.algorithm for cell in cells if cell.entry.trained)
 
+    def test_variants_are_written_in_the_one_way_that_results_have(self):
+        """A table would miss any other."""
+        for benchmark in named.BENCHMARKS.values():
+            for task, algorithm in (pair for ablation in benchmark.ablations for pair in ablation.variants.values()):
+                assert (str(World.parse(task)), str(Entry.parse(algorithm))) == (task, algorithm)
+
+    def test_a_task_may_have_algorithms_of_its_own(self):
+        algorithms = {"cartpole": ("sac",), "chain": ("sac-zop", "planner")}
+        benchmark = Benchmark("", {"cartpole": Conditions(), "chain": Conditions()}, algorithms, (0,))
+        found = [(cell.task, str(cell.entry)) for cell in definition.cells(benchmark)]
+        assert found == [("cartpole", "sac"), ("chain", "sac-zop"), ("chain", "planner")]
+        (cell,) = definition.cells(benchmark, ["cartpole+pole_mass=0.2"])
+        assert str(cell.entry) == "sac"
+        assert len(definition.cells(benchmark, ["linear"], ["sac", "td3"])) == 2
+        with pytest.raises(
+            UserError, match="«linear», for which this benchmark has no algorithms; it has some for «cart"
+        ):
+            definition.cells(benchmark, ["linear"])
+
     def test_the_lines_of_every_benchmark_can_be_told_apart(self):
         for name, benchmark in named.BENCHMARKS.items():
-            lines = {(str(cell.entry), cell.interface) for cell in definition.cells(benchmark)}
-            for sheet in figures._sheets({line: [] for line in sorted(lines)}).values():
-                assert len(set(figures._looks(sheet))) == len(sheet), name
+            cells = definition.cells(benchmark)
+            for task in {cell.task for cell in cells}:
+                lines = {(str(cell.entry), cell.interface) for cell in cells if cell.task == task}
+                for sheet in figures._sheets({line: [] for line in sorted(lines)}).values():
+                    assert len(set(figures._looks(sheet))) == len(sheet), name
         assert PRESETS.keys() <= figures.COLOURS.keys()
 
     def test_settings_that_several_algorithms_share_are_a_sheet_of_their_own(self):
@@ -101,6 +123,26 @@ class TestCells:
             "cartpole": ["planner", "sac (1)", "sac-zop (1)", "sac-zop+prior_weight=0.1 (1)"],
             "cartpole, batch_size=64": ["planner", "sac (1)", "sac-zop (1)", "sac-zop+prior_weight=0.1 (1)"],
         }
+
+    def test_planners_are_on_every_sheet_and_make_none(self):
+        tuned = ("sac+batch_size=64", "sac-zop+batch_size=64", "sac-foa+learning_rate=0.003")
+        (sheet,) = figures._sheets({(name, "global"): [] for name in ("planner-tuned", *tuned)}).values()
+        assert len(sheet) == 4
+        sheets = figures._sheets({(name, "global"): [] for name in ("sac", "planner-tuned", *tuned)})
+        assert [[name for name, _ in sheet] for sheet in sheets.values()] == [
+            ["planner-tuned", "sac", "sac-foa+learning_rate=0.003"],
+            ["planner-tuned", "sac", "sac-zop"],
+        ]
+
+    def test_seeds_are_averaged_where_all_of_them_were_judged(self):
+        """One that was interrupted has been judged at other steps too."""
+        rows = [
+            [{**curve(0)[0], "step": step, "mean_return": step} for step in steps]
+            for steps in ((0.0, 1.0, 2.0), (0.0, 2.0))
+        ]
+        axes = Figure().subplots()
+        figures.draw_line(axes, figures.Line("sac", rows, "black"), "mean_return", 1.0)
+        np.testing.assert_array_equal(axes.lines[0].get_xydata(), [[0, 0], [2, 2]])
 
     def test_what_has_learned_nothing_yet_does_not_squeeze_the_others(self):
         returns = {0.0: -600.0, 1.0: -10.0, 2.0: -5.0}

@@ -67,6 +67,14 @@ class TestRunning:
         with pytest.raises(UserError, match=r"was made with «validate_every=200 .*», and «validate_every=100 "):
             running.finished_result(tmp_path, stub_cell(validate_every=100))
 
+    def test_a_row_of_fewer_episodes_is_not_taken_for_another(self, tmp_path: pathlib.Path):
+        running.run_cell(stub_cell(), tmp_path, CONSOLE)
+        fewer = stub_cell(episodes=2)
+        with pytest.raises(UserError, match=r"was judged by \d+ episodes, and 2 are asked for"):
+            running.finished_result(tmp_path, fewer)
+        longer = stub_cell(episodes=2, steps=800)
+        assert running.finished_result(tmp_path, longer) is None, "it is trained on, and judged anew"
+
     def test_a_cell_is_held_by_one_process(self, tmp_path: pathlib.Path):
         cells = [stub_cell(0), stub_cell(1)]
         (tmp_path / "runs").mkdir()
@@ -125,7 +133,7 @@ def test_a_stopped_benchmark_saves_and_goes_on(tmp_path: pathlib.Path):
         said, _ = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == 130 and said.count("stopped and saved") == 2 and "the same command goes on" in said
+    assert process.returncode == 130 and said.count("stopped after") == 2 and "the same command goes on" in said
     before = [len(table.read_text().splitlines()) for table in tables]
     assert not (tmp_path / "results.csv").exists() and not list((tmp_path / "runs").glob("**/lock"))
 

@@ -44,6 +44,11 @@ def test_the_newest_are_kept(batches: int, kept: set[int]):
     assert set(np.asarray(replay.sample(jax.random.key(1), 500)["count"]).tolist()) == kept
 
 
+def test_the_front_is_what_came_first_until_the_ring_comes_round():
+    assert filled(2).front(3)["count"].tolist() == [0, 1, 2]
+    assert filled(4).front(3)["count"].tolist() == [6, 7, 2]
+
+
 def test_draws_are_uniform():
     drawn = np.asarray(filled(7).sample(jax.random.key(2), 6_000)["count"])
     assert stats.chisquare(np.bincount(drawn - drawn.min(), minlength=6)).pvalue > 0.01

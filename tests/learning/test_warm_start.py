@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import math
 from typing import Any
 
 import equinox as eqx
@@ -12,8 +13,9 @@ import pytest
 
 from planahead.learning import SAC
 from planahead.learning.off_policy import OffPolicy
-from planahead.learning.warm_start import demonstrate
+from planahead.learning.warm_start import demonstrate, imitate
 from planahead.policies import DirectPolicy, StochasticPolicy
+from planahead.policies.stochastic import held_inside
 from tests.learning.probes import AIM_AT_HALF, QUICK, QUICK_TD3, ProbeTask, SteeredProblem, direct_policy
 from tests.learning.steered import SteeredPolicy
 from tests.learning.test_sac import saved
@@ -103,12 +105,43 @@ def test_it_happens_once_and_a_break_changes_nothing():
 @pytest.mark.parametrize("learner", [QUICK, QUICK_TD3], ids=["sac", "td3"])
 def test_who_acts_stays_while_critics_learn(learner: OffPolicy[Any]):
     """For two chunks; in the next they learn together."""
-    held = dataclasses.replace(learner, **SWITCH | dict(imitation_hold_steps=512))
-    seen = [after_chunks(held, direct_policy(), chunks)[0] for chunks in (2, 3, 4)]
-    acting = [saved(eqx.filter(state, state.acting())) for state in seen]
-    assert acting[0] == acting[1] != acting[2]
-    assert saved(seen[0].critic) != saved(seen[1].critic)
-    np.testing.assert_allclose(proposals(seen[1].policy), DEFAULT, atol=0.05)
+    tuned = dataclasses.replace(learner, tune_temperature=True) if isinstance(learner, SAC) else learner
+    held = dataclasses.replace(tuned, **SWITCH | dict(imitation_hold_steps=512))
+    after = [after_chunks(held, direct_policy(), chunks)[0] for chunks in (2, 3, 4)]
+    acting = [lambda s: s.policy, lambda s: s.optimisers.policy]
+    if isinstance(learner, SAC):
+        acting += [lambda s: s.log_temperature, lambda s: s.optimisers.temperature]
+    else:
+        acting += [lambda s: s.target_policy]
+    for part in acting:
+        first, second, third = (saved(part(state)) for state in after)
+        assert first == second != third
+    for part in (lambda s: s.critic, lambda s: s.target_critic, lambda s: s.optimisers.critic):
+        first, second, third = (saved(part(state)) for state in after)
+        assert first != second != third
+    np.testing.assert_allclose(proposals(after[1].policy), DEFAULT, atol=0.05)
+
+
+def test_other_clocks_wait_for_the_end_of_the_hold():
+    learner = SAC(imitation_steps=10, blend=0.5, blend_steps=4_000)
+    assert int(learner.learning_since(jnp.array(2_000))) == -10_000
+    np.testing.assert_allclose([learner.blend_at(jnp.array(s)) for s in (2_000, 12_000, 14_000)], [0.5, 0.5, 0.25])
+    without = dataclasses.replace(learner, imitation_steps=0)
+    assert int(without.learning_since(jnp.array(2_000))) == 0
+
+
+def test_targets_at_the_ends_of_the_box_are_held_inside():
+    """A policy that says them as near as it can has nothing left to learn; executed is the default planner's own."""
+    task = ProbeTask(environment=AIM_AT_HALF, problem=SteeredProblem(target=jnp.array(5.0)))
+    policy = direct_policy()
+    last = policy.network.layers[-1]
+    says = dataclasses.replace(
+        last, weight=0 * last.weight, bias=jnp.array([math.atanh(held_inside(jnp.ones(1))[0]), 0.0])
+    )
+    policy = eqx.tree_at(lambda p: p.network.layers[-1], policy, says)
+    np.testing.assert_allclose(demonstrate(policy, task, SEEN[0]).unit, 1.0, atol=1e-3)
+    found = imitate(policy, task, SEEN, QUICK.adam(), 1, 64, jax.random.key(1))
+    assert found.loss < 1e-6
 
 
 REFUSALS = [

@@ -236,7 +236,7 @@ def _measure(
     others = jax.vmap(lambda actions: jnp.min(critic(observations, actions), axis=0), 1, 1)(over_box[0])
     best = jnp.max(jnp.where(over_box[2], -jnp.inf, others), axis=1)
     spread = jnp.std(value)
-    return own, over_box, jnp.where(spread > 0, (best - value) / spread, 0.0)
+    return own, over_box, jnp.where(spread == 0, 0.0, (best - value) / spread)
 
 
 def _reach(actions: np.ndarray) -> float:

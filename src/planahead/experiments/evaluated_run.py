@@ -34,7 +34,8 @@ HEADINGS = (
 
 UNTRAINED = (
     "The best policy is the untrained one: no later validation was better. Train for longer (nothing is learned within "
-    "warm_up_steps, where the algorithm has them), or with other settings (planahead list ALGORITHM)."
+    "warm_up_steps, and after an imitation within imitation_hold_steps, where the algorithm has them), or with other "
+    "settings (planahead list ALGORITHM)."
 )
 """Of a run whose best checkpoint is its first."""
 NEAR_THE_PLANNER = (

@@ -5,8 +5,10 @@ r"""The loop of every learner with a replay: act, store, and learn from what was
 
 With `skip_length` > 0 a skip policy says in which steps an expert acts instead (`skipping.py`).
 
-While warming up, z is uniform in the unit box. A concrete learner says how it explores and what an update is; its state
-says which of its leaves an update writes, so that only these are carried through the gradient steps.
+While warming up, z is uniform in the unit box, or with `imitation_steps` > 0 the default planner's in half of the
+environments; the policy then starts from what it has imitated, and is left as it is for `imitation_hold_steps`, while
+the critics learn what it is worth (`warm_start.py`). A concrete learner says how it explores and what an update is; its
+state says which of its leaves an update writes, so that only these are carried through the gradient steps.
 
 The state is one pytree that holds everything: save its leaves, load them, and the run goes on to the same numbers.
 """
@@ -114,12 +116,12 @@ class OffPolicy(Learner[State]):
     """Gradient steps towards the default planner between warming up and learning, see `warm_start.py`; off at 0, since
     it presumes that the default planner is worth being imitated. Half of the environments then warm up with it."""
     imitation_hold_steps: int = eqx.field(default=10_000, static=True)
-    """Environment steps after imitation in which critics learn and the policy stays: judged by critics that know
-    nothing yet, it would forget within a thousand gradient steps what it has imitated."""
+    """Environment steps after warming up in which the critics learn and a policy that has imitated stays, see
+    `warm_start.py` for what that is worth; without imitation there is no hold."""
     skip_length: int = eqx.field(default=0, static=True)
     """J: a skip policy may hand the task's expert up to so many steps in a row, see `skipping.py`; off at 0."""
     skip_until: int = eqx.field(default=10_000, static=True)
-    """Environment steps after warming up in which the longest trust falls to none."""
+    """Environment steps after warming up, and the hold after an imitation, in which the longest trust falls to none."""
     skip_price: float = eqx.field(default=0.0, static=True)
     """λ: reward that a step of the expert costs the skip policy in the end; it grows from 0 in the same time."""
     skip_exploration: float = eqx.field(default=0.1, static=True)
@@ -189,6 +191,10 @@ class OffPolicy(Learner[State]):
                 f"{kind} has none; use prior_weight=0, or a PlannerPolicy"
             )
         return policy
+
+    def learning_since(self, steps: Int[Array, ""]) -> Int[Array, ""]:
+        """Environment steps since warming up, and the hold after an imitation, were over; negative before."""
+        return steps - self.warm_up_steps - (self.imitation_hold_steps if self.imitation_steps > 0 else 0)
 
     @abc.abstractmethod
     def start(
@@ -297,7 +303,7 @@ class OffPolicy(Learner[State]):
         unit, led = jnp.where(warming_up, uniform, proposal.unit), None
         skip, skipping = state.skip, self.skipping()
         if skipping is not None and skip is not None:
-            since, skip_key = state.steps - self.warm_up_steps, jax.random.fold_in(key, SKIPPING)
+            since, skip_key = self.learning_since(state.steps), jax.random.fold_in(key, SKIPPING)
             skip = skipping.choose(skip, lanes.observation, since, skip_key)
             unit, led = skipping.lead(skip, state.task, lanes.observation, unit)
         proposal = eqx.tree_at(lambda p: p.unit, proposal, unit)
@@ -369,10 +375,11 @@ class OffPolicy(Learner[State]):
         return eqx.combine(changing, constant), losses
 
     def _held(self, old: State, new: State) -> State:
-        """The state after a gradient step, which leaves alone who acts until the hold after an imitation is over."""
+        """The state after a gradient step, which leaves alone who acts until the hold after an imitation is over; the
+        actor's loss is told meanwhile, and costs what it always does."""
         if self.imitation_steps == 0 or self.imitation_hold_steps == 0:
             return new
-        held = new.steps <= self.warm_up_steps + self.imitation_hold_steps
+        held = self.learning_since(new.steps) <= 0
         return jax.tree.map(lambda acts, old, new: jnp.where(held, old, new) if acts else new, new.acting(), old, new)
 
     def _learn_to_skip(self, state: State, key: PRNGKeyArray) -> tuple[State, Metrics]:
@@ -380,7 +387,7 @@ class OffPolicy(Learner[State]):
         skip, skipping, updates = state.skip, self.skipping(), self.environments // self.steps_per_update
         if skipping is None or skip is None:
             return state, {}
-        since = state.steps - self.warm_up_steps
+        since = self.learning_since(state.steps)
         skip, metrics = skipping.learn(skip, state.replay, self.batch_size, updates, since, key)
         return dataclasses.replace(state, skip=skip), metrics
 

@@ -10,7 +10,7 @@ r"""Soft actor-critic: one learner, two switches.
 
 With `blend` > 0 the task's planner is part of the critic, Q^λ of `planner_critic.py` with
 
-    λ = blend (1 - t / blend_steps)₊,   t environment steps since warming up,    or λ = blend where blend_steps = 0
+    λ = blend clip(1 - t / blend_steps, 0, 1),   t as `learning_since` tells it,   or blend where blend_steps = 0
 
 In the loop of `off_policy.py`, an update moves critic, actor and temperature (losses: `soft_losses.py`), all three from
 the same numbers, and Q̄ ← (1 - τ) Q̄ + τ Q. Only what the policy marks as trainable is trained.
@@ -127,7 +127,8 @@ class SAC(OffPolicy[SACState]):
     """λ at the start: how much of the critic is the task's own planner, see `planner_critic.py`; off at 0, since only
     who knows the problem can say what its values are worth."""
     blend_steps: int = eqx.field(default=0, static=True)
-    """Environment steps after warming up in which λ falls to 0, linearly; 0 leaves it as it is."""
+    """Environment steps after warming up, and the hold after an imitation, in which λ falls to 0, linearly; 0 leaves it
+    as it is."""
     believes: Belief = eqx.field(default="value", static=True)
     """What of a plan the critic believes: its cost (`value`), or its steps, each as much as λ allows (`steps`)."""
     plan_scale: float | None = eqx.field(default=None, static=True)
@@ -177,7 +178,7 @@ class SAC(OffPolicy[SACState]):
 
     def blend_at(self, steps: Int[Array, ""]) -> Float[Array, ""]:
         """λ after that many environment steps."""
-        gone = (steps - self.warm_up_steps) / self.blend_steps if self.blend_steps > 0 else jnp.zeros(())
+        gone = self.learning_since(steps) / self.blend_steps if self.blend_steps > 0 else jnp.zeros(())
         return self.blend * jnp.clip(1.0 - gone, 0.0, 1.0)
 
     def start(

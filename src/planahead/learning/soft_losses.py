@@ -9,7 +9,7 @@ r"""The losses of soft actor-critic, over actions or over the parameters of a pl
     temperature L_α = -log α E[ ρ log p + H ],    H the entropy aimed at
 
     scale       ρ = n_a / n_drawn: hundreds of parameters then carry the entropy of n_a actions
-    prior       L_π += w E[ mean_i (φ_i - φ⁰_i)² ],   φ what was drawn, φ⁰ the default parameters, in unit coordinates
+    prior       L_π += w E[ mean_i (φ_i - φ⁰_i)² ],   φ what was drawn, φ⁰ the default parameters, unit, inside the box
 
 With `entropy="action"` the entropy is that of the planned action instead of that of φ. Where the plan is linearised at
 the drawn φ = tanh(y), the action is Gaussian, and ρ log p gives way to its mean over that Gaussian,

@@ -203,7 +203,8 @@ class Benchmark:
 
     summary: str
     tasks: Mapping[str, Conditions]
-    algorithms: tuple[str, ...]
+    algorithms: tuple[str, ...] | Mapping[str, tuple[str, ...]]
+    """As an `Entry` is written; the same on every task, or those of each."""
     seeds: tuple[int, ...]
     interfaces: tuple[str, ...] = ("global",)
     ablations: tuple[Ablation, ...] = ()
@@ -213,18 +214,30 @@ class Benchmark:
         """What is trained on each task: every one of the `algorithms` on every one of the `tasks`, the benchmark's own
         where these are empty. Of ablations they choose variants."""
         worlds = [str(World.parse(task)) for task in tasks or self.tasks]
-        chosen = [Entry.parse(text) for text in algorithms or self.algorithms]
+        chosen = [Entry.parse(text) for text in algorithms]
         if not self.ablations:
-            return {world: chosen for world in worlds}
+            return {world: chosen or [Entry.parse(text) for text in self.algorithms_of(world)] for world in worlds}
         known: dict[str, list[Entry]] = {}
         for task, algorithm in dict.fromkeys(pair for a in self.ablations for pair in a.variants.values()):
             entry = Entry.parse(algorithm)
-            if (not tasks or task in worlds) and (not algorithms or entry in chosen):
+            if (not tasks or task in worlds) and (not chosen or entry in chosen):
                 known.setdefault(task, []).append(entry)
         if not known:
             pairs = {f"{algorithm} on {task}" for a in self.ablations for task, algorithm in a.variants.values()}
             raise UserError(
                 f"no variant fits --tasks and --algorithms; the known ones are {known_names(sorted(pairs))}."
+            )
+        return known
+
+    def algorithms_of(self, task: str) -> tuple[str, ...]:
+        """Those of a task with options are its own, else those of the task without them."""
+        if isinstance(self.algorithms, tuple):
+            return self.algorithms
+        known = self.algorithms.get(task, self.algorithms.get(World.parse(task).task))
+        if known is None:
+            raise UserError(
+                f"--tasks got «{task}», for which this benchmark has no algorithms; it has some for "
+                f"{known_names(tuple(self.algorithms))}. Name yours by --algorithms."
             )
         return known
 

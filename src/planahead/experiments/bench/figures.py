@@ -10,7 +10,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from planahead.experiments.bench.definition import Entry
+from planahead.experiments.bench.definition import EXPERT, PLANNER, TUNED, Entry
 from planahead.experiments.evaluation import GOAL
 from planahead.experiments.figures import short_count
 from planahead.experiments.run_directory import Rows
@@ -83,16 +83,17 @@ def benchmark_figure(task: str, curves: Curves) -> Figure:
 
 
 def _sheets(curves: Curves) -> Mapping[Settings, Curves]:
-    """Curves by the settings that several algorithms share, left out of the names; what nobody trains is on each."""
-    untrained = {line: seeds for line, seeds in curves.items() if not Entry(line[0]).trained}
-    sheets: dict[Settings, dict[tuple[str, str], Sequence[Rows]]] = {(): dict(untrained)}
+    """Curves by the settings that several algorithms share, left out of the names; planners without a learner are on
+    each."""
+    planners = {(name, i): seeds for (name, i), seeds in curves.items() if name in (PLANNER, EXPERT, TUNED)}
+    sheets: dict[Settings, dict[tuple[str, str], Sequence[Rows]]] = {(): dict(planners)}
     shared = _shared_settings(curves)
     for (algorithm, interface), seeds in curves.items():
-        if (algorithm, interface) not in untrained:
+        if (algorithm, interface) not in planners:
             base, *settings = algorithm.split("+")
             sheet = max((some for some in shared if set(some) <= set(settings)), key=len, default=())
             name = "+".join((base, *(setting for setting in settings if setting not in sheet)))
-            sheets.setdefault(sheet, dict(untrained))[name, interface] = seeds
+            sheets.setdefault(sheet, dict(planners))[name, interface] = seeds
     return sheets
 
 
@@ -149,7 +150,10 @@ def _sheet(figure: SubFigure, title: str, lines: Sequence[Line]) -> None:
     for line in lines:
         panels[0].plot([], [], color=line.colour, linestyle=line.stroke, label=line.label)
     legend_below(
-        figure, panels[0], "interquartile mean over (seeds) and its 95 % bootstrap interval; grey: nothing trained"
+        figure,
+        panels[0],
+        "interquartile mean over (seeds) and its 95 % bootstrap interval; grey: nothing trained; "
+        "of returns, a curve's first tenth may lie outside",
     )
 
 
@@ -177,7 +181,7 @@ def _shared_settings(curves: Curves) -> set[Settings]:
     bases: dict[Settings, set[str]] = {}
     for algorithm, _ in curves:
         base, *settings = algorithm.split("+")
-        if Entry(base).trained:
+        if Entry(base).trained and not Entry(base).tuned:
             bases.setdefault(tuple(settings), set()).add(base)
     return {settings for settings, names in bases.items() if settings and len(names) > 1 and () in bases}
 

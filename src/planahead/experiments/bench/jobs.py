@@ -120,7 +120,7 @@ class _Job:
             words += [f"{rate:,.0f} steps/s", f"{clock((self.cell.conditions.steps - step) / rate)} left"]
         if validations:
             words.append(f"success {100 * validations[-1]['success_rate']:.0f} %")
-        return f"{self.cell.name}: {' · '.join(words) or 'starting'}"
+        return f"{self.cell.name}: {' · '.join(words) or ('starting' if seen else 'at work')}"
 
 
 def _ending(job: _Job) -> str:

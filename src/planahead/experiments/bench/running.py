@@ -90,13 +90,15 @@ def finished_result(out: pathlib.Path, cell: Cell) -> Result | None:
             f"«{cell.name}» in «{out / 'results.csv'}» was made with «{result.settings}», and «{told_settings(cell)}» "
             "is asked for. Remove its row and its curve, or choose another folder with --out."
         )
+    steps = cell.conditions.steps if cell.entry.trained else 0
+    if result.steps < steps or read_curve(path)[-1]["step"] < steps:
+        return None
     if result.episodes != cell.conditions.episodes:
         raise UserError(
             f"«{cell.name}» in «{out / 'results.csv'}» was judged by {result.episodes} episodes, and "
             f"{cell.conditions.episodes} are asked for. Ask for as many, or choose another folder with --out."
         )
-    steps = cell.conditions.steps if cell.entry.trained else 0
-    return result if result.steps >= steps and read_curve(path)[-1]["step"] >= steps else None
+    return result
 
 
 def run_cell(cell: Cell, out: pathlib.Path, console: Console) -> Result:

@@ -103,7 +103,9 @@ class Summary:
         ]
 
     def _shown(self, measure: Measure, estimate: Estimate) -> str:
-        if math.isinf(estimate.value) and self.reached > 0:  # by too few for a mean of the middle half
+        if (
+            measure.name == "steps_to_goal" and math.isinf(estimate.value) and self.reached > 0
+        ):  # by too few for a mean of the middle half
             return f"{self.reached} of {len(self.seeds)} seeds"
         value = measure.show(estimate.value)
         if not measure.interval or math.isnan(estimate.low) or estimate.low == estimate.high:

@@ -22,7 +22,7 @@ class Bench(Command):
 
     benchmark: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="BENCHMARK")]
     """`swing-up`: the cart-pole with a horizon of 0.25 s. `mpc-prior`: what a planner is worth to a learner, on
-    cart-pole, wind maze and chain; `mpc-prior-tuned` the same at each algorithm's best learning rates. `expert`:
+    cart-pole, wind maze and chain; `mpc-prior-tuned` the same at tuned learning rates. `expert`:
     networks that imitate a planner. `mpc-rl`: planners that learn their own parameters, on a linear system.
     `aligned`: models and values fitted, beside them. `mpc-critic`: a planner in the critic of SAC, with a right and
     with a wrong model. `filter-awareness`: what it helps that learning knows of the safety filter behind it. `skip`:
@@ -33,8 +33,8 @@ class Bench(Command):
     against their parts, `reference-generator` and `residual`, and the one beside Stable-Baselines3,
     `stable-baselines`, have options of their own: `planahead bench table1 --help`."""
     tasks: Annotated[tuple[str, ...], tyro.conf.arg(metavar="TASK[+OPTION=VALUE...]")] = ()
-    """Which tasks, each with options that differ from its own; the benchmark's own unless given. Of `ablations`, which
-    of its tasks and algorithms."""
+    """Which tasks, each with options that differ from its own; the benchmark's own unless given. Where a
+    benchmark has variants, as `ablations` and `aligned` have, tasks and algorithms choose among them."""
     algorithms: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME[+SETTING=VALUE...]")] = ()
     """Which algorithms, each with settings that differ from its own; `planner` is the planner as it comes."""
     interfaces: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME")] = ()
