@@ -134,11 +134,11 @@ def test_targets_at_the_ends_of_the_box_are_held_inside():
     """A policy that says them as near as it can has nothing left to learn; executed is the default planner's own."""
     task = ProbeTask(environment=AIM_AT_HALF, problem=SteeredProblem(target=jnp.array(5.0)))
     policy = direct_policy()
+    says = jnp.array([math.atanh(held_inside(jnp.ones(1))[0]), 0.0])
     last = policy.network.layers[-1]
-    says = dataclasses.replace(
-        last, weight=0 * last.weight, bias=jnp.array([math.atanh(held_inside(jnp.ones(1))[0]), 0.0])
+    policy = eqx.tree_at(
+        lambda p: (p.network.layers[-1].weight, p.network.layers[-1].bias), policy, (0 * last.weight, says)
     )
-    policy = eqx.tree_at(lambda p: p.network.layers[-1], policy, says)
     np.testing.assert_allclose(demonstrate(policy, task, SEEN[0]).unit, 1.0, atol=1e-3)
     found = imitate(policy, task, SEEN, QUICK.adam(), 1, 64, jax.random.key(1))
     assert found.loss < 1e-6
