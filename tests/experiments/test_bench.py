@@ -144,6 +144,16 @@ class TestCells:
         figures.draw_line(axes, figures.Line("sac", rows, "black"), "mean_return", 1.0)
         np.testing.assert_array_equal(axes.lines[0].get_xydata(), [[0, 0], [2, 2]])
 
+    def test_a_long_curve_is_means_over_neighbours(self):
+        rows = [
+            {**curve(0)[0], "step": float(step), "mean_return": float(step % 2)} for step in range(figures.LONG + 1)
+        ]
+        axes = Figure().subplots()
+        figures.draw_line(axes, figures.Line("sac", [rows], "black"), "mean_return", 1.0)
+        steps, means = axes.lines[0].get_xydata().T
+        assert (steps[0], steps[-1]) == (4.0, figures.LONG - 4.0)
+        assert set(np.round(means * figures.AROUND)) == {4, 5}
+
     def test_what_has_learned_nothing_yet_does_not_squeeze_the_others(self):
         returns = {0.0: -600.0, 1.0: -10.0, 2.0: -5.0}
         learned = [{**curve(0)[0], "step": step, "mean_return": value} for step, value in returns.items()]

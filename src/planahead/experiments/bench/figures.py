@@ -58,6 +58,7 @@ PANELS = (
     ("train_violations_per_episode", 100.0, "Violations while training, per episode", "episodes that violate [%]"),
 )
 LEGEND_CHARACTERS, HANDLE_CHARACTERS = 130, 8  # in a line over the whole figure, and of them a stroke beside its name
+LONG, AROUND = 100, 9  # validations: more than a panel has room for, and those that are then a point
 RESAMPLES = 2_000  # of a point of a band: an end is known to 2 % of its width
 
 Curves = Mapping[tuple[str, str], Sequence[Rows]]
@@ -152,20 +153,23 @@ def _sheet(figure: SubFigure, title: str, lines: Sequence[Line]) -> None:
     legend_below(
         figure,
         panels[0],
-        "interquartile mean over (seeds) and its 95 % bootstrap interval; grey: nothing trained; "
-        "of returns, a curve's first tenth may lie outside",
+        "interquartile mean over (seeds) and its 95 % bootstrap interval; grey: nothing trained\n"
+        "returns: the best 98 % of those after each curve's first tenth"
+        + (f"; means over {AROUND} validations" if max(map(len, curves)) > LONG else ""),
     )
 
 
 def _beyond_the_start(curves: Sequence[Rows], name: str) -> tuple[float, float] | None:
-    """An axis's limits that hold what is known of column `name` after the first tenth of each curve: a policy that has
-    learned nothing yet may be ten times as far off as everything that is worth telling apart."""
+    """An axis's limits that hold the best 98 % of what is known of column `name` after the first tenth of each curve: a
+    policy that has learned nothing yet, or lost it for once, may be ten times as far off as all that is worth telling
+    apart."""
     settled = [row[name] for rows in curves for row in rows[min(math.ceil(0.1 * len(rows)), len(rows) - 1) :]]
     known = [value for value in settled if math.isfinite(value)]
     if not known or min(known) == max(known):
         return None
-    margin = 0.05 * (max(known) - min(known))
-    return min(known) - margin, max(known) + margin
+    low, high = float(np.quantile(known, 0.02, method="lower")), max(known)
+    margin = 0.05 * (high - low)
+    return low - margin, high + margin
 
 
 def legend_below(figure: Figure | SubFigure, axes: Axes, title: str | None = None) -> None:
@@ -188,7 +192,7 @@ def _shared_settings(curves: Curves) -> set[Settings]:
 
 def draw_line(axes: Axes, line: Line, name: str, scale: float) -> None:
     """Interquartile mean of column `name` and its band, at the steps that all seeds have and know; what has a single
-    row was not trained, and is a level."""
+    row was not trained, and is a level. Of a long curve means over neighbouring steps, `AROUND` of them."""
     columns = [{row["step"]: row[name] for row in rows} for rows in line.seeds]
     steps = np.array(sorted(set.intersection(*(set(column) for column in columns))))
     values = scale * np.array([[column[step] for step in steps] for column in columns])
@@ -198,12 +202,17 @@ def draw_line(axes: Axes, line: Line, name: str, scale: float) -> None:
     if not _moves(line.seeds):
         axes.axhline(float(np.mean(values)), color=line.colour, linestyle=line.stroke, linewidth=1.4)
         return
-    found = [interquartile_estimate(column, RESAMPLES) for column in values.T[known]]
+    steps, values = steps[known], values[:, known]
+    if len(steps) > LONG:
+        window = np.ones(AROUND) / AROUND
+        steps = steps[AROUND // 2 : -(AROUND // 2)]
+        values = np.array([np.convolve(column, window, "valid") for column in values])
+    found = [interquartile_estimate(column, RESAMPLES) for column in values.T]
     look: dict[str, Any] = {"color": line.colour, "linestyle": line.stroke}
-    axes.plot(steps[known], [estimate.value for estimate in found], linewidth=1.9, **look)
+    axes.plot(steps, [estimate.value for estimate in found], linewidth=1.9, **look)
     if not math.isnan(found[0].low):
         low, high = [estimate.low for estimate in found], [estimate.high for estimate in found]
-        axes.fill_between(steps[known], low, high, color=line.colour, alpha=0.15, linewidth=0)
+        axes.fill_between(steps, low, high, color=line.colour, alpha=0.15, linewidth=0)
 
 
 def _moves(seeds: Sequence[Rows]) -> bool:
