@@ -150,7 +150,7 @@ class TestCells:
         ]
         axes = Figure().subplots()
         figures.draw_line(axes, figures.Line("sac", [rows], "black"), "mean_return", 1.0)
-        steps, means = axes.lines[0].get_xydata().T
+        steps, means = np.asarray(axes.lines[0].get_xydata()).T
         assert (steps[0], steps[-1]) == (4.0, figures.LONG - 4.0)
         assert set(np.round(means * figures.AROUND)) == {4, 5}
 
