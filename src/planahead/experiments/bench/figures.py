@@ -10,7 +10,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from planahead.experiments.bench.definition import EXPERT, PLANNER, TUNED, Entry
+from planahead.experiments.bench.definition import BASELINES, Entry
 from planahead.experiments.evaluation import GOAL
 from planahead.experiments.figures import short_count
 from planahead.experiments.run_directory import Rows
@@ -86,7 +86,7 @@ def benchmark_figure(task: str, curves: Curves) -> Figure:
 def _sheets(curves: Curves) -> Mapping[Settings, Curves]:
     """Curves by the settings that several algorithms share, left out of the names; planners without a learner are on
     each."""
-    planners = {(name, i): seeds for (name, i), seeds in curves.items() if name in (PLANNER, EXPERT, TUNED)}
+    planners = {(name, i): seeds for (name, i), seeds in curves.items() if name in BASELINES}
     sheets: dict[Settings, dict[tuple[str, str], Sequence[Rows]]] = {(): dict(planners)}
     shared = _shared_settings(curves)
     for (algorithm, interface), seeds in curves.items():
@@ -142,7 +142,7 @@ def _sheet(figure: SubFigure, title: str, lines: Sequence[Line]) -> None:
         if name == "success_rate":
             axes.set_ylim(-4, 104)
         elif name == "mean_return":
-            axes.set_ylim(_beyond_the_start(curves, name))
+            axes.set_ylim(_settled_limits(curves, name))
         else:
             axes.set_ylim(bottom=-0.03 * max(axes.get_ylim()[1], 1e-3))  # a line at zero is seen whole
             if not any(row[name] > 0 for rows in curves for row in rows):
@@ -159,7 +159,7 @@ def _sheet(figure: SubFigure, title: str, lines: Sequence[Line]) -> None:
     )
 
 
-def _beyond_the_start(curves: Sequence[Rows], name: str) -> tuple[float, float] | None:
+def _settled_limits(curves: Sequence[Rows], name: str) -> tuple[float, float] | None:
     """An axis's limits that hold the best 98 % of what is known of column `name` after the first tenth of each curve: a
     policy that has learned nothing yet, or lost it for once, may be ten times as far off as all that is worth telling
     apart."""
@@ -185,7 +185,7 @@ def _shared_settings(curves: Curves) -> set[Settings]:
     bases: dict[Settings, set[str]] = {}
     for algorithm, _ in curves:
         base, *settings = algorithm.split("+")
-        if Entry(base).trained and not Entry(base).tuned:
+        if base not in BASELINES:
             bases.setdefault(tuple(settings), set()).add(base)
     return {settings for settings, names in bases.items() if settings and len(names) > 1 and () in bases}
 

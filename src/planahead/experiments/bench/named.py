@@ -62,7 +62,7 @@ _TUNED_PRIOR = {
         f"sac-foa{_SMALL}+learning_rate=0.003",
     ),
 }
-"""Learning rates by `benchmarks/mpc-prior/tuning`, where all but 1e-3, everyone's own, are written."""
+"""Learning rates that `benchmarks/mpc-prior/tuning` found; 1e-3, everyone's own, is not written."""
 
 _ASKING = Conditions(steps=8_000, validate_every=400)
 """Of imitation, in which a step is a query."""
