@@ -1,6 +1,8 @@
 """The benchmark of learners: interruptions cost nothing but time, and processes share its cells."""
 
 import dataclasses
+import itertools
+import json
 import pathlib
 import signal
 import subprocess
@@ -11,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from planahead.experiments.bench import report, results, running, tuned_planner
+from planahead.experiments.bench import report, results, running, tuned_planner, tuning_progress
 from planahead.experiments.bench.definition import Cell, Conditions, Entry
 from planahead.experiments.errors import UserError
 from planahead.experiments.lock import InUse, locked
@@ -164,9 +166,45 @@ class TestTunedPlanner:
         assert 0 < sum(lengths) <= CONDITIONS.steps and result.train_violations_per_step == 0.0
         assert running.run_cell(self.CELL, tmp_path, CONSOLE) == result  # looked up, not tuned again
 
-    def test_the_seed_decides(self):
+    def test_the_seed_decides(self, tmp_path):
         one, again, other = (
-            tuned_planner.tune_planner(dataclasses.replace(self.CELL, seed=seed), CONSOLE).curve for seed in (3, 3, 4)
+            tuned_planner.tune_planner(dataclasses.replace(self.CELL, seed=seed), tmp_path / str(n), CONSOLE).curve
+            for n, seed in enumerate((3, 3, 4))
         )
         returns = [[row["mean_return"] for row in found] for found in (one, again, other)]
         assert returns[0] == returns[1] != returns[2]
+
+    def test_a_tuning_that_was_interrupted_ends_as_if_it_had_not_been(self, tmp_path, monkeypatch):
+        cell = dataclasses.replace(self.CELL, conditions=dataclasses.replace(CONDITIONS, steps=2_400))
+        whole = tuned_planner.tune_planner(cell, tmp_path / "whole.json", CONSOLE)
+        path, left = tmp_path / "parts.json", itertools.count(1, -1)
+        write = tuning_progress.Progress.write
+
+        def interrupted(progress: tuning_progress.Progress, path: pathlib.Path) -> None:
+            write(progress, path)
+            if next(left) == 0:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(tuning_progress.Progress, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            tuned_planner.tune_planner(cell, path, CONSOLE)
+        monkeypatch.undo()
+        before = json.loads(path.read_text())
+        parts = tuned_planner.tune_planner(cell, path, CONSOLE)
+        assert 2 == len(before["generations"]) < len(json.loads(path.read_text())["generations"])
+        assert parts.parameters() == whole.parameters() and parts.best_step == whole.best_step
+        for one, other in zip(parts.curve, whole.curve, strict=True):
+            np.testing.assert_equal({**one, "seconds": 0.0}, {**other, "seconds": 0.0})
+
+    def test_a_tuning_with_another_budget_begins_anew(self, tmp_path):
+        path = tmp_path / "tuning.json"
+        tuned_planner.tune_planner(self.CELL, path, CONSOLE)
+        shorter = dataclasses.replace(CONDITIONS, steps=CONDITIONS.steps - 200)
+        curve = tuned_planner.tune_planner(dataclasses.replace(self.CELL, conditions=shorter), path, CONSOLE).curve
+        assert [row["step"] for row in curve] == [0, 200, 400]
+
+    def test_a_damaged_tuning_is_told(self, tmp_path):
+        path = tmp_path / "tuning.json"
+        path.write_text(json.dumps({"asked": str(CONDITIONS), "counted": 3}))
+        with pytest.raises(UserError, match=r"tuning\.json» is damaged .* Move it away"):
+            tuned_planner.tune_planner(self.CELL, path, CONSOLE)

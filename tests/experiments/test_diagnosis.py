@@ -104,3 +104,16 @@ def test_the_command_writes_a_table_and_a_picture(tmp_path, capsys):
     result = json.loads((tmp_path / "d.json").read_text())
     assert result["states"] == 10 and "σ_min" in capsys.readouterr().out
     assert main(["diagnose", "nowhere"]) == 2
+
+
+@pytest.mark.long
+def test_a_task_is_diagnosed_with_its_options_and_a_run_has_its_own(tmp_path, capsys):
+    few = ["--states", "4", "--samples", "4", "--out", str(tmp_path), "--json", str(tmp_path / "d.json")]
+    parameters = []
+    for options in ([], ["--task-options", "interface=stage"]):
+        assert main(["diagnose", "mass-spring-damper", *options, *few]) == 0
+        parameters.append(json.loads((tmp_path / "d.json").read_text())["parameters"])
+    assert parameters[1] > parameters[0]
+    assert "mass-spring-damper+interface=stage" in capsys.readouterr().out
+    assert main(["diagnose", str(tmp_path), "--task-options", "interface=stage"]) == 2
+    assert "is a run, which has its own; leave them out" in capsys.readouterr().err

@@ -29,6 +29,17 @@ def test_loss_by_hand_and_its_gradient():
     np.testing.assert_allclose(slope, 3.0 * 2 * (drawn - DEFAULT) / drawn.size, rtol=1e-5)
 
 
+def test_a_default_at_the_edge_pulls_no_further_than_just_inside():
+    """The edge itself, where tanh of nothing finite leads, would pull for ever."""
+    policy, batch = planner_policy(problem=SteeredProblem(target=jnp.array(1.0))), experience()
+    np.testing.assert_allclose(policy.default_unit(), [1.0], rtol=1e-6)
+    objective = losses("parameters", prior_weight=1.0)
+    now = objective.draw(policy, batch, KEY).now
+    slope = jax.grad(lambda unit: objective.prior_loss(policy, dataclasses.replace(now, proposal=unit)))
+    outside, inside = (slope(jnp.full((ROWS, 1), unit)) for unit in (0.999, 0.95))
+    assert (outside > 0).all() and (inside < 0).all()  # it leads somewhere between them
+
+
 @pytest.mark.long
 @pytest.mark.parametrize(("weight", "expected"), [(0.0, [-0.5, 0.5]), (100.0, [DEFAULT, DEFAULT])])
 def test_a_huge_weight_leads_back_to_the_default_planner(weight: float, expected: list[float]):

@@ -176,7 +176,7 @@ def _validate(
     if best is not None or info.step == 0:  # where `best` went missing, the table has what it is to have
         run.append("validations", _row(info.step, result))
     found = dataclasses.replace(info, kind="policy", success_rate=result.success_rate, mean_return=result.mean_return)
-    better = best is None or score(found) > score(best)
+    better = best is None or score(found.success_rate, found.mean_return) > score(best.success_rate, best.mean_return)
     if better:
         save_checkpoint(run.best_checkpoint, policy, found)
     progress.say(
@@ -199,14 +199,15 @@ def _row(step: int, result: Evaluation) -> dict[str, Any]:
     }
 
 
-def score(info: CheckpointInfo | Evaluation) -> tuple[float, float]:
-    """Success first, then return. A number that is not finite is the worst, and so is the `None` that a file makes of
-    it."""
+def score(success_rate: float | None, mean_return: float | None) -> tuple[float, float]:
+    """What is better has more of it: success first, then return. A number that is not finite is the worst, and so is
+    the `None` that a file makes of it.
+    """
 
     def finite(value: float | None) -> float:
         return -math.inf if value is None or not math.isfinite(value) else value
 
-    return finite(info.success_rate), finite(info.mean_return)
+    return finite(success_rate), finite(mean_return)
 
 
 class _Clock:

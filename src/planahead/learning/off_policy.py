@@ -15,6 +15,7 @@ The state is one pytree that holds everything: save its leaves, load them, and t
 
 import abc
 import dataclasses
+from collections.abc import Callable
 from typing import ClassVar, TypeVar
 
 import equinox as eqx
@@ -67,6 +68,11 @@ class OffPolicyState(eqx.Module):
     def with_policy(self: "State", policy: StochasticPolicy) -> "State":
         """The state in which learning starts from another policy."""
         return eqx.tree_at(lambda state: state.policy, self, policy)
+
+    def marked(self: "State", parts: Callable[["State"], tuple[PyTree, ...]]) -> PyTree[bool]:
+        """A state-shaped tree, true at all leaves of `parts`, except those of a policy that are not trained."""
+        everything = eqx.tree_at(lambda s: s.policy, jax.tree.map(lambda _: True, self), self.policy.trainable())
+        return eqx.tree_at(parts, jax.tree.map(lambda _: False, self), parts(everything))
 
     @abc.abstractmethod
     def written(self) -> PyTree[bool]:

@@ -80,20 +80,10 @@ class SACState(OffPolicyState):
     skip: SkipState | None = None
 
     def written(self) -> PyTree[bool]:
-        written = (self.critic, self.target_critic, self.log_temperature, self.optimisers)
-        return eqx.tree_at(
-            lambda s: (s.policy, s.critic, s.target_critic, s.log_temperature, s.optimisers),
-            jax.tree.map(lambda _: False, self),
-            (self.policy.trainable(), *jax.tree.map(lambda _: True, written)),
-        )
+        return self.marked(lambda s: (s.policy, s.critic, s.target_critic, s.log_temperature, s.optimisers))
 
     def acting(self) -> PyTree[bool]:
-        others = self.log_temperature, self.optimisers.policy, self.optimisers.temperature
-        return eqx.tree_at(
-            lambda s: (s.policy, s.log_temperature, s.optimisers.policy, s.optimisers.temperature),
-            jax.tree.map(lambda _: False, self),
-            (self.policy.trainable(), *jax.tree.map(lambda _: True, others)),
-        )
+        return self.marked(lambda s: (s.policy, s.log_temperature, s.optimisers.policy, s.optimisers.temperature))
 
 
 @final

@@ -82,20 +82,12 @@ class TD3State(OffPolicyState):
         return eqx.tree_at(lambda state: (state.policy, state.target_policy), self, where)
 
     def written(self) -> PyTree[bool]:
-        written = (self.critic, self.target_policy, self.target_critic, self.optimisers, self.updates)
-        return eqx.tree_at(
+        return self.marked(
             lambda s: (s.policy, s.critic, s.target_policy, s.target_critic, s.optimisers, s.updates),
-            jax.tree.map(lambda _: False, self),
-            (self.policy.trainable(), *jax.tree.map(lambda _: True, written)),
         )
 
     def acting(self) -> PyTree[bool]:
-        others = self.target_policy, self.optimisers.policy
-        return eqx.tree_at(
-            lambda s: (s.policy, s.target_policy, s.optimisers.policy),
-            jax.tree.map(lambda _: False, self),
-            (self.policy.trainable(), *jax.tree.map(lambda _: True, others)),
-        )
+        return self.marked(lambda s: (s.policy, s.target_policy, s.optimisers.policy))
 
 
 @final

@@ -147,9 +147,10 @@ def _judge_planner(cell: Cell, out: pathlib.Path, console: Console) -> Finished:
 
 
 def _tune_planner(cell: Cell, out: pathlib.Path, console: Console) -> Finished:
-    """It takes minutes, and starts anew where it was interrupted. What it finds is kept in OUT/runs/CELL.json."""
-    tuned = tune_planner(cell, console)
-    write_json(run_path(out, cell).with_suffix(".json"), tuned.parameters())
+    """What it finds is kept in OUT/runs/CELL/parameters.json."""
+    path = run_path(out, cell)
+    tuned = tune_planner(cell, path / "tuning.json", console)
+    write_json(path / "parameters.json", tuned.parameters())
     key = stream_key(0, Stream.EVALUATION)
 
     def judged(planner: TunedPlanner) -> tuple[Sequence[Row], Trajectory]:
@@ -183,8 +184,7 @@ def run_cells(cells: Sequence[Cell], out: pathlib.Path, console: Console) -> Out
             console.print(f"failed: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
             failed[cell.name] = str(error)
         except KeyboardInterrupt:
-            then = "starts this cell anew" if cell.entry.tuned else "goes on where this one left off"
-            console.print(f"stopped; the same command {then}")
+            console.print("stopped; the same command goes on where this one left off")
             raise
         jax.clear_caches()  # compiled programs of finished cells would only pile up
     return Outcome(tuple(finished), tuple(taken), failed)

@@ -3,16 +3,16 @@
 CMA-ES draws candidates φ in the unit coordinates of the parameters' box, starting from the problem's own ones. All of a
 generation run the same few training episodes, and their mean returns are what it learns from, as long as the next
 generation's environment steps, of all candidates together, fit into the budget that a learner would have. As often as a
-learner would be, the mean of the distribution is validated, and the best one is kept. A tuning that is interrupted
-begins anew.
+learner would be, the mean of the distribution is validated, and the best one is kept. A tuning that is interrupted goes
+on at the next generation.
 
 Reference: N. Hansen, *The CMA Evolution Strategy: A Tutorial*, arXiv 1604.00772; the optimiser is the package `cmaes`.
 """
 
 import dataclasses
 import math
+import pathlib
 import time
-from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -24,8 +24,9 @@ from rich.console import Console
 
 from planahead.experiments.bench.definition import Cell, Conditions
 from planahead.experiments.bench.results import curve_row
+from planahead.experiments.bench.tuning_progress import Counted, Progress
 from planahead.experiments.episodes import Step, run_batch
-from planahead.experiments.evaluation import Evaluation, evaluate
+from planahead.experiments.evaluation import evaluate
 from planahead.experiments.experiment import Stream, make_known_task, stream_key
 from planahead.experiments.run_directory import Rows
 from planahead.experiments.training import score
@@ -58,8 +59,8 @@ class Tuned:
         }
 
 
-def tune_planner(cell: Cell, console: Console) -> Tuned:
-    """Tune the learned parameters of the cell's task."""
+def tune_planner(cell: Cell, path: pathlib.Path, console: Console) -> Tuned:
+    """Tune the learned parameters of the cell's task, from where the one at `path` stopped if there is one."""
     settings, conditions = cell.settings, cell.conditions
     task = make_known_task(settings.task, "--task-options", **settings.task_arguments())
     training_task = make_known_task(settings.task, "--training-options", **settings.training_arguments())
@@ -67,28 +68,33 @@ def tune_planner(cell: Cell, console: Console) -> Tuned:
     default = np.asarray(untuned.unit, np.float64)
     # The distribution may start at no edge of its box.
     optimiser = CMA(np.clip(default, -0.9, 0.9), SPREAD, bounds=np.tile([-1.0, 1.0], (default.size, 1)), seed=cell.seed)
+    progress = Progress.read(path, str(conditions))
+    began = time.perf_counter() - progress.seconds
 
     def planner(unit: np.ndarray) -> TunedPlanner:
         return eqx.tree_at(lambda planner: planner.unit, untuned, jnp.asarray(unit, float))
 
-    began, step, generation, counted = time.perf_counter(), 0, 0, _Counted()
-    mean, best_unit, best_step = default, default, 0
-    curve: list[dict[str, float]] = []
-    best: Evaluation | None = None
+    def ask() -> np.ndarray:
+        return np.stack([optimiser.ask() for _ in range(optimiser.population_size)])
 
-    def validate(reached: float) -> None:
+    def tell(candidates: np.ndarray, returns: list[float]) -> np.ndarray:
+        """The mean of the distribution that comes of it."""
+        optimiser.tell([(x, -value) for x, value in zip(candidates, returns, strict=True)])
+        return optimiser.mean.copy()
+
+    def validate(mean: np.ndarray, reached: float) -> None:
         """Add what is due before `reached` to the curve: all of it was found by the generations before."""
-        nonlocal best, best_unit, best_step, counted
-        due = _due(curve[-1]["step"] if curve else -1.0, reached, conditions)
+        due = _due(progress.curve[-1]["step"] if progress.curve else -1.0, reached, conditions)
         if not due:
             return
         key = stream_key(cell.seed, Stream.VALIDATION)
         found = evaluate(task, planner(mean), key, conditions.validation_episodes, conditions.start_spread)
-        seconds, training = time.perf_counter() - began, counted.means()
-        curve.extend(curve_row(float(at), seconds, found, training if at == due[0] else None) for at in due)
-        counted = _Counted()
-        if best is None or score(found) > score(best):
-            best, best_unit, best_step = found, mean, due[0]
+        seconds, training = time.perf_counter() - began, progress.counted.means()
+        before = [score(row["success_rate"], row["mean_return"]) for row in progress.curve]
+        if not before or score(found.success_rate, found.mean_return) > max(before):
+            progress.best, progress.best_step = mean.tolist(), due[0]
+        progress.curve += [curve_row(float(at), seconds, found, training if at == due[0] else None) for at in due]
+        progress.counted = Counted()
         console.print(
             f"{due[-1]:,} of {conditions.steps:,} steps · validation: success {found.success_rate:.0%}, return "
             f"{found.mean_return:.2f}",
@@ -96,21 +102,29 @@ def tune_planner(cell: Cell, console: Console) -> Tuned:
             highlight=False,
         )
 
+    mean = default
+    for returns in progress.generations:
+        mean = tell(ask(), returns)
+    if progress.generations:
+        console.print(f"going on at step {progress.step:,}", style="dim", highlight=False)
     # Few episodes where the budget is small, and no generation that might end beyond it.
     longest = optimiser.population_size * task.environment.episode_steps
     episodes = min(EPISODES, max(1, conditions.steps // (GENERATIONS * longest)))
-    while step + longest * episodes <= conditions.steps and not optimiser.should_stop():
-        candidates = np.stack([optimiser.ask() for _ in range(optimiser.population_size)])
-        keys = jax.random.split(stream_key(cell.seed, Stream.CHUNK, generation), episodes)
+    while progress.step + longest * episodes <= conditions.steps and not optimiser.should_stop():
+        candidates = ask()
+        keys = jax.random.split(stream_key(cell.seed, Stream.CHUNK, len(progress.generations)), episodes)
         seen = _run(training_task, _untuned(training_task), jnp.asarray(candidates, float), keys)
-        step, generation = step + int(np.sum(seen.alive)), generation + 1
-        validate(float(step))
-        counted = counted.with_steps(seen)
-        returns = np.where(seen.alive, seen.reward, 0.0).sum(1, dtype=np.float64)  # of [candidate, step, episode]
-        optimiser.tell([(x, -value) for x, value in zip(candidates, returns.mean(1), strict=True)])
-        mean = optimiser.mean.copy()
-    validate(math.inf)
-    return Tuned(task, planner(best_unit), best_step, planner(mean), curve)
+        progress.step += int(np.sum(seen.alive))
+        validate(mean, float(progress.step))
+        progress.counted = progress.counted.with_steps(seen)
+        returns = np.where(seen.alive, seen.reward, 0.0).sum(1, dtype=np.float64).mean(1).tolist()
+        mean = tell(candidates, returns)
+        progress.generations.append(returns)
+        progress.seconds = time.perf_counter() - began
+        progress.write(path)
+    validate(mean, math.inf)
+    assert progress.best is not None  # the first validation is the best so far
+    return Tuned(task, planner(np.asarray(progress.best)), progress.best_step, planner(mean), progress.curve)
 
 
 def _due(after: float, before: float, conditions: Conditions) -> list[int]:
@@ -136,40 +150,3 @@ def _run(
         return run_batch(task, eqx.tree_at(lambda planner: planner.unit, untuned, unit), keys)[1]
 
     return jax.vmap(one)(candidates)
-
-
-class _Counted(NamedTuple):
-    """Sums over training episodes."""
-
-    steps: int = 0
-    episodes: int = 0
-    rewards: float = 0.0
-    violated_steps: int = 0
-    violated_episodes: int = 0
-    failed_solves: int = 0
-
-    def with_steps(self, seen: Step) -> "_Counted":
-        """And those of `seen`, [candidate, step, episode]."""
-        alive = np.asarray(seen.alive)
-        violated = alive & np.asarray(seen.violation)
-        return _Counted(
-            steps=self.steps + int(alive.sum()),
-            episodes=self.episodes + alive.shape[0] * alive.shape[2],
-            rewards=self.rewards + float(np.where(alive, seen.reward, 0.0).sum(dtype=np.float64)),
-            violated_steps=self.violated_steps + int(violated.sum()),
-            violated_episodes=self.violated_episodes + int(violated.any(1).sum()),
-            failed_solves=self.failed_solves + int((alive & np.asarray(seen.failed)).sum()),
-        )
-
-    def means(self) -> dict[str, float]:
-        """As a learner's curve has them."""
-        if self.episodes == 0:
-            return {}
-        return {
-            "train_episodes": float(self.episodes),
-            "train_return": self.rewards / self.episodes,
-            "train_episode_length": self.steps / self.episodes,
-            "train_violations_per_step": self.violated_steps / self.steps,
-            "train_violations_per_episode": self.violated_episodes / self.episodes,
-            "train_failed_solves": self.failed_solves / self.steps,
-        }
