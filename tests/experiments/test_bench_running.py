@@ -1,7 +1,7 @@
 """The benchmark of learners: interruptions cost nothing but time, and processes share its cells."""
 
+import contextlib
 import dataclasses
-import itertools
 import json
 import pathlib
 import signal
@@ -174,37 +174,74 @@ class TestTunedPlanner:
         returns = [[row["mean_return"] for row in found] for found in (one, again, other)]
         assert returns[0] == returns[1] != returns[2]
 
+    @pytest.mark.long
     def test_a_tuning_that_was_interrupted_ends_as_if_it_had_not_been(self, tmp_path, monkeypatch):
+        """At every generation, before it is written and after."""
         cell = dataclasses.replace(self.CELL, conditions=dataclasses.replace(CONDITIONS, steps=2_400))
         whole = tuned_planner.tune_planner(cell, tmp_path / "whole.json", CONSOLE)
-        path, left = tmp_path / "parts.json", itertools.count(1, -1)
-        write = tuning_progress.Progress.write
+        path, write = tmp_path / "parts.json", tuning_progress.Progress.write
+        written: list[int] = []
 
         def interrupted(progress: tuning_progress.Progress, path: pathlib.Path) -> None:
-            write(progress, path)
-            if next(left) == 0:
+            if len(progress.generations) not in written:
+                written.append(len(progress.generations))
+                if len(written) % 2:
+                    write(progress, path)
                 raise KeyboardInterrupt
+            write(progress, path)
 
         monkeypatch.setattr(tuning_progress.Progress, "write", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            tuned_planner.tune_planner(cell, path, CONSOLE)
-        monkeypatch.undo()
-        before = json.loads(path.read_text())
-        parts = tuned_planner.tune_planner(cell, path, CONSOLE)
-        assert 2 == len(before["generations"]) < len(json.loads(path.read_text())["generations"])
+        sittings, parts = 0, None
+        while parts is None:
+            sittings += 1
+            with contextlib.suppress(KeyboardInterrupt):
+                parts = tuned_planner.tune_planner(cell, path, CONSOLE)
+        assert sittings == len(written) + 1 == len(json.loads(path.read_text())["generations"]) + 1 > 3
         assert parts.parameters() == whole.parameters() and parts.best_step == whole.best_step
         for one, other in zip(parts.curve, whole.curve, strict=True):
             np.testing.assert_equal({**one, "seconds": 0.0}, {**other, "seconds": 0.0})
 
-    def test_a_tuning_with_another_budget_begins_anew(self, tmp_path):
+    def test_more_steps_go_on_and_other_settings_are_refused(self, tmp_path):
         path = tmp_path / "tuning.json"
-        tuned_planner.tune_planner(self.CELL, path, CONSOLE)
-        shorter = dataclasses.replace(CONDITIONS, steps=CONDITIONS.steps - 200)
-        curve = tuned_planner.tune_planner(dataclasses.replace(self.CELL, conditions=shorter), path, CONSOLE).curve
-        assert [row["step"] for row in curve] == [0, 200, 400]
+        first = tuned_planner.tune_planner(self.CELL, path, CONSOLE).curve
+        before = json.loads(path.read_text())["generations"]
+
+        def with_conditions(**changes: int) -> Cell:
+            return dataclasses.replace(self.CELL, conditions=dataclasses.replace(CONDITIONS, **changes))
+
+        longer = tuned_planner.tune_planner(with_conditions(steps=1_200), path, CONSOLE).curve
+        after = json.loads(path.read_text())["generations"]
+        assert len(after) > len(before) and after[: len(before)] == before
+        assert [row["step"] for row in longer] == [*range(0, 1_201, 200)] and longer[0] == first[0]
+        tuned_planner.tune_planner(with_conditions(steps=1_200, episodes=99), path, CONSOLE)  # of the end, not of it
+        with pytest.raises(UserError, match=r"other settings: validation_episodes is \d+ there, 5 came"):
+            tuned_planner.tune_planner(with_conditions(validation_episodes=5), path, CONSOLE)
+        assert json.loads(path.read_text())["generations"] == after
+
+    def test_a_budget_without_a_generation_keeps_the_planner_as_it_comes(self, tmp_path):
+        """And a point in the cell's name is no suffix."""
+        cell = Cell(
+            "mass-spring-damper+discount=0.95+matched=true", Entry.parse("planner-tuned"), "global", 1,
+            dataclasses.replace(CONDITIONS, steps=200),
+        )  # fmt: skip
+        assert running.run_cell(cell, tmp_path, CONSOLE).steps == 200
+        found = json.loads((tmp_path / "runs" / cell.name / "parameters.json").read_text())
+        assert found["best"] == found["last"] and not (tmp_path / "runs" / cell.name / "tuning.json").exists()
 
     def test_a_damaged_tuning_is_told(self, tmp_path):
         path = tmp_path / "tuning.json"
-        path.write_text(json.dumps({"asked": str(CONDITIONS), "counted": 3}))
-        with pytest.raises(UserError, match=r"tuning\.json» is damaged .* Move it away"):
-            tuned_planner.tune_planner(self.CELL, path, CONSOLE)
+        tuned_planner.tune_planner(self.CELL, path, CONSOLE)
+        content = json.loads(path.read_text())
+        short = [{**content["generations"][0], "returns": [0.0]}]
+        unknown = [{**content["generations"][0], "returns": [None] * content["about"]["population"]}]
+        for damage in (
+            {"about": 3}, {"curve": []}, {"best": [0.0]}, {"best": None}, {"generations": 3}, {"generations": short},
+            {"generations": unknown}, {"sums": {}}, {"step": None},
+        ):  # fmt: skip
+            path.write_text(json.dumps(content | damage))
+            with pytest.raises(UserError, match=r"tuning\.json» is damaged .* Move it away"):
+                tuned_planner.tune_planner(self.CELL, path, CONSOLE)
+        for name in content:
+            path.write_text(json.dumps({other: value for other, value in content.items() if other != name}))
+            with pytest.raises(UserError, match=r"tuning\.json» is damaged .* Move it away"):
+                tuned_planner.tune_planner(self.CELL, path, CONSOLE)

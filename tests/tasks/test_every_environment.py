@@ -38,7 +38,7 @@ def rollouts(environment, keys):
 @every_task
 def test_random_actions_give_finite_numbers_in_bounds(name):
     environment = tasks.make_task(name).environment
-    transitions = rollouts(environment, jax.random.split(jax.random.key(0), 5))
+    transitions = rollouts(environment, jax.random.split(jax.random.key(0), 100))
     for leaf in jax.tree.leaves(transitions):
         assert np.isfinite(leaf).all()
     observation = np.asarray(transitions.observation)
@@ -50,7 +50,7 @@ def test_random_actions_give_finite_numbers_in_bounds(name):
 @every_task
 def test_the_key_decides_everything(name):
     environment = tasks.make_task(name, start_spread=0.1).environment
-    keys = jax.random.split(jax.random.key(1), 3)
+    keys = jax.random.split(jax.random.key(1), 100)
     first, second = rollouts(environment, keys), rollouts(environment, keys)
     assert eqx.tree_equal(first, second)
     assert not np.array_equal(first.observation[0], first.observation[1])

@@ -86,7 +86,7 @@ class Experiment:
             if ":" not in settings.task or not folder or pathlib.Path(folder) == pathlib.Path.cwd():
                 raise
             raise UserError(f"{error} The run was made in «{folder}»: call it from there.") from error
-        require_same(run, "settings of the policy", run.config()["policy"], plain(experiment.policy_settings()))
+        require_same(run.path, "settings of the policy", run.config()["policy"], plain(experiment.policy_settings()))
         return experiment
 
     def first_state(self) -> Any:
@@ -134,14 +134,14 @@ class Experiment:
 
 
 def require_same(
-    run: RunDirectory, what: str, there: dict[str, Any], here: dict[str, Any], but: str | None = None
+    path: pathlib.Path, what: str, there: dict[str, Any], here: dict[str, Any], but: str | None = None
 ) -> None:
     """A run goes on, and is evaluated, with the settings it was made with, `but` one."""
     names = [name for name in {**there, **here} if name != but and there.get(name) != here.get(name)]
     if names:
         told = "; ".join(f"{name} is {there.get(name)!r} there, {here.get(name)!r} came" for name in names)
         raise UserError(
-            f"«{run.path}» was made with other {what}: {told}. Only --steps may change when a run goes on; leave "
+            f"«{path}» was made with other {what}: {told}. Only --steps may change when a run goes on; leave "
             "the others out, use the version of planahead that made it (versions.json), or start a new run."
         )
 

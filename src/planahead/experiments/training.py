@@ -109,10 +109,10 @@ def prepare(settings: TrainSettings, path: pathlib.Path, resume: bool = False) -
         return experiment, run
     run = RunDirectory.open(path)
     with run.locked():
-        require_same(run, "settings", settings_to_json(run.settings()), settings_to_json(settings), but="steps")
+        require_same(run.path, "settings", settings_to_json(run.settings()), settings_to_json(settings), but="steps")
         experiment = Experiment.from_settings(settings)
-        require_same(run, "settings of the policy", run.config()["policy"], plain(experiment.policy_settings()))
-        require_same(run, "settings of the learner", run.config()["learner"], plain(experiment.learner_settings()))
+        require_same(run.path, "settings of the policy", run.config()["policy"], plain(experiment.policy_settings()))
+        require_same(run.path, "settings of the learner", run.config()["learner"], plain(experiment.learner_settings()))
         run.write_config(settings, experiment.policy_settings(), experiment.learner_settings())
     return experiment, run
 
@@ -200,8 +200,8 @@ def _row(step: int, result: Evaluation) -> dict[str, Any]:
 
 
 def score(success_rate: float | None, mean_return: float | None) -> tuple[float, float]:
-    """What is better has more of it: success first, then return. A number that is not finite is the worst, and so is
-    the `None` that a file makes of it.
+    """What orders policies: success first, then return. A number that is not finite is the worst, and so is the `None`
+    that a file makes of it.
     """
 
     def finite(value: float | None) -> float:

@@ -2,7 +2,8 @@
 
     CELL = TASK-ALGORITHM-INTERFACE-SEED
 
-    OUT/runs/CELL/           an ordinary run, with its report (none for the planner as it comes)
+    OUT/runs/CELL/           an ordinary run, with its report (none for the planner as it comes); of a planner whose
+                             constants are tuned, parameters.json and tuning.json, from which it goes on
     OUT/curves/CELL.csv      its learning curve, a row per validation, written when the cell is finished
     OUT/episodes/CELL.csv    every episode of the best policy's evaluation
     OUT/results.csv          a row per finished cell

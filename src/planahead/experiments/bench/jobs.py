@@ -107,20 +107,23 @@ class _Job:
 
     def line(self) -> str:
         """Where it stands."""
+        if self.cell.entry.tuned:
+            log = log_path(self.out, self.cell)
+            said = log.read_text().splitlines() if log.exists() else []
+            return f"{self.cell.name}: {said[-1] if said else 'starting'}"
         run = RunDirectory(run_path(self.out, self.cell))
         try:
             timing, validations = run.read("timing"), run.read("validations")
         except UserError:  # cut back just now
             timing, validations = [], []
         step = int(timing[-1]["step"]) if timing else 0
-        seen = self.cell.entry.trained and not self.cell.entry.tuned  # a tuning leaves nothing to look at
-        words = [f"{step:,} of {self.cell.conditions.steps:,} steps"] if seen else []
+        words = [f"{step:,} of {self.cell.conditions.steps:,} steps"] if self.cell.entry.trained else []
         if len(timing) > 2 and timing[-1]["seconds"] > timing[0]["seconds"]:
             rate = (timing[-1]["step"] - timing[0]["step"]) / (timing[-1]["seconds"] - timing[0]["seconds"])
             words += [f"{rate:,.0f} steps/s", f"{clock((self.cell.conditions.steps - step) / rate)} left"]
         if validations:
             words.append(f"success {100 * validations[-1]['success_rate']:.0f} %")
-        return f"{self.cell.name}: {' · '.join(words) or ('starting' if seen else 'at work')}"
+        return f"{self.cell.name}: {' · '.join(words) or 'at work'}"
 
 
 def _ending(job: _Job) -> str:
@@ -136,7 +139,7 @@ def _work(cell: Cell, out: pathlib.Path, slot: int, jobs: int) -> None:
         cores = sorted(os.sched_getaffinity(0))
         if len(cores) >= jobs:
             os.sched_setaffinity(0, cores[slot::jobs])
-    signal.signal(signal.SIGTERM, _interrupt)  # outside of the training loop, which saves, there is nothing to save
+    signal.signal(signal.SIGTERM, _interrupt)  # training loops save first; everything else can begin anew
     with open(log_path(out, cell), "a") as file:
         console = Console(file=file, width=120)
         try:

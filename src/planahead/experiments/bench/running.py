@@ -1,8 +1,8 @@
 """Cells, one after the other or several at once, each of which can be interrupted and gone on with.
 
-A cell is finished where its row and its curve are in OUT. Any other is trained from its run's last checkpoint, or from
-the start where there is none. While a process works at a cell it holds OUT/runs/CELL.lock, so that several invocations
-may share OUT.
+A cell is finished where its row and its curve are in OUT. Any other is trained from its run's last checkpoint, or tuned
+from its last generation, or from the start where there is none. While a process works at a cell it holds
+OUT/runs/CELL.lock, so that several invocations may share OUT.
 """
 
 import contextlib
@@ -147,9 +147,9 @@ def _judge_planner(cell: Cell, out: pathlib.Path, console: Console) -> Finished:
 
 
 def _tune_planner(cell: Cell, out: pathlib.Path, console: Console) -> Finished:
-    """What it finds is kept in OUT/runs/CELL/parameters.json."""
     path = run_path(out, cell)
     tuned = tune_planner(cell, path / "tuning.json", console)
+    make_folder(path)
     write_json(path / "parameters.json", tuned.parameters())
     key = stream_key(0, Stream.EVALUATION)
 

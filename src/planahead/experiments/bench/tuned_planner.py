@@ -4,7 +4,7 @@ CMA-ES draws candidates φ in the unit coordinates of the parameters' box, start
 generation run the same few training episodes, and their mean returns are what it learns from, as long as the next
 generation's environment steps, of all candidates together, fit into the budget that a learner would have. As often as a
 learner would be, the mean of the distribution is validated, and the best one is kept. A tuning that is interrupted goes
-on at the next generation.
+on behind the last generation that was whole.
 
 Reference: N. Hansen, *The CMA Evolution Strategy: A Tutorial*, arXiv 1604.00772; the optimiser is the package `cmaes`.
 """
@@ -13,6 +13,7 @@ import dataclasses
 import math
 import pathlib
 import time
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -24,11 +25,12 @@ from rich.console import Console
 
 from planahead.experiments.bench.definition import Cell, Conditions
 from planahead.experiments.bench.results import curve_row
-from planahead.experiments.bench.tuning_progress import Counted, Progress
+from planahead.experiments.bench.tuning_progress import EpisodeSums, Generation, Progress
 from planahead.experiments.episodes import Step, run_batch
 from planahead.experiments.evaluation import evaluate
 from planahead.experiments.experiment import Stream, make_known_task, stream_key
 from planahead.experiments.run_directory import Rows
+from planahead.experiments.settings import settings_to_json
 from planahead.experiments.training import score
 from planahead.planning import SQP
 from planahead.policies import TunedPlanner
@@ -37,6 +39,7 @@ from planahead.tasks import Task
 EPISODES = 4  # of every candidate
 GENERATIONS = 20  # that the budget should suffice for, with fewer episodes if need be
 SPREAD = 0.3  # of the first generation: a standard deviation, in a box of length 2
+WORST = -1e30  # the return of a candidate whose own is not finite
 PLANNER = SQP(arithmetic="float32")  # as policies plan, but to the end: nobody waits for a gradient here
 
 
@@ -60,71 +63,116 @@ class Tuned:
 
 
 def tune_planner(cell: Cell, path: pathlib.Path, console: Console) -> Tuned:
-    """Tune the learned parameters of the cell's task, from where the one at `path` stopped if there is one."""
-    settings, conditions = cell.settings, cell.conditions
+    """Tune the learned parameters of the cell's task, from where the one at `path` stopped if there is one.
+
+    **Raises:** `UserError` where what is at `path` is another tuning, or damaged.
+    """
+    settings, steps = cell.settings, cell.conditions.steps
     task = make_known_task(settings.task, "--task-options", **settings.task_arguments())
     training_task = make_known_task(settings.task, "--training-options", **settings.training_arguments())
-    untuned = _untuned(task)
-    default = np.asarray(untuned.unit, np.float64)
-    # The distribution may start at no edge of its box.
-    optimiser = CMA(np.clip(default, -0.9, 0.9), SPREAD, bounds=np.tile([-1.0, 1.0], (default.size, 1)), seed=cell.seed)
-    progress = Progress.read(path, str(conditions))
-    began = time.perf_counter() - progress.seconds
+    start = np.asarray(_untuned(task).unit, np.float64)
+    evolution = _Evolution(start, cell.seed)
+    # Few episodes where the budget is small, and no generation that might end beyond it.
+    longest = evolution.population * task.environment.episode_steps
+    episodes = min(EPISODES, max(1, steps // (GENERATIONS * longest)))
+    tuning = _Tuning(cell, task, Progress.read(path, _about(cell, start, evolution.population, episodes)), console)
+    progress = tuning.progress
+    for generation in progress.generations:
+        evolution.tell(generation)
+    if progress.generations:
+        console.print(f"going on at step {progress.step:,}", style="dim", highlight=False)
+    while progress.step + longest * episodes <= steps and not evolution.finished:
+        candidates = evolution.ask()
+        keys = jax.random.split(stream_key(cell.seed, Stream.CHUNK, len(progress.generations)), episodes)
+        seen = _run(training_task, _untuned(training_task), jnp.asarray(candidates, float), keys)
+        progress.step += int(np.sum(seen.alive))
+        tuning.validate(evolution.mean, float(progress.step))
+        progress.sums = progress.sums.with_steps(seen)
+        returns = np.where(seen.alive, seen.reward, 0.0).sum(1, dtype=np.float64).mean(1)
+        generation = Generation(candidates, np.where(np.isfinite(returns), returns, WORST))
+        progress.generations.append(generation)
+        evolution.tell(generation)
+        progress.seconds = tuning.seconds
+        progress.write(path)
+    tuning.validate(evolution.mean, math.inf)
+    assert progress.best is not None  # the first validation is the best so far
+    best, last = _with_unit(_untuned(task), progress.best), _with_unit(_untuned(task), evolution.mean)
+    return Tuned(task, best, progress.best_step, last, progress.curve)
 
-    def planner(unit: np.ndarray) -> TunedPlanner:
-        return eqx.tree_at(lambda planner: planner.unit, untuned, jnp.asarray(unit, float))
 
-    def ask() -> np.ndarray:
-        return np.stack([optimiser.ask() for _ in range(optimiser.population_size)])
+def _about(cell: Cell, start: np.ndarray, population: int, episodes: int) -> dict[str, Any]:
+    """What a tuning depends on, and the number of steps, of which a longer one has more."""
+    settings = settings_to_json(cell.settings)
+    del settings["options"]  # of learners
+    return {**settings, "start": start.tolist(), "population": population, "episodes": episodes, "spread": SPREAD}
 
-    def tell(candidates: np.ndarray, returns: list[float]) -> np.ndarray:
-        """The mean of the distribution that comes of it."""
-        optimiser.tell([(x, -value) for x, value in zip(candidates, returns, strict=True)])
-        return optimiser.mean.copy()
 
-    def validate(mean: np.ndarray, reached: float) -> None:
-        """Add what is due before `reached` to the curve: all of it was found by the generations before."""
+class _Evolution:
+    """CMA-ES in the unit box. What it asks for next follows from the seed and what it was told, in one sitting or in
+    several, since every generation has random numbers of its own.
+    """
+
+    def __init__(self, start: np.ndarray, seed: int) -> None:
+        # The distribution may start at no edge of its box.
+        box = np.tile([-1.0, 1.0], (start.size, 1))
+        self._optimiser = CMA(np.clip(start, -0.9, 0.9), SPREAD, bounds=box, seed=seed)
+        self._seed = seed
+        self.mean = start
+        """Of the distribution; before the first generation the start itself."""
+
+    @property
+    def population(self) -> int:
+        return self._optimiser.population_size
+
+    @property
+    def finished(self) -> bool:
+        return self._optimiser.should_stop()
+
+    def ask(self) -> np.ndarray:
+        """The next generation, [candidate, parameter]."""
+        own = np.random.SeedSequence((self._seed, self._optimiser.generation)).generate_state(1)
+        self._optimiser.reseed_rng(int(own[0]))
+        return np.stack([self._optimiser.ask() for _ in range(self.population)])
+
+    def tell(self, generation: Generation) -> None:
+        self._optimiser.tell([(x, -value) for x, value in zip(*generation, strict=True)])
+        self.mean = self._optimiser.mean.copy()
+
+
+class _Tuning:
+    """What is known of a tuning, and its validations."""
+
+    def __init__(self, cell: Cell, task: Task, progress: Progress, console: Console) -> None:
+        self.progress = progress
+        self._cell, self._task, self._console = cell, task, console
+        self._began = time.perf_counter() - progress.seconds
+
+    @property
+    def seconds(self) -> float:
+        """Of all sittings."""
+        return time.perf_counter() - self._began
+
+    def validate(self, mean: np.ndarray, reached: float) -> None:
+        """Add what is due before step `reached` to the curve: all of it was found by the generations before."""
+        progress, conditions = self.progress, self._cell.conditions
         due = _due(progress.curve[-1]["step"] if progress.curve else -1.0, reached, conditions)
         if not due:
             return
-        key = stream_key(cell.seed, Stream.VALIDATION)
-        found = evaluate(task, planner(mean), key, conditions.validation_episodes, conditions.start_spread)
-        seconds, training = time.perf_counter() - began, progress.counted.means()
+        key, planner = stream_key(self._cell.seed, Stream.VALIDATION), _with_unit(_untuned(self._task), mean)
+        found = evaluate(self._task, planner, key, conditions.validation_episodes, conditions.start_spread)
         before = [score(row["success_rate"], row["mean_return"]) for row in progress.curve]
         if not before or score(found.success_rate, found.mean_return) > max(before):
-            progress.best, progress.best_step = mean.tolist(), due[0]
-        progress.curve += [curve_row(float(at), seconds, found, training if at == due[0] else None) for at in due]
-        progress.counted = Counted()
-        console.print(
+            progress.best, progress.best_step = mean, due[0]
+        training = progress.sums.means()
+        rows = [curve_row(float(at), self.seconds, found, training if at == due[0] else None) for at in due]
+        progress.curve += rows
+        progress.sums = EpisodeSums()
+        self._console.print(
             f"{due[-1]:,} of {conditions.steps:,} steps · validation: success {found.success_rate:.0%}, return "
             f"{found.mean_return:.2f}",
             style="dim",
             highlight=False,
         )
-
-    mean = default
-    for returns in progress.generations:
-        mean = tell(ask(), returns)
-    if progress.generations:
-        console.print(f"going on at step {progress.step:,}", style="dim", highlight=False)
-    # Few episodes where the budget is small, and no generation that might end beyond it.
-    longest = optimiser.population_size * task.environment.episode_steps
-    episodes = min(EPISODES, max(1, conditions.steps // (GENERATIONS * longest)))
-    while progress.step + longest * episodes <= conditions.steps and not optimiser.should_stop():
-        candidates = ask()
-        keys = jax.random.split(stream_key(cell.seed, Stream.CHUNK, len(progress.generations)), episodes)
-        seen = _run(training_task, _untuned(training_task), jnp.asarray(candidates, float), keys)
-        progress.step += int(np.sum(seen.alive))
-        validate(mean, float(progress.step))
-        progress.counted = progress.counted.with_steps(seen)
-        returns = np.where(seen.alive, seen.reward, 0.0).sum(1, dtype=np.float64).mean(1).tolist()
-        mean = tell(candidates, returns)
-        progress.generations.append(returns)
-        progress.seconds = time.perf_counter() - began
-        progress.write(path)
-    validate(mean, math.inf)
-    assert progress.best is not None  # the first validation is the best so far
-    return Tuned(task, planner(np.asarray(progress.best)), progress.best_step, planner(mean), progress.curve)
 
 
 def _due(after: float, before: float, conditions: Conditions) -> list[int]:
@@ -140,6 +188,11 @@ def _untuned(task: Task) -> TunedPlanner:
     )
 
 
+def _with_unit(planner: TunedPlanner, unit: np.ndarray | Float[Array, " size"]) -> TunedPlanner:
+    """`planner` with other parameters, in unit coordinates."""
+    return eqx.tree_at(lambda planner: planner.unit, planner, jnp.asarray(unit, float))
+
+
 @eqx.filter_jit
 def _run(
     task: Task, untuned: TunedPlanner, candidates: Float[Array, "candidates size"], keys: Key[Array, " episodes"]
@@ -147,6 +200,6 @@ def _run(
     """The episodes of all candidates, [candidate, step, episode]."""
 
     def one(unit: Float[Array, " size"]) -> Step:
-        return run_batch(task, eqx.tree_at(lambda planner: planner.unit, untuned, unit), keys)[1]
+        return run_batch(task, _with_unit(untuned, unit), keys)[1]
 
     return jax.vmap(one)(candidates)
